@@ -1,0 +1,247 @@
+//! How a blob is cut into pieces, and which of them somebody has.
+
+use core::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// The smallest piece, in bytes: below this the cost of a request outweighs the transfer.
+pub const MIN_PIECE_BYTES: u64 = 256 * 1024;
+/// The largest piece, in bytes: above this a lost piece costs too much.
+pub const MAX_PIECE_BYTES: u64 = 8 * 1024 * 1024;
+/// How many pieces a large blob should have: the distance from the optimum is log2(N)/M (reference, section 9.1).
+pub const TARGET_PIECES: u64 = 256;
+
+/// How a blob of a known size is cut: every piece has `piece_bytes` bytes, the last one what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Geometry {
+    size: u64,
+    piece_bytes: u64,
+}
+
+impl Geometry {
+    /// The geometry of a blob of `size` bytes. All nodes derive the same one, so it never travels.
+    ///
+    /// A blob always has at least one piece; the piece of an empty blob is empty.
+    #[must_use]
+    pub fn of_blob(size: u64) -> Self {
+        let wanted = (size / TARGET_PIECES).max(1);
+        let power = wanted.checked_next_power_of_two().unwrap_or(MAX_PIECE_BYTES);
+        let rounded = if power > wanted { power / 2 } else { power };
+        Self { size, piece_bytes: rounded.clamp(MIN_PIECE_BYTES, MAX_PIECE_BYTES) }
+    }
+
+    /// Size of the whole blob in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Size of every piece but the last, in bytes; a multiple of SHA-256's block of 64 bytes.
+    #[must_use]
+    pub const fn piece_bytes(&self) -> u64 {
+        self.piece_bytes
+    }
+
+    /// Number of pieces, at least 1.
+    #[must_use]
+    pub fn pieces(&self) -> u32 {
+        u32::try_from(self.size.div_ceil(self.piece_bytes).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes of piece `index`; empty if there is no such piece.
+    #[must_use]
+    pub fn range(&self, index: u32) -> Range<u64> {
+        let start = u64::from(index).saturating_mul(self.piece_bytes).min(self.size);
+        start..start.saturating_add(self.piece_bytes).min(self.size)
+    }
+
+    /// Length of piece `index` in bytes.
+    #[must_use]
+    pub fn len(&self, index: u32) -> u64 {
+        let range = self.range(index);
+        range.end - range.start
+    }
+
+    /// Whether the blob has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Whether `index` is the piece that ends the blob.
+    #[must_use]
+    pub fn is_last(&self, index: u32) -> bool {
+        index + 1 == self.pieces()
+    }
+}
+
+/// A set of piece numbers of one blob, one bit each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PieceSet {
+    len: u32,
+    words: Vec<u64>,
+}
+
+impl PieceSet {
+    /// No pieces out of `len`.
+    #[must_use]
+    pub fn none(len: u32) -> Self {
+        Self { len, words: vec![0; (len as usize).div_ceil(64)] }
+    }
+
+    /// All of `len` pieces.
+    #[must_use]
+    pub fn all(len: u32) -> Self {
+        let mut set = Self::none(len);
+        for index in 0..len {
+            set.insert(index);
+        }
+        set
+    }
+
+    /// The set that [`to_bytes`](Self::to_bytes) encoded. Missing bytes count as absent pieces, surplus bits are ignored.
+    #[must_use]
+    pub fn from_bytes(len: u32, bytes: &[u8]) -> Self {
+        let mut set = Self::none(len);
+        for (position, byte) in bytes.iter().enumerate().take((len as usize).div_ceil(8)) {
+            set.words[position / 8] |= u64::from(*byte) << (position % 8 * 8);
+        }
+        if len % 64 != 0
+            && let Some(last) = set.words.last_mut()
+        {
+            *last &= (1 << (len % 64)) - 1;
+        }
+        set
+    }
+
+    /// One bit a piece, lowest bit first, as it travels on the wire.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate((self.len as usize).div_ceil(8));
+        bytes
+    }
+
+    /// Number of pieces that the blob has.
+    #[must_use]
+    pub const fn universe(&self) -> u32 {
+        self.len
+    }
+
+    /// Number of pieces in the set.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.words.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Whether no piece is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Whether every piece is in the set.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.count() == self.len
+    }
+
+    /// Whether `index` is in the set.
+    #[must_use]
+    pub fn contains(&self, index: u32) -> bool {
+        index < self.len && self.words[index as usize / 64] >> (index % 64) & 1 == 1
+    }
+
+    /// Adds `index`; returns whether it was missing. A number that the blob does not have is ignored.
+    pub fn insert(&mut self, index: u32) -> bool {
+        let new = index < self.len && !self.contains(index);
+        if new {
+            self.words[index as usize / 64] |= 1 << (index % 64);
+        }
+        new
+    }
+
+    /// Removes `index`; returns whether it was there.
+    pub fn remove(&mut self, index: u32) -> bool {
+        let there = self.contains(index);
+        if there {
+            self.words[index as usize / 64] &= !(1 << (index % 64));
+        }
+        there
+    }
+
+    /// Adds every piece of `other`.
+    pub fn union(&mut self, other: &Self) {
+        for (word, theirs) in self.words.iter_mut().zip(&other.words) {
+            *word |= theirs;
+        }
+    }
+
+    /// The pieces in the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.iter().enumerate().flat_map(|(position, word)| {
+            let mut rest = *word;
+            core::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (bit < 64).then_some(position as u32 * 64 + bit)
+            })
+        })
+    }
+
+    /// The pieces that are not in the set, ascending, from `start` on.
+    pub fn missing_from(&self, start: u32) -> impl Iterator<Item = u32> + '_ {
+        (start..self.len).filter(|index| !self.contains(*index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn piece_sizes_aim_at_256_pieces_within_the_bounds() {
+        const MIB: u64 = 1024 * 1024;
+        for (size, piece_bytes, pieces) in [
+            (0, 256 * 1024, 1),
+            (1, 256 * 1024, 1),
+            (64 * MIB, 256 * 1024, 256),
+            (1024 * MIB, 4 * MIB, 256),
+            (1500 * MIB, 4 * MIB, 375),
+            (40 * 1024 * MIB, 8 * MIB, 5120),
+        ] {
+            let geometry = Geometry::of_blob(size);
+            assert_eq!((geometry.piece_bytes(), geometry.pieces()), (piece_bytes, pieces), "{size} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_tile_the_blob(size in 0_u64..1 << 36) {
+            let geometry = Geometry::of_blob(size);
+            let mut end = 0;
+            for index in 0..geometry.pieces() {
+                let range = geometry.range(index);
+                prop_assert_eq!(range.start, end);
+                prop_assert!(range.end > range.start || size == 0);
+                end = range.end;
+            }
+            prop_assert_eq!(end, size);
+            prop_assert_eq!(geometry.piece_bytes() % 64, 0);
+        }
+
+        #[test]
+        fn a_piece_set_survives_the_wire(len in 1_u32..700, members: Vec<u32>, junk: Vec<u8>) {
+            let mut set = PieceSet::none(len);
+            for member in members {
+                set.insert(member % (len + 3));
+            }
+            prop_assert_eq!(&PieceSet::from_bytes(len, &set.to_bytes()), &set);
+            prop_assert_eq!(set.iter().count() as u32, set.count());
+            prop_assert_eq!(set.count() + set.missing_from(0).count() as u32, len);
+            let noisy = PieceSet::from_bytes(len, &junk);
+            prop_assert!(noisy.iter().all(|index| index < len));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What a Longshore agent touches: peers, registries, disk, and containerd's requests.
+//!
+//! The [`driver`] traits are the borders; the shell runs a [`longshore_core`] agent against them.
+
+pub mod driver;
+pub mod store;
