@@ -27,7 +27,13 @@ impl Intake {
     ///
     /// # Errors
     /// `Missing` if the blob is not staged.
-    pub fn open(_store: &Store, _digest: Digest, _geometry: Geometry, _first: u32, _check: Check) -> Result<Self, StoreError> {
+    pub fn open(
+        _store: &Store,
+        _digest: Digest,
+        _geometry: Geometry,
+        _first: u32,
+        _check: Check,
+    ) -> Result<Self, StoreError> {
         todo!()
     }
 
