@@ -7,6 +7,7 @@
 //! disk (commit, hashing what is stored, deleting, recovery) runs on blocking threads and ends in an
 //! [`Input`].
 
+mod claims;
 mod commit;
 mod failure;
 pub mod hash;
@@ -21,8 +22,9 @@ mod staging;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
@@ -39,6 +41,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::failure::{explained, failure, words};
+use self::hash::PieceHasher;
 use self::layout::Layout;
 use self::log::Header;
 pub use self::reader::{BlobReader, Released};
@@ -103,15 +106,13 @@ impl Store {
     pub fn open(directory: &Path, inputs: Inputs) -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let layout = Layout::new(directory);
-        for path in [layout.blobs(), layout.staging(), layout.trash()] {
-            fs::create_dir_all(&path).map_err(|error| explained("make the directory", &path, &error))?;
-        }
+        make_directories(&layout)?;
         let lock = lock(&layout)?;
         let Inventory { blobs, partials } = recover::scan(&layout)?;
 
         let mut known = BTreeMap::new();
-        for (staged, _) in &partials {
-            known.insert(staged.digest, Blob::Staged(Arc::clone(staged)));
+        for partial in &partials {
+            known.insert(partial.staged.digest, Blob::Staged(Arc::clone(&partial.staged)));
         }
         for blob in &blobs {
             known.insert(blob.digest, Blob::Committed { size: blob.size, readers: Weak::new() });
@@ -127,7 +128,7 @@ impl Store {
             }),
         };
         store.blocking(move |store| {
-            let partials = partials.into_iter().map(|(staged, pieces)| recover::recheck(&staged, pieces)).collect();
+            let partials = recover::recheck(partials);
             let mut held_back = store.inner.held_back.lock().unwrap_or_else(PoisonError::into_inner);
             store.inner.inputs.send(Input::Recovered { blobs, partials });
             for input in held_back.take().unwrap_or_default() {
@@ -317,7 +318,8 @@ impl Store {
 
     fn hash_now(&self, digest: Digest, size: u64, piece: u32, from: Midstate) -> Result<Midstate, StoreError> {
         let file = self.open_file(digest)?;
-        let hashed = recover::hash_stored(&file, Geometry::of_blob(size), piece, Check::From(from))
+        let geometry = Geometry::of_blob(size);
+        let hashed = recover::hash_stored(&file, geometry, piece, PieceHasher::new(geometry, Check::From(from)))
             .map_err(|error| failure(&format!("read piece {piece} of"), &self.inner.layout.staged(digest), &error))?;
         match hashed {
             Hashed::Chained(midstate) => Ok(midstate),
@@ -426,6 +428,22 @@ impl BlobStore for Store {
             store.report(Input::Manifest { digest, media_type, children });
         });
     }
+}
+
+/// Makes what is not there, for this user only: blobs may be of private images.
+fn make_directories(layout: &Layout) -> io::Result<()> {
+    for path in [layout.blobs(), layout.staging(), layout.trash()] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| explained("make the directory", &path, &error))?;
+        // The name of a blob is durable only if those of the directories above it are.
+        for above in path.ancestors().skip(1).take_while(|above| above.starts_with(layout.root())) {
+            commit::sync_directory(above).map_err(|error| explained("flush the directory", above, &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the directory for this agent alone, until the file is closed (by the kernel, if the agent is killed).

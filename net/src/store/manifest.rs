@@ -11,6 +11,10 @@ use serde::Deserialize;
 /// "Pushing Manifests"); this leaves room for those that do not.
 pub const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Most children that are reported: overlayfs stacks at most 500 layers (Linux, `OVL_MAX_STACK`), so that no image that can
+/// be run has more. What is left out is only fetched later, when containerd asks for it.
+const MAX_CHILDREN: usize = 512;
+
 /// A manifest as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -64,5 +68,5 @@ pub fn parse(bytes: &[u8]) -> Manifest {
     };
     let config = config.child(Kind::Config);
     let layers = layers.iter().filter_map(|layer| layer.child(Kind::Blob));
-    Manifest { media_type, children: config.into_iter().chain(layers).collect() }
+    Manifest { media_type, children: config.into_iter().chain(layers).take(MAX_CHILDREN).collect() }
 }

@@ -77,7 +77,7 @@ fn take_in(store: &Store, bytes: &[u8], check: Check) -> Vec<StoredPiece> {
     for portion in bytes.chunks(10_007) {
         intake.write(portion, |piece| stored.push(piece)).unwrap();
     }
-    intake.finish(|piece| stored.push(piece));
+    intake.finish(|piece| stored.push(piece)).unwrap();
     assert_eq!(intake.position(), bytes.len() as u64);
     stored
 }
