@@ -7,8 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{BlobFacts, Hashed, Input, StoreError};
-use longshore_core::message::PieceSum;
+use longshore_core::input::{BlobFacts, Hashed, Input, RecordedPiece, StoreError};
 use longshore_core::names::OpId;
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
@@ -38,8 +37,8 @@ impl BlobStore for Store {
         }
     }
 
-    fn record(&mut self, digest: Digest, sum: PieceSum) {
-        if let Err(error) = self.staged(digest).and_then(|staged| staged.record(&sum)) {
+    fn record(&mut self, digest: Digest, piece: RecordedPiece) {
+        if let Err(error) = self.staged(digest).and_then(|staged| staged.record(&piece)) {
             self.report(Input::StoreFailed { digest, error });
         }
     }

@@ -12,8 +12,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{Hashed, PartialBlob, StoredBlob};
-use longshore_core::message::PieceSum;
+use longshore_core::input::{Hashed, PartialBlob, Proof, RecordedPiece, StoredBlob};
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
 use tracing::{info, warn};
@@ -44,7 +43,7 @@ pub(super) struct Inventory {
 pub(super) struct Partial {
     pub(super) staged: Arc<Staged>,
     /// What its log says.
-    recorded: Vec<PieceSum>,
+    recorded: Vec<RecordedPiece>,
     /// Whether its log has lines that cannot be read.
     torn: bool,
 }
@@ -160,16 +159,16 @@ fn resumable(layout: &Layout, digest: Digest) -> Option<Partial> {
 
 /// Reads every recorded piece of every blob again, on a few threads, and keeps those that are what their record says.
 pub(super) fn recheck(partials: Vec<Partial>) -> Vec<PartialBlob> {
-    let tasks: Vec<(&Partial, &PieceSum)> =
-        partials.iter().flat_map(|partial| partial.recorded.iter().map(move |sum| (partial, sum))).collect();
+    let tasks: Vec<(&Partial, &RecordedPiece)> =
+        partials.iter().flat_map(|partial| partial.recorded.iter().map(move |record| (partial, record))).collect();
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_RECHECK_THREADS);
     let check = || {
         let mut bad = Vec::new();
-        while let Some((partial, sum)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(reason) = recheck_piece(&partial.staged, sum) {
-                warn!(digest = %partial.staged.digest, piece = sum.piece, reason, "a staged piece is lost");
-                bad.push((partial.staged.digest, sum.piece));
+        while let Some((partial, record)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(reason) = recheck_piece(&partial.staged, record) {
+                warn!(digest = %partial.staged.digest, piece = record.piece, reason, "a staged piece is lost");
+                bad.push((partial.staged.digest, record.piece));
             }
         }
         bad
@@ -185,14 +184,18 @@ pub(super) fn recheck(partials: Vec<Partial>) -> Vec<PartialBlob> {
     partials.into_iter().map(|partial| conclude(partial, &bad)).collect()
 }
 
-fn recheck_piece(staged: &Staged, sum: &PieceSum) -> Result<(), String> {
+fn recheck_piece(staged: &Staged, record: &RecordedPiece) -> Result<(), String> {
     let geometry = Geometry::of_blob(staged.header.size);
-    if sum.piece >= geometry.pieces() {
+    if record.piece >= geometry.pieces() {
         return Err(format!("the blob has {} pieces", geometry.pieces()));
     }
     let file = staged.open_data().map_err(|error| words(&error).to_owned())?;
-    match hash_stored(&file, geometry, sum.piece, PieceHasher::new(geometry, Check::Alone)) {
-        Ok(Hashed::Alone(found)) if found == sum.sum => Ok(()),
+    let (check, expected) = match record.proof {
+        Proof::Alone(sum) => (Check::Alone, Hashed::Alone(sum)),
+        Proof::Between(from, to) => (Check::From(from), Hashed::Chained(to)),
+    };
+    match hash_stored(&file, geometry, record.piece, PieceHasher::new(geometry, check)) {
+        Ok(found) if found == expected => Ok(()),
         Ok(_) => Err("its bytes are not those that were recorded".to_owned()),
         Err(error) => Err(error.to_string()),
     }
@@ -201,7 +204,7 @@ fn recheck_piece(staged: &Staged, sum: &PieceSum) -> Result<(), String> {
 fn conclude(partial: Partial, bad: &BTreeSet<(Digest, u32)>) -> PartialBlob {
     let Partial { staged, recorded, torn } = partial;
     let (lost, pieces): (Vec<_>, Vec<_>) =
-        recorded.into_iter().partition(|sum| bad.contains(&(staged.digest, sum.piece)));
+        recorded.into_iter().partition(|record| bad.contains(&(staged.digest, record.piece)));
     if (torn || !lost.is_empty())
         && let Err(error) = staged.tidy_log(&lost)
     {

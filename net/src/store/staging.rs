@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_core::digest::Digest;
-use longshore_core::input::StoreError;
-use longshore_core::message::PieceSum;
+use longshore_core::input::{RecordedPiece, StoreError};
 use tokio::sync::watch;
 
 use super::claims::Claims;
@@ -106,22 +105,22 @@ impl Staged {
     }
 
     /// Adds a record to the log.
-    pub(super) fn record(&self, sum: &PieceSum) -> Result<(), StoreError> {
+    pub(super) fn record(&self, record: &RecordedPiece) -> Result<(), StoreError> {
         let logging = self.logging.lock().unwrap_or_else(PoisonError::into_inner);
         if !*logging {
             return Err(StoreError::Missing);
         }
-        log::append(&self.log_path, sum).map_err(|error| failure("append to the record log", &self.log_path, &error))
+        log::append(&self.log_path, record).map_err(|error| failure("append to the record log", &self.log_path, &error))
     }
 
     /// Writes the log again without `bad` and without lines that cannot be read.
-    pub(super) fn tidy_log(&self, bad: &[PieceSum]) -> Result<(), StoreError> {
+    pub(super) fn tidy_log(&self, bad: &[RecordedPiece]) -> Result<(), StoreError> {
         let logging = self.logging.lock().unwrap_or_else(PoisonError::into_inner);
         if !*logging {
             return Err(StoreError::Missing);
         }
         // Read again: more may have been recorded since.
-        let good = |log: Log| log.pieces.into_values().filter(|sum| !bad.contains(sum)).collect::<Vec<_>>();
+        let good = |log: Log| log.pieces.into_values().filter(|record| !bad.contains(record)).collect::<Vec<_>>();
         log::read(&self.log_path)
             .and_then(|log| log::rewrite(&self.log_path, &self.header, &log.map(good).unwrap_or_default()))
             .map_err(|error| failure("rewrite the record log", &self.log_path, &error))
@@ -141,14 +140,5 @@ impl Staged {
             }
             _ => false,
         });
-    }
-
-    /// How many bytes containerd may read.
-    pub(super) fn released_bytes(&self) -> u64 {
-        match *self.released.borrow() {
-            Released::Prefix(bytes) => bytes,
-            Released::Whole => self.header.size,
-            Released::Gone => 0,
-        }
     }
 }

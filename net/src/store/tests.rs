@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{BlobFacts, Hashed, Input, PartialBlob, StoredBlob};
-use longshore_core::message::PieceSum;
+use longshore_core::input::{BlobFacts, Hashed, Input, PartialBlob, Proof, RecordedPiece, StoredBlob};
 use longshore_core::names::{Kind, PeerId, Source};
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
@@ -73,8 +72,7 @@ impl Bench {
         let digest = digest_of(bytes);
         self.store.stage(digest, bytes.len() as u64, facts());
         for StoredPiece { piece, hashed } in take_in(&self.store, bytes, Check::Alone) {
-            let Hashed::Alone(sum) = hashed else { panic!("asked for sums alone") };
-            self.store.record(digest, PieceSum { piece, sum, author: PeerId::new("origin-fetcher") });
+            self.store.record(digest, record(piece, hashed, "origin-fetcher"));
         }
         digest
     }
@@ -95,6 +93,16 @@ fn facts() -> BlobFacts {
     }
 }
 
+/// A record of a piece that was hashed alone.
+fn record(piece: u32, hashed: Hashed, author: &str) -> RecordedPiece {
+    let Hashed::Alone(sum) = hashed else { panic!("asked for sums alone") };
+    RecordedPiece { piece, proof: Proof::Alone(sum), author: PeerId::new(author) }
+}
+
+fn alone(bytes: &[u8]) -> Hashed {
+    Hashed::Alone(Sha256::digest(bytes).into())
+}
+
 fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_bytes(Sha256::digest(bytes).into())
 }
@@ -111,7 +119,7 @@ fn take_in(store: &Store, bytes: &[u8], check: Check) -> Vec<StoredPiece> {
     for portion in bytes.chunks(10_007) {
         intake.write(portion, |piece| stored.push(piece)).unwrap();
     }
-    intake.finish(|piece| stored.push(piece)).unwrap();
+    intake.finish(|piece| stored.push(piece));
     assert_eq!(intake.position(), bytes.len() as u64);
     stored
 }

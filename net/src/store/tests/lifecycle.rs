@@ -165,7 +165,7 @@ async fn orders_about_blobs_that_are_not_there_are_answered() {
     assert_eq!(bench.next().await, Input::Committed { digest, result: Err(StoreError::Missing) });
     bench.store.evict(digest);
     assert_eq!(bench.next().await, Input::Evicted { digest });
-    bench.store.record(digest, PieceSum { piece: 0, sum: [0; 32], author: PeerId::new("author") });
+    bench.store.record(digest, record(0, Hashed::Alone([0; 32]), "author"));
     assert_eq!(bench.next().await, Input::StoreFailed { digest, error: StoreError::Missing });
     bench.store.hash_piece(OpId(9), digest, 5, 0, Midstate::INITIAL);
     assert_eq!(bench.next().await, Input::PieceHashed { op: OpId(9), result: Err(StoreError::Missing) });
@@ -239,7 +239,7 @@ async fn a_full_disk_is_told_apart_from_other_failures() {
     let mut intake = Intake::open(&bench.store, digest, Geometry::of_blob(5), 0, Check::Alone).unwrap();
     assert_eq!(intake.write(b"12345", |_| panic!("nothing is stored")), Err(StoreError::Full));
     assert_eq!(intake.position(), 0);
-    bench.store.record(digest, PieceSum { piece: 0, sum: [0; 32], author: PeerId::new("author") });
+    bench.store.record(digest, record(0, Hashed::Alone([0; 32]), "author"));
     assert_eq!(bench.next().await, Input::StoreFailed { digest, error: StoreError::Full });
     // A size that no file can have is not a full disk.
     let huge = digest_of(b"huge");

@@ -58,11 +58,10 @@ async fn a_staged_blob_comes_back_with_all_that_was_recorded() {
     assert_eq!((partial.digest, partial.size, partial.private), (closed.digest, 1_200_000, true));
     assert_eq!(partial.source, facts().source);
     assert_eq!(pieces_of(partial), vec![0, 1, 2, 3, 4]);
-    for sum in &partial.pieces {
-        let range = Geometry::of_blob(partial.size).range(sum.piece);
+    for found in &partial.pieces {
+        let range = Geometry::of_blob(partial.size).range(found.piece);
         let part = &closed.bytes[range.start as usize..range.end as usize];
-        assert_eq!(sum.sum, <[u8; 32]>::from(Sha256::digest(part)));
-        assert_eq!(sum.author, PeerId::new("origin-fetcher"));
+        assert_eq!(*found, record(found.piece, alone(part), "origin-fetcher"));
     }
 }
 
@@ -75,6 +74,31 @@ async fn a_recovered_blob_is_completed_and_committed() {
     bench.store.commit(closed.digest, facts());
     assert_eq!(bench.next().await, Input::Committed { digest: closed.digest, result: Ok(()) });
     assert_eq!(read_all(&bench.store, closed.digest), closed.bytes);
+}
+
+#[tokio::test]
+async fn pieces_that_were_hashed_between_midstates_are_checked_again_between_them() {
+    let directory = TempDir::new().unwrap();
+    let bytes = pattern(1_200_000, 4);
+    let digest = digest_of(&bytes);
+    let mut bench = Bench::fresh(directory.path()).await;
+    bench.store.stage(digest, 1_200_000, facts());
+    let mut from = Midstate::INITIAL;
+    let mut recorded = Vec::new();
+    for StoredPiece { piece, hashed } in take_in(&bench.store, &bytes, Check::From(from)) {
+        let Hashed::Chained(to) = hashed else { panic!("asked for a chain") };
+        recorded.push(RecordedPiece { piece, proof: Proof::Between(from, to), author: PeerId::new("author") });
+        from = to;
+    }
+    // One that does not fit: a lie about the midstate before it.
+    recorded[1].proof = Proof::Between(Midstate::INITIAL, from);
+    for record in &recorded {
+        bench.store.record(digest, record.clone());
+    }
+    bench.close().await;
+    let (_bench, _, partials) = Bench::recovered(directory.path()).await;
+    recorded.remove(1);
+    assert_eq!(partials[0].pieces, recorded);
 }
 
 #[tokio::test]
@@ -117,8 +141,7 @@ async fn a_log_cut_off_anywhere_loses_no_record_before_the_cut_and_takes_new_one
         let (mut bench, _, partials) = Bench::recovered(closed.directory.path()).await;
         assert_eq!(pieces_of(&partials[0]), (0..complete).collect::<Vec<_>>(), "cut at {cut}");
         let last = Geometry::of_blob(1_200_000).range(4);
-        let sum = Sha256::digest(&closed.bytes[last.start as usize..]).into();
-        bench.store.record(closed.digest, PieceSum { piece: 4, sum, author: PeerId::new("later") });
+        bench.store.record(closed.digest, record(4, alone(&closed.bytes[last.start as usize..]), "later"));
         bench.close().await;
         let again = closed.reopen().await.unwrap();
         assert_eq!(again, (0..complete.min(4)).chain([4]).collect::<Vec<_>>(), "cut at {cut}");
@@ -130,7 +153,7 @@ async fn a_record_that_follows_a_torn_one_at_run_time_is_read() {
     let closed = Closed::new().await;
     let mut log = OpenOptions::new().append(true).open(closed.log()).unwrap();
     log.write_all(b"\n0123456789abcdef {\"piece\":").unwrap();
-    log::append(&closed.log(), &PieceSum { piece: 2, sum: [7; 32], author: PeerId::new("later") }).unwrap();
+    log::append(&closed.log(), &record(2, Hashed::Alone([7; 32]), "later")).unwrap();
     let read = log::read(&closed.log()).unwrap().unwrap();
     assert_eq!(read.damaged, 1);
     assert_eq!(read.pieces[&2].author, PeerId::new("later"));
@@ -149,8 +172,7 @@ async fn a_flipped_bit_in_a_record_costs_that_record_only() {
 #[tokio::test]
 async fn a_record_of_a_piece_that_the_blob_does_not_have_is_dropped() {
     let closed = Closed::new().await;
-    let sum = Sha256::digest([]).into();
-    log::append(&closed.log(), &PieceSum { piece: 5, sum, author: PeerId::new("liar") }).unwrap();
+    log::append(&closed.log(), &record(5, alone(b""), "liar")).unwrap();
     assert_eq!(closed.reopen().await, Some(vec![0, 1, 2, 3, 4]));
 }
 
@@ -201,15 +223,17 @@ async fn the_order_of_use_survives_a_restart() {
     let directory = TempDir::new().unwrap();
     let mut bench = Bench::fresh(directory.path()).await;
     let mut digests = Vec::new();
-    for seed in 0..4 {
+    for seed in 0..9 {
         digests.push(bench.put(&pattern(100, seed)).await);
     }
     bench.store.touch(digests[1]);
     bench.store.touch(digests[0]);
+    digests.rotate_left(2);
+    digests.swap(7, 8);
     bench.close().await;
     let (_bench, blobs, _) = Bench::recovered(directory.path()).await;
     let order: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-    assert_eq!(order, [digests[2], digests[3], digests[1], digests[0]]);
+    assert_eq!(order, digests);
 }
 
 #[tokio::test]
