@@ -93,6 +93,21 @@ async fn a_dropped_intake_leaves_finished_pieces_and_the_next_one_takes_over() {
 }
 
 #[tokio::test]
+async fn a_transfer_dropped_in_mid_piece_gives_the_piece_back() {
+    let bytes = pattern(300_000, 14);
+    let (_directory, bench) = staged(&bytes).await;
+    let mut dropped = open(&bench.store, &bytes, 0, Check::Alone);
+    write(&mut dropped, &[0xEE; 1000]);
+    drop(dropped);
+    let mut next = open(&bench.store, &bytes, 0, Check::Alone);
+    write(&mut next, &bytes[..500]);
+    // In its place at once, not aside: no second copy is needed.
+    assert_eq!(read_all(&bench.store, digest_of(&bytes))[..500], bytes[..500]);
+    assert_eq!(write(&mut next, &part(&bytes, 0)[500..]), vec![alone(&bytes, 0)]);
+    assert_eq!(read_all(&bench.store, digest_of(&bytes))[..262_144], *part(&bytes, 0));
+}
+
+#[tokio::test]
 async fn late_bytes_of_a_cancelled_transfer_do_not_change_a_committed_blob() {
     let bytes = pattern(300_000, 4);
     let (_directory, mut bench) = staged(&bytes).await;
