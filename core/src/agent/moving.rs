@@ -275,11 +275,17 @@ impl Agent {
                     self.finish_op(rival);
                     self.end_fetch(digest, rival, |neighbours, peer| neighbours.cancelled(peer));
                 }
+                let mut run_finished = false;
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    let before = tracker.finished_runs();
                     tracker.heard(self.cx.now, &own, &crate::message::Have::Also(vec![piece]));
+                    run_finished = tracker.finished_runs() > before;
                 }
                 self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
                 self.after_piece(digest);
+                if run_finished {
+                    self.track(digest);
+                }
             }
             Verdict::Known => {}
             Verdict::Wrong => {

@@ -99,13 +99,13 @@ pub(crate) struct Tracker {
     /// For each piece, how many participants have it.
     holders: Vec<u16>,
     assignments: Vec<Assignment>,
-    /// All pieces below have been held or assigned at some time; where to look first.
     collecting_until: Time,
     paused_until: Time,
     transient_failures: u32,
     last_class: Option<FailureClass>,
     no_ranges: bool,
     typical_run: Duration,
+    finished_runs: u64,
     wished: BTreeMap<u32, PeerId>,
 }
 
@@ -188,6 +188,7 @@ impl Tracker {
             }
             assignment.count > 0
         });
+        self.finished_runs += finished.len() as u64;
         for took in finished {
             self.transient_failures = 0;
             self.typical_run = if self.typical_run.is_zero() { took } else { (self.typical_run * 7 + took) / 8 };
@@ -417,6 +418,11 @@ impl Tracker {
             zone: other.zone.clone(),
         };
         chosen.into_iter().map(contact).collect()
+    }
+
+    /// Runs that were fetched so far: when this grows, somebody is free for the next one.
+    pub(crate) fn finished_runs(&self) -> u64 {
+        self.finished_runs
     }
 
     /// Participants that still miss something.
