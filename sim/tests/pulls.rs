@@ -21,7 +21,11 @@ fn pull_everywhere(world: &mut World, image: &Image) {
 fn assert_all_have(world: &World, image: &Image) {
     assert_eq!(world.violations, Vec::<String>::new());
     for node in world.node_indices().filter(|node| world.is_up(*node)) {
-        assert!(matches!(world.pull_state(node), PullState::Done(_)), "node {node} is not done: {:#?}", world.agent(node).map(|agent| agent.status()));
+        assert!(
+            matches!(world.pull_state(node), PullState::Done(_)),
+            "node {node} is not done: {:#?}",
+            world.agent(node).map(|agent| agent.status())
+        );
         assert_eq!(world.fallbacks(node), 0, "node {node} had to ask the registry itself");
     }
     let _ = image;
@@ -45,7 +49,11 @@ fn the_origin_sends_one_copy_to_a_cluster_of_any_size() {
             assert!(world.has_image(node, &image));
             let status = world.agent(node).map(|agent| agent.status());
             let status = status.expect("the node is up");
-            assert_eq!((status.flights.len(), status.mirror_requests, status.streams, status.calls), (0, 0, 0, 0), "{status:#?}");
+            assert_eq!(
+                (status.flights.len(), status.mirror_requests, status.streams, status.calls),
+                (0, 0, 0, 0),
+                "{status:#?}"
+            );
         }
     }
 }

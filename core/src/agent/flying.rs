@@ -272,6 +272,11 @@ impl Agent {
         let names: Vec<_> = usable.iter().map(|found| found.peer.clone()).collect();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.asking_index = false;
+        let waits_for_index = flight.role == Role::Leading && !flight.has_pieces() && names.is_empty();
+        if waits_for_index && let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracker.collected();
+            return self.track(digest);
+        }
         match &mut flight.stage {
             Stage::Resolving(cascade) if !names.is_empty() => {
                 cascade.provided(names);

@@ -130,7 +130,7 @@ impl Agent {
             if download.piece_fetches() >= limit {
                 return;
             }
-            let wanted = download.wanted(window);
+            let wanted = download.wanted(window, &flight.neighbours.available());
             let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, zone: zone.as_ref(), now };
             let failures = &self.failures;
             let picked =
@@ -171,7 +171,7 @@ impl Agent {
         }
         self.cx.wake_by(Deadline::Fetch(digest), STARVING_INTERVAL);
         let idle = now - flight.last_byte;
-        let Some(piece) = download.wanted(1).first().copied() else { return };
+        let Some(piece) = download.next_missing() else { return };
         if idle < STARVING_INTERVAL || download.has_runs() {
             return;
         }
@@ -252,7 +252,8 @@ impl Agent {
                 None,
             );
         };
-        download.started(op, Fetch::Origin { start: 0, first: 0, end: download.geometry().pieces(), check: Check::Alone });
+        download
+            .started(op, Fetch::Origin { start: 0, first: 0, end: download.geometry().pieces(), check: Check::Alone });
     }
 
     fn piece_arrived(&mut self, digest: Digest, op: OpId, piece: u32, hashed: Hashed, claim: Option<PieceSum>) {

@@ -36,9 +36,19 @@ struct Stored {
 /// A transfer that is under way.
 #[derive(Clone, Debug)]
 pub(crate) enum Fetch {
-    Piece { peer: PeerId, piece: u32, check: Check, since: Time },
+    Piece {
+        peer: PeerId,
+        piece: u32,
+        check: Check,
+        since: Time,
+    },
     /// `first` moves on as pieces arrive.
-    Origin { start: u32, first: u32, end: u32, check: Check },
+    Origin {
+        start: u32,
+        first: u32,
+        end: u32,
+        check: Check,
+    },
 }
 
 /// What became of a piece that arrived.
@@ -167,14 +177,20 @@ impl Download {
         self.fetches.keys().copied().chain(self.hashing)
     }
 
-    /// The next `window` missing pieces that nobody has been asked for.
-    pub(crate) fn wanted(&self, window: u32) -> Vec<u32> {
+    /// The next `window` missing pieces that nobody has been asked for, out of those that can be had. Pieces that are
+    /// still on their way out of the origin do not count: they would fill the window and nothing would move.
+    pub(crate) fn wanted(&self, window: u32, available: &PieceSet) -> Vec<u32> {
         let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
         self.have
             .missing_from(self.chain.tip())
+            .filter(|piece| available.contains(*piece) && !self.fetched.contains_key(piece) && !queued(*piece))
             .take(window as usize)
-            .filter(|piece| !self.fetched.contains_key(piece) && !queued(*piece))
             .collect()
+    }
+
+    /// The first missing piece that nobody has been asked for.
+    pub(crate) fn next_missing(&self) -> Option<u32> {
+        self.have.missing_from(self.chain.tip()).find(|piece| !self.fetched.contains_key(piece))
     }
 
     /// Missing pieces that one peer is slow to deliver, oldest first: in the end game somebody else may be asked as well.

@@ -110,6 +110,15 @@ impl Neighbours {
         self.peers.len()
     }
 
+    /// The pieces that some neighbour has.
+    pub(crate) fn available(&self) -> PieceSet {
+        let mut available = PieceSet::none(self.pieces);
+        for neighbour in self.peers.values() {
+            available.union(&neighbour.pieces);
+        }
+        available
+    }
+
     /// How many neighbours have `piece`.
     pub(crate) fn holders(&self, piece: u32) -> usize {
         self.peers.values().filter(|neighbour| neighbour.pieces.contains(piece)).count()

@@ -136,6 +136,11 @@ impl Tracker {
         self.collecting_until = self.collecting_until.max(until);
     }
 
+    /// There is nobody to wait for after all.
+    pub(crate) fn collected(&mut self) {
+        self.collecting_until = Time::ZERO;
+    }
+
     /// Somebody takes part, or says that it still does. Returns whether it is a participant.
     pub(crate) fn enrol(&mut self, now: Time, peer: &PeerId, introduction: Introduction) -> bool {
         if !self.participants.contains_key(peer) && self.participants.len() >= MAX_PARTICIPANTS {

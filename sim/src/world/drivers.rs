@@ -316,14 +316,27 @@ impl World {
         let start = self.now.max(self.nodes[node].up_free);
         let sent = start + length;
         self.nodes[node].up_free = sent;
-        let finish = sent.max(self.nodes[from].down_free + length);
-        self.nodes[from].down_free = finish;
         let server_life = self.nodes[node].life;
         let closed = Input::StreamClosed { stream, error: None, sent_bytes: len };
         self.queue.push(sent, Event::Input(node, server_life, Box::new(closed)));
-        let arrives: Time = finish + self.one_way();
         let fetch = PieceOnTheWay { ask, content, claim, from: node };
-        self.queue.push(arrives, Event::PieceArrives { node: from, life: from_life, op, fetch });
+        let at_downlink = sent + self.one_way();
+        self.queue.push(at_downlink, Event::PieceAtDownlink { node: from, life: from_life, op, fetch });
+    }
+
+    /// When something of `bytes` bytes has come in whole that has just left its sender: the downlink is shared as well.
+    fn comes_in(&mut self, node: NodeIndex, bytes: u64) -> Time {
+        let nanos = bytes.saturating_mul(1_000_000_000) / self.options.node_rate.max(1);
+        let received = self.now.max(self.nodes[node].down_free + Duration::from_nanos(nanos));
+        self.nodes[node].down_free = received;
+        received
+    }
+
+    pub(super) fn piece_at_downlink(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: PieceOnTheWay) {
+        if self.nodes[node].life == life && !self.nodes[node].cancelled.contains(&op) {
+            let arrives = self.comes_in(node, Geometry::of_blob(fetch.ask.size).len(fetch.ask.piece));
+            self.queue.push(arrives, Event::PieceArrives { node, life, op, fetch });
+        }
     }
 
     pub(super) fn piece_arrives(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: PieceOnTheWay) {
@@ -426,12 +439,16 @@ impl World {
     fn send_from_origin(&mut self, node: NodeIndex, op: OpId, fetch: OriginOnTheWay) {
         let bytes = Geometry::of_blob(fetch.size).len(fetch.next);
         let sent = self.origin.send(self.now, fetch.digest, fetch.next, bytes);
-        let nanos = bytes.saturating_mul(1_000_000_000) / self.options.node_rate.max(1);
-        let received = sent.max(self.nodes[node].down_free + Duration::from_nanos(nanos));
-        self.nodes[node].down_free = received;
-        let arrives = received + self.one_way() * 2;
+        let at_downlink = sent + self.one_way();
         let life = self.nodes[node].life;
-        self.queue.push(arrives, Event::OriginPiece { node, life, op, fetch: Box::new(fetch) });
+        self.queue.push(at_downlink, Event::OriginAtDownlink { node, life, op, fetch: Box::new(fetch) });
+    }
+
+    pub(super) fn origin_at_downlink(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: OriginOnTheWay) {
+        if self.nodes[node].life == life && !self.nodes[node].cancelled.contains(&op) {
+            let arrives = self.comes_in(node, Geometry::of_blob(fetch.size).len(fetch.next));
+            self.queue.push(arrives, Event::OriginPiece { node, life, op, fetch: Box::new(fetch) });
+        }
     }
 
     pub(super) fn origin_piece(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: OriginOnTheWay) {
