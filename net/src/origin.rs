@@ -12,11 +12,11 @@ mod failure;
 mod mock_registry;
 mod report;
 mod stat;
+#[cfg(test)]
+mod tests;
 mod token;
 mod transfer;
 mod transport;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ use longshore_core::names::{CredentialId, OpId, Source};
 use longshore_core::output::{Check, Span};
 
 pub use self::config::{
-    DIAL_TIMEOUT, HEADER_TIMEOUT, NodeCredential, OriginConfig, OriginConfigError, SILENCE_TIMEOUT, TLS_TIMEOUT, Timeouts,
-    Upstream,
+    DIAL_TIMEOUT, HEADER_TIMEOUT, NodeCredential, OriginConfig, OriginConfigError, SILENCE_TIMEOUT, TLS_TIMEOUT,
+    Timeouts, Upstream,
 };
 use self::exchange::{Exchange, Question};
 use self::report::Reports;

@@ -80,13 +80,8 @@ impl Vault {
     /// A vault with nothing in it.
     #[must_use]
     pub fn new() -> Self {
-        let inner = Inner {
-            entries: BTreeMap::new(),
-            identifiers: HashMap::new(),
-            total_bytes: 0,
-            last_id: 0,
-            uses: 0,
-        };
+        let inner =
+            Inner { entries: BTreeMap::new(), identifiers: HashMap::new(), total_bytes: 0, last_id: 0, uses: 0 };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 

@@ -124,7 +124,11 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 ///
 /// # Errors
 /// In words.
-pub(super) async fn read_limited(transport: &Transport, mut body: Incoming, max_bytes: usize) -> Result<Vec<u8>, String> {
+pub(super) async fn read_limited(
+    transport: &Transport,
+    mut body: Incoming,
+    max_bytes: usize,
+) -> Result<Vec<u8>, String> {
     let mut whole = Vec::new();
     while let Some(part) = transport.next(&mut body).await? {
         append(&mut whole, &part, max_bytes)?;
@@ -155,7 +159,8 @@ fn message(body: &[u8]) -> Option<String> {
     }
     let Problem { code, message } = serde_json::from_slice::<Errors>(body).ok()?.errors.into_iter().next()?;
     let text = if message.is_empty() { code } else { format!("{code} {message}") };
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARACTERS).collect();
+    let clean: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARACTERS).collect();
     let clean = clean.trim();
     (!clean.is_empty()).then(|| clean.to_owned())
 }

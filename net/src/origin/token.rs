@@ -160,8 +160,9 @@ impl Issued {
             expires_in: Option<f64>,
         }
         // The parser's error may quote what it found, which may be a token.
-        let answer: Answer = serde_json::from_slice(body)
-            .map_err(|error| format!("the answer is not the expected JSON (line {}, column {})", error.line(), error.column()))?;
+        let answer: Answer = serde_json::from_slice(body).map_err(|error| {
+            format!("the answer is not the expected JSON (line {}, column {})", error.line(), error.column())
+        })?;
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token).unwrap_or_default();
         if token.is_empty() {
             return Err("the answer has no token".to_owned());

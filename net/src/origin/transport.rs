@@ -51,8 +51,11 @@ impl Transport {
         // Without it, a host with several addresses of which the first is dead takes all of the time for dialling.
         tcp.set_connect_timeout(Some(timeouts.dial));
         let dialler = Timed { inner: tcp, limit: timeouts.dial, phase: "no connection" };
-        let tls =
-            HttpsConnectorBuilder::new().with_tls_config(tls_config(config)?).https_or_http().enable_http1().wrap_connector(dialler);
+        let tls = HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config(config)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(dialler);
         let connector = Timed { inner: tls, limit: timeouts.dial + timeouts.tls, phase: "no TLS session" };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
