@@ -1,7 +1,8 @@
 //! Talks to registries: the client side of the OCI distribution specification.
 //!
-//! Nothing is tried again here, except that a registry's challenge is answered once and redirects are followed. Each
-//! fetch and each stat ends in exactly one report, or in none if it was cancelled.
+//! Nothing is tried again here, except that a registry's challenge is answered once, redirects are followed, and a kept
+//! connection that turns out to be closed is replaced. Each fetch and each stat ends in exactly one report, or in none if
+//! it was cancelled.
 
 mod challenge;
 mod config;

@@ -71,6 +71,11 @@ impl Reply {
         Self { status, headers: Vec::new(), body: Vec::new() }.header("Content-Length", "0")
     }
 
+    /// Not a word: the connection is closed.
+    pub(crate) fn hang_up() -> Self {
+        Self::status(0)
+    }
+
     /// 200 with a body.
     pub(crate) fn ok(body: &[u8]) -> Self {
         Self::status(200).body(body)
@@ -238,6 +243,10 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: Script, 
         let reply = script(&seen);
         let is_head = seen.method == "HEAD";
         log.lock().unwrap().push(seen);
+        if reply.status == 0 {
+            let _ = stream.shutdown().await;
+            return;
+        }
         let mut head = format!("HTTP/1.1 {} Reply\r\n", reply.status);
         for (name, value) in &reply.headers {
             write!(head, "{name}: {value}\r\n").unwrap();

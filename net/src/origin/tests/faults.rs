@@ -1,5 +1,6 @@
 //! Bad answers: each ends in one failure of the right class, in words.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use longshore_core::input::{TransferEvent, TransferFailure};
@@ -113,6 +114,31 @@ async fn names_from_elsewhere_that_are_no_names_are_refused_without_a_request() 
     bad.registry = "registry.example".into();
     bad.repository = "../../x".into();
     assert_transient(&bench.fetch(&bad, digest_of(BLOB), UNKNOWN).await, &["../../x", "repository"]);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_closed_when_it_is_used_again_is_no_failure() {
+    let count = AtomicUsize::new(0);
+    let registry = MockRegistry::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        1 => Reply::hang_up(),
+        _ => Reply::ok(BLOB),
+    })
+    .await;
+    let mut bench = Bench::new();
+    let source = source(&registry.host(), Kind::Blob);
+    for _ in 0..2 {
+        bench.stat(&source, digest_of(BLOB)).await.unwrap();
+    }
+    assert_eq!((registry.seen().len(), registry.connections()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_registry_that_always_hangs_up_is_a_transient_failure() {
+    let registry = MockRegistry::start(|_| Reply::hang_up()).await;
+    let mut bench = Bench::new();
+    let fetched = bench.fetch(&source(&registry.host(), Kind::Blob), digest_of(BLOB), UNKNOWN).await;
+    assert_transient(&fetched, &["GET http://127.0.0.1", "connection closed"]);
+    assert_eq!(registry.seen().len(), 2, "one more connection, and no more");
 }
 
 #[tokio::test]
