@@ -10,6 +10,9 @@ use tokio::task::AbortHandle;
 
 use crate::driver::Inputs;
 
+#[cfg(test)]
+mod tests;
+
 /// All running operations. Bounded by the core, which starts only so many.
 #[derive(Debug)]
 pub(super) struct Reports {
