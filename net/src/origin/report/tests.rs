@@ -4,10 +4,14 @@ use tokio::sync::oneshot;
 
 use super::*;
 
+fn lost(op: OpId) -> Input {
+    Input::Transfer { op, event: TransferEvent::Failed(TransferFailure::Unreachable) }
+}
+
 /// An operation that does nothing, and its report.
 async fn started(reports: &Reports, op: OpId) -> Report {
     let (sender, receiver) = oneshot::channel();
-    reports.start(op, |report| async move {
+    reports.start(op, lost, |report| async move {
         sender.send(report).unwrap();
         std::future::pending::<()>().await;
     });
@@ -44,10 +48,22 @@ async fn dropping_the_reports_stops_the_operations() {
     let (inputs, _receiver) = Inputs::channel();
     let reports = Reports::new(inputs);
     let (sender, receiver) = oneshot::channel::<()>();
-    reports.start(OpId(1), |_report| async move {
+    reports.start(OpId(1), lost, |_report| async move {
         std::future::pending::<()>().await;
         drop(sender);
     });
     drop(reports);
     assert!(receiver.await.is_err(), "the task was dropped, and its sender with it");
+}
+
+#[tokio::test]
+async fn an_operation_that_panics_is_reported_all_the_same() {
+    let (inputs, mut receiver) = Inputs::channel();
+    let reports = Reports::new(inputs);
+    reports.start(OpId(1), lost, |report| async move {
+        let _kept = report;
+        panic!("on purpose");
+    });
+    assert_eq!(receiver.recv().await, Some(lost(OpId(1))));
+    assert_eq!(reports.running(), 0);
 }
