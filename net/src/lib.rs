@@ -3,4 +3,6 @@
 //! The [`driver`] traits are the borders; the shell runs a [`longshore_core`] agent against them.
 
 pub mod driver;
+pub mod mirror;
 pub mod store;
+pub mod vault;
