@@ -127,7 +127,7 @@ fn member(entry: &Table) -> Result<Member, String> {
     let ready = match entry.get("ready") {
         None => true,
         Some(Value::Boolean(ready)) => *ready,
-        Some(other) => return Err(format!("ready is a {}; write true or false", other.type_str())),
+        Some(other) => return Err(format!("ready has the type {}; write true or false", other.type_str())),
     };
     Ok(Member { name, peer, addresses, zone: zone.map(Into::into), ready })
 }
@@ -141,7 +141,7 @@ fn text<'a>(entry: &'a Table, key: &str) -> Result<Option<&'a str>, String> {
             Err(format!("{key} is longer than {NAME_LIMIT} bytes or contains control characters"))
         }
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(format!("{key} is a {}; write a text in quotes", other.type_str())),
+        Some(other) => Err(format!("{key} has the type {}; write a text in quotes", other.type_str())),
     }
 }
 
@@ -163,13 +163,16 @@ fn addresses(entry: &Table) -> Result<(Vec<Arc<str>>, Option<Identity>), String>
             return Err(format!("it has {} addresses, at most {ADDRESS_LIMIT} are supported", listed.len()));
         }
         Some(other) => {
-            return Err(format!("addresses is a {}; write a list: [\"/ip4/10.0.0.1/tcp/4001\"]", other.type_str()));
+            return Err(format!(
+                "addresses has the type {}; write a list: [\"/ip4/10.0.0.1/tcp/4001\"]",
+                other.type_str()
+            ));
         }
     };
     let (mut addresses, mut identity) = (Vec::with_capacity(listed.len()), None);
     for value in listed {
         let Some(text) = value.as_str() else {
-            return Err(format!("an address is a {}; write a text in quotes", value.type_str()));
+            return Err(format!("an address has the type {}; write a text in quotes", value.type_str()));
         };
         let wrong = |found: &str| {
             format!("address '{}' {found}; write /ip4/10.0.0.1/tcp/4001 or /dns/HOST/tcp/4001", text.escape_default())

@@ -66,7 +66,15 @@ impl MirrorBody {
     pub(crate) fn blob(reader: BlobReader, range: Range<u64>, buffers: Buffers, ticket: Ticket) -> Self {
         let remaining = range.end.saturating_sub(range.start);
         let released = reader.released();
-        let flow = Flow { reader: Arc::new(reader), released, position: range.start, end: range.end, buffers, ticket };
+        let flow = Flow {
+            reader: Arc::new(reader),
+            released,
+            whole: false,
+            position: range.start,
+            end: range.end,
+            buffers,
+            ticket,
+        };
         let chunks = futures::stream::unfold(Some(flow), |flow| async {
             let mut flow = flow?;
             match flow.next().await {
@@ -83,6 +91,8 @@ impl MirrorBody {
 struct Flow {
     reader: Arc<BlobReader>,
     released: watch::Receiver<Released>,
+    /// The blob was complete once: from then on the open file is all that is needed, even if the blob is evicted.
+    whole: bool,
     position: u64,
     end: u64,
     buffers: Buffers,
@@ -116,6 +126,9 @@ impl Flow {
     /// Waits until there is something to send; says up to where.
     async fn limit(&mut self) -> Result<u64, CutShort> {
         let (position, end) = (self.position, self.end);
+        if self.whole {
+            return if self.ticket.abort().is_cancelled() { Err(CutShort::Aborted) } else { Ok(end) };
+        }
         let more = |released: &Released| match released {
             Released::Prefix(bytes) => *bytes > position,
             Released::Whole | Released::Gone => true,
@@ -127,7 +140,10 @@ impl Flow {
         };
         match released {
             Ok(Released::Prefix(bytes)) => Ok(bytes.min(end)),
-            Ok(Released::Whole) => Ok(end),
+            Ok(Released::Whole) => {
+                self.whole = true;
+                Ok(end)
+            }
             // An error: the store is closed, so no more will ever be released.
             Ok(Released::Gone) | Err(_) => Err(CutShort::Gone),
         }
