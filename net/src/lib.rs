@@ -5,5 +5,6 @@
 pub mod driver;
 pub mod membership;
 pub mod mirror;
+pub mod origin;
 pub mod store;
 pub mod vault;

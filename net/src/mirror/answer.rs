@@ -59,10 +59,11 @@ async fn content(
     headers: &HeaderMap,
 ) -> Response<MirrorBody> {
     let kind = source.kind;
-    let credential = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| site.vault.insert(value));
+    let credential = headers.get(header::AUTHORIZATION).and_then(|value| {
+        // The error says nothing about the value.
+        let kept = site.vault.insert(value.as_bytes());
+        kept.inspect_err(|error| tracing::warn!(%error, "a request goes on without its credential")).ok()
+    });
     let opened = site.requests.open(|request| Input::Mirror { request, method, source, digest, credential });
     let Some(mut ticket) = opened else { return refuse(&stopping(), method) };
     match ticket.decided().await {
