@@ -9,6 +9,7 @@ use longshore_core::input::{Input, Method as Asked};
 use longshore_core::names::{Kind, Source};
 use longshore_core::output::Refusal;
 use longshore_core::range::{Wanted, wanted};
+use tokio_util::sync::CancellationToken;
 
 use super::body::MirrorBody;
 use super::problem::{Problem, quote};
@@ -26,7 +27,13 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Answers a request. Dropping the future (the client hung up) ends the request for the core, too.
-pub(crate) async fn answer<B>(site: Arc<Site>, request: Request<B>) -> Response<MirrorBody> {
+///
+/// Cancelling `connection` ends the connection; that is how a body is aborted.
+pub(crate) async fn answer<B>(
+    site: Arc<Site>,
+    connection: CancellationToken,
+    request: Request<B>,
+) -> Response<MirrorBody> {
     let method = match *request.method() {
         Method::GET => Asked::Get,
         Method::HEAD => Asked::Head,
@@ -46,13 +53,14 @@ pub(crate) async fn answer<B>(site: Arc<Site>, request: Request<B>) -> Response<
                 Ok(registry) => Source { registry, repository, kind },
                 Err(problem) => return refuse(&problem, method),
             };
-            content(&site, method, source, digest, request.headers()).await
+            content(&site, &connection, method, source, digest, request.headers()).await
         }
     }
 }
 
 async fn content(
     site: &Site,
+    connection: &CancellationToken,
     method: Asked,
     source: Source,
     digest: Digest,
@@ -68,10 +76,11 @@ async fn content(
     let Some(mut ticket) = opened else { return refuse(&stopping(), method) };
     match ticket.decided().await {
         Some(Verdict::Serve { digest, size, media_type }) => {
+            ticket.bind(connection);
             serve(site, ticket, method, &Blob { digest, size, media_type, kind }, headers)
         }
         Some(Verdict::Refuse(refusal)) => refusal_response(&refusal, kind, digest, method),
-        None if ticket.abort().is_cancelled() => refusal_response(&Refusal::NotHere, kind, digest, method),
+        None if ticket.is_aborted() => refusal_response(&Refusal::NotHere, kind, digest, method),
         None => refuse(&stopping(), method),
     }
 }

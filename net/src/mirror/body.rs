@@ -31,8 +31,8 @@ pub(crate) enum MirrorBody {
 /// A body that ends before its declared length: hyper closes the connection then, and containerd asks for the rest.
 #[derive(Debug)]
 pub(crate) enum CutShort {
-    /// The core said so, or nobody is left to say anything.
-    Aborted,
+    /// The process is ending.
+    Stopping,
     /// The blob went away.
     Gone,
     /// The blob cannot be read.
@@ -42,7 +42,7 @@ pub(crate) enum CutShort {
 impl fmt::Display for CutShort {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Aborted => formatter.write_str("body cut short: aborted"),
+            Self::Stopping => formatter.write_str("body cut short: the process is ending"),
             Self::Gone => formatter.write_str("body cut short: the blob is not in the store any more"),
             Self::Unreadable(error) => write!(formatter, "body cut short: reading the blob failed: {error}"),
         }
@@ -113,11 +113,8 @@ impl Flow {
         let chunk = match tokio::task::spawn_blocking(read).await {
             Ok(read) => read.map_err(CutShort::Unreadable)?,
             // Only a runtime that is shutting down cancels it.
-            Err(_) => return Err(CutShort::Aborted),
+            Err(_) => return Err(CutShort::Stopping),
         };
-        if self.ticket.abort().is_cancelled() {
-            return Err(CutShort::Aborted);
-        }
         self.position += chunk.len() as u64;
         self.ticket.sent(chunk.len() as u64);
         Ok(Some(chunk))
@@ -127,17 +124,13 @@ impl Flow {
     async fn limit(&mut self) -> Result<u64, CutShort> {
         let (position, end) = (self.position, self.end);
         if self.whole {
-            return if self.ticket.abort().is_cancelled() { Err(CutShort::Aborted) } else { Ok(end) };
+            return Ok(end);
         }
         let more = |released: &Released| match released {
             Released::Prefix(bytes) => *bytes > position,
             Released::Whole | Released::Gone => true,
         };
-        let released = tokio::select! {
-            biased;
-            () = self.ticket.abort().cancelled() => return Err(CutShort::Aborted),
-            released = self.released.wait_for(more) => released.map(|released| *released),
-        };
+        let released = self.released.wait_for(more).await.map(|released| *released);
         match released {
             Ok(Released::Prefix(bytes)) => Ok(bytes.min(end)),
             Ok(Released::Whole) => {

@@ -37,9 +37,12 @@ where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let header_timeout = site.config.header_timeout;
+    // Cancelled for this connection alone when a body on it is aborted.
+    let cut = ending.cut.child_token();
+    let cut_by_request = cut.clone();
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(answer(site, request).await) }
+        let (site, cut) = (Arc::clone(&site), cut_by_request.clone());
+        async move { Ok::<_, Infallible>(answer(site, cut, request).await) }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -49,8 +52,9 @@ where
     let mut draining = false;
     let result = loop {
         let ended = tokio::select! {
+            biased;
+            () = cut.cancelled() => Some(Ok(())),
             result = &mut connection => Some(result),
-            () = ending.cut.cancelled() => Some(Ok(())),
             () = ending.drain.cancelled(), if !draining => None,
         };
         match ended {

@@ -122,9 +122,23 @@ impl Ticket {
         }
     }
 
-    /// Cancelled when the body has to end.
-    pub(crate) fn abort(&self) -> &CancellationToken {
-        &self.abort
+    /// Whether the core has aborted the request.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.abort.is_cancelled()
+    }
+
+    /// From now on, an abort ends the connection that `connection` stands for: a body cannot end otherwise, and the
+    /// client may not be reading just now.
+    pub(crate) fn bind(&mut self, connection: &CancellationToken) {
+        let mut table = self.requests.table();
+        if let Some(entry) = table.entries.get_mut(&self.id) {
+            entry.abort = connection.clone();
+        }
+        drop(table);
+        if self.abort.is_cancelled() {
+            connection.cancel();
+        }
+        self.abort = connection.clone();
     }
 
     /// Counts body bytes that were handed to the connection.

@@ -122,6 +122,22 @@ async fn an_aborted_body_ends_early_in_fin_after_a_declared_length() {
 }
 
 #[tokio::test]
+async fn an_abort_is_obeyed_while_the_client_is_not_reading() {
+    let mut rig = Rig::start().await;
+    let bytes = pattern(48 * 1024 * 1024);
+    let digest = rig.commit(&bytes).await;
+    let mut client = rig.connect().await;
+    client.send(&get_blob(digest)).await;
+    let request = rig.asked().await;
+    rig.driver.serve(request, digest, bytes.len() as u64, None);
+    client.head().await;
+    rig.driver.abort(request);
+    assert!(rig.closed(request).await < bytes.len() as u64);
+    let got = client.all().await;
+    assert!(got.len() < bytes.len() && got == bytes[..got.len()]);
+}
+
+#[tokio::test]
 async fn a_body_whose_blob_is_discarded_ends_early_in_fin() {
     let mut rig = Rig::start().await;
     let bytes = pattern(800_000);
