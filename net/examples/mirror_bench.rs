@@ -161,16 +161,18 @@ fn bench_nginx(directory: &Path, bytes: &[u8], settings: &Settings) -> Result<(f
     let child =
         Command::new("nginx").arg("-p").arg(&root).arg("-c").arg(&configuration).stderr(Stdio::null()).spawn()?;
     let nginx = Nginx(child);
-    let started = Instant::now();
-    while TcpStream::connect(address).is_err() {
+    let (master, started) = (nginx.0.id(), Instant::now());
+    // The master listens before it has a worker.
+    let pids: Vec<u32> = loop {
+        let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
+        if !children.is_empty() && TcpStream::connect(address).is_ok() {
+            break children.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        }
         if started.elapsed() > Duration::from_secs(10) {
             return Err(format!("nginx does not listen on {address}; see {at}/error.log").into());
         }
         std::thread::yield_now();
-    }
-    let master = nginx.0.id();
-    let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
-    let pids: Vec<u32> = children.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    };
     measured(&pids, address, "/blob", settings.seconds, settings.connections)
 }
 

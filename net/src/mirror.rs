@@ -8,13 +8,14 @@
 
 mod answer;
 mod body;
-mod buffers;
 mod connection;
-mod patience;
+mod handover;
 mod problem;
 mod requests;
 mod route;
 mod site;
+mod transfer;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +28,6 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use self::buffers::Buffers;
 use self::connection::Ending;
 use self::requests::{Requests, Verdict};
 use self::site::Site;
@@ -119,7 +119,7 @@ impl MirrorServer {
         })?;
         let requests = Requests::new(inputs);
         let slots = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        let site = Site { config, store, vault, requests: Arc::clone(&requests), buffers: Buffers::default() };
+        let site = Site { config, store, vault, requests: Arc::clone(&requests) };
         let handle = MirrorHandle { ending: Ending::default(), connections: TaskTracker::new() };
         let accepting = accept(listener, Arc::new(site), slots, handle.clone());
         handle.connections.spawn(accepting);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, Method as Asked};
 use longshore_core::names::{Kind, Source};
@@ -12,10 +12,12 @@ use longshore_core::range::{Wanted, wanted};
 use tokio_util::sync::CancellationToken;
 
 use super::body::MirrorBody;
+use super::handover::Handover;
 use super::problem::{Problem, quote};
 use super::requests::{Ticket, Verdict};
 use super::route::{self, Route};
 use super::site::Site;
+use super::transfer::Transfer;
 
 /// Every answer under `/v2` has it; docker and skopeo look for it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -26,14 +28,17 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// The connection that a request came on.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// Cancelling it ends the connection: that is how a body is aborted.
+    pub(crate) cut: CancellationToken,
+    /// Where the body of a blob is left.
+    pub(crate) handover: Arc<Handover>,
+}
+
 /// Answers a request. Dropping the future (the client hung up) ends the request for the core, too.
-///
-/// Cancelling `connection` ends the connection; that is how a body is aborted.
-pub(crate) async fn answer<B>(
-    site: Arc<Site>,
-    connection: CancellationToken,
-    request: Request<B>,
-) -> Response<MirrorBody> {
+pub(crate) async fn answer<B>(site: Arc<Site>, line: Line, request: Request<B>) -> Response<MirrorBody> {
     let method = match *request.method() {
         Method::GET => Asked::Get,
         Method::HEAD => Asked::Head,
@@ -53,21 +58,21 @@ pub(crate) async fn answer<B>(
                 Ok(registry) => Source { registry, repository, kind },
                 Err(problem) => return refuse(&problem, method),
             };
-            content(&site, &connection, method, source, digest, request.headers()).await
+            content(&site, &line, method, source, digest, &request).await
         }
     }
 }
 
-async fn content(
+async fn content<B>(
     site: &Site,
-    connection: &CancellationToken,
+    line: &Line,
     method: Asked,
     source: Source,
     digest: Digest,
-    headers: &HeaderMap,
+    request: &Request<B>,
 ) -> Response<MirrorBody> {
     let kind = source.kind;
-    let credential = headers.get(header::AUTHORIZATION).and_then(|value| {
+    let credential = request.headers().get(header::AUTHORIZATION).and_then(|value| {
         // The error says nothing about the value.
         let kept = site.vault.insert(value.as_bytes());
         kept.inspect_err(|error| tracing::warn!(%error, "a request goes on without its credential")).ok()
@@ -76,8 +81,8 @@ async fn content(
     let Some(mut ticket) = opened else { return refuse(&stopping(), method) };
     match ticket.decided().await {
         Some(Verdict::Serve { digest, size, media_type }) => {
-            ticket.bind(connection);
-            serve(site, ticket, method, &Blob { digest, size, media_type, kind }, headers)
+            ticket.bind(&line.cut);
+            serve(site, line, ticket, method, &Blob { digest, size, media_type, kind }, request)
         }
         Some(Verdict::Refuse(refusal)) => refusal_response(&refusal, kind, digest, method),
         None if ticket.is_aborted() => refusal_response(&Refusal::NotHere, kind, digest, method),
@@ -92,12 +97,19 @@ struct Blob {
     kind: Kind,
 }
 
-fn serve(site: &Site, ticket: Ticket, method: Asked, blob: &Blob, headers: &HeaderMap) -> Response<MirrorBody> {
+fn serve<B>(
+    site: &Site,
+    line: &Line,
+    ticket: Ticket,
+    method: Asked,
+    blob: &Blob,
+    request: &Request<B>,
+) -> Response<MirrorBody> {
     let etag = format!("\"{}\"", blob.digest);
     // RFC 9110, 14.2: `Range` means something for GET only.
     let wanted = match method {
         Asked::Head => Wanted::Whole,
-        Asked::Get => wanted(range(headers, &etag), blob.size),
+        Asked::Get => wanted(range(request.headers(), &etag), blob.size),
     };
     let (status, range) = match wanted {
         Wanted::Whole => (StatusCode::OK, 0..blob.size),
@@ -112,8 +124,13 @@ fn serve(site: &Site, ticket: Ticket, method: Asked, blob: &Blob, headers: &Head
     let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), blob.size);
     let body = match method {
         Asked::Head => MirrorBody::empty(),
+        Asked::Get if len == 0 => MirrorBody::empty(),
         Asked::Get => match site.store.reader(blob.digest) {
-            Ok(reader) if reader.size() == blob.size => MirrorBody::blob(reader, range, site.buffers.clone(), ticket),
+            Ok(reader) if reader.size() == blob.size => {
+                let handover = Arc::clone(&line.handover);
+                handover.offer(Transfer { reader, range, ticket, keep_alive: keeps_alive(request) });
+                MirrorBody::Blob { len, handover }
+            }
             Ok(reader) => {
                 let (found, expected) = (reader.size(), blob.size);
                 tracing::error!(digest = %blob.digest, found, expected, "the stored blob has another size than announced");
@@ -140,6 +157,16 @@ fn serve(site: &Site, ticket: Ticket, method: Asked, blob: &Blob, headers: &Head
     insert(headers, CONTENT_DIGEST, &blob.digest.to_string());
     insert(headers, header::ETAG, &etag);
     response
+}
+
+/// Whether the connection lives on after the answer, by the rules that hyper follows, too (RFC 9112, 9.3).
+fn keeps_alive<B>(request: &Request<B>) -> bool {
+    let mut connection = request.headers().get_all(header::CONNECTION).iter();
+    let closes = |value: &HeaderValue| match value.to_str() {
+        Ok(value) => value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")),
+        Err(_) => true,
+    };
+    request.version() == Version::HTTP_11 && !connection.any(closes)
 }
 
 /// The `Range` header, if there is exactly one and `If-Range` does not rule it out.

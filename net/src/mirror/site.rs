@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::MirrorConfig;
-use super::buffers::Buffers;
 use super::problem::{Problem, quote};
 use super::requests::Requests;
 use crate::store::Store;
@@ -16,7 +15,6 @@ pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) vault: Vault,
     pub(crate) requests: Arc<Requests>,
-    pub(crate) buffers: Buffers,
 }
 
 impl MirrorConfig {
