@@ -58,9 +58,9 @@ fn main() -> Result<(), Failure> {
         }
     }
     let directory = tempfile::tempdir()?;
-    let bytes = noise(settings.mib << 20);
-    let (mirror, small) = bench_mirror(directory.path(), &bytes, &settings)?;
-    let nginx = bench_nginx(directory.path(), &bytes, &settings)?;
+    let bench = bench_mirror(directory.path(), &settings)?;
+    let mirror = bench.large;
+    let nginx = bench_nginx(directory.path(), &bench.file, &settings)?;
     let ratio = |ours: f64, theirs: f64| (ours / theirs * 1000.0).round() / 1000.0;
     println!(
         "{}",
@@ -72,22 +72,35 @@ fn main() -> Result<(), Failure> {
             "nginx_gb_per_cpu_second": nginx.0,
             "nginx_gb_per_second": nginx.1,
             "mirror_to_nginx_per_cpu_second": ratio(mirror.0, nginx.0),
-            "warm_hit_4kib_p50_micros": small.p50_micros,
-            "warm_hit_4kib_p99_micros": small.p99_micros,
-            "warm_hits_4kib": small.requests,
-            "mirror_peak_memory_mib": peak_memory_mib()?,
+            "warm_hit_4kib_p50_micros": bench.small.p50_micros,
+            "warm_hit_4kib_p99_micros": bench.small.p99_micros,
+            "warm_hits_4kib": bench.small.requests,
+            "mirror_peak_memory_mib": bench.peak_memory_mib,
         })
     );
     Ok(())
 }
 
-/// GB per CPU second and per second of a large blob; latencies of a small one.
-fn bench_mirror(directory: &Path, bytes: &[u8], settings: &Settings) -> Result<((f64, f64), Run), Failure> {
+/// What was measured of the mirror.
+struct Mirrored {
+    /// GB per CPU second, and per second, of a large blob.
+    large: (f64, f64),
+    /// Requests for a blob of 4 KiB.
+    small: Run,
+    /// While it was serving, in MiB; runtime, store and all.
+    peak_memory_mib: u64,
+    /// Where the large blob is.
+    file: PathBuf,
+}
+
+fn bench_mirror(directory: &Path, settings: &Settings) -> Result<Mirrored, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (large, small, address) = runtime.block_on(async {
         let (sender, mut inputs) = Inputs::channel();
         let mut store = Store::open(directory, sender.clone())?;
-        let large = put(&mut store, &mut inputs, bytes).await?;
+        let bytes = noise(settings.mib << 20);
+        let size = bytes.len() as u64;
+        let large = put(&mut store, &mut inputs, &bytes).await?;
         let small = put(&mut store, &mut inputs, &bytes[..4096]).await?;
         let config = MirrorConfig {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -95,21 +108,26 @@ fn bench_mirror(directory: &Path, bytes: &[u8], settings: &Settings) -> Result<(
             ..MirrorConfig::default()
         };
         let (mut driver, address) = MirrorServer::start(config, store, Vault::new(), sender)?;
-        let (size, small_size) = (bytes.len() as u64, 4096);
         // Plays the core.
         tokio::spawn(async move {
             while let Some(input) = inputs.recv().await {
                 if let Input::Mirror { request, digest, .. } = input {
-                    driver.serve(request, digest, if digest == small { small_size } else { size }, None);
+                    driver.serve(request, digest, if digest == small { 4096 } else { size }, None);
                 }
             }
         });
         Ok::<_, Failure>((large, small, address))
     })?;
+    // The peak counts from here on.
+    std::fs::write("/proc/self/clear_refs", "5")?;
+    let path = |digest| format!("/v2/app/blobs/{digest}");
     let pid = std::process::id();
-    let figures = measured(&[pid], address, &format!("/v2/app/blobs/{large}"), settings.seconds, settings.connections)?;
-    let latency = run_client(address, &format!("/v2/app/blobs/{small}"), settings.seconds.min(3), 1)?;
-    Ok((figures, latency))
+    Ok(Mirrored {
+        large: measured(&[pid], address, &path(large), settings.seconds, settings.connections)?,
+        small: run_client(address, &path(small), settings.seconds.min(3), 1)?,
+        peak_memory_mib: peak_memory_mib()?,
+        file: directory.join("blobs/sha256").join(large.hex()),
+    })
 }
 
 async fn put(store: &mut Store, inputs: &mut UnboundedReceiver<Input>, bytes: &[u8]) -> Result<Digest, Failure> {
@@ -142,12 +160,11 @@ impl Drop for Nginx {
     }
 }
 
-fn bench_nginx(directory: &Path, bytes: &[u8], settings: &Settings) -> Result<(f64, f64), Failure> {
+fn bench_nginx(directory: &Path, file: &Path, settings: &Settings) -> Result<(f64, f64), Failure> {
     let root = directory.join("nginx");
     std::fs::create_dir_all(&root)?;
-    std::fs::write(root.join("blob"), bytes)?;
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let (configuration, at) = (root.join("nginx.conf"), root.display());
+    let (configuration, at, file) = (root.join("nginx.conf"), root.display(), file.display());
     std::fs::write(
         &configuration,
         format!(
@@ -155,7 +172,7 @@ fn bench_nginx(directory: &Path, bytes: &[u8], settings: &Settings) -> Result<(f
              events {{ worker_connections 512; }}\n\
              http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;\n\
              client_body_temp_path {at}/a; proxy_temp_path {at}/b; fastcgi_temp_path {at}/c; uwsgi_temp_path {at}/d;\n\
-             scgi_temp_path {at}/e; server {{ listen {address}; root {at}; }} }}\n"
+             scgi_temp_path {at}/e; server {{ listen {address}; location = /blob {{ alias {file}; }} }} }}\n"
         ),
     )?;
     let child =
