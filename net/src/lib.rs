@@ -3,6 +3,8 @@
 //! The [`driver`] traits are the borders; the shell runs a [`longshore_core`] agent against them.
 
 pub mod driver;
+pub mod membership;
+pub mod mirror;
 pub mod origin;
 pub mod store;
 pub mod vault;
