@@ -3,5 +3,6 @@
 //! The [`driver`] traits are the borders; the shell runs a [`longshore_core`] agent against them.
 
 pub mod driver;
+pub mod peers;
 pub mod store;
 pub mod wire;
