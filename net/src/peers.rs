@@ -183,11 +183,8 @@ impl PeersDriver {
         if loopback_only {
             swarm.behaviour_mut().believe_loopback();
         }
-        let local = LocalPeer {
-            peer_id: identity.peer_id(),
-            listening: texts(&listening),
-            reachable: texts(&reachable),
-        };
+        let local =
+            LocalPeer { peer_id: identity.peer_id(), listening: texts(&listening), reachable: texts(&reachable) };
         info!(peer = %local.peer_id, listening = ?local.listening, "the peer-to-peer node has started");
 
         let tracker = TaskTracker::new();
@@ -293,8 +290,7 @@ impl Peers for PeersDriver {
         let parse = |text: &Arc<str>| {
             text.parse::<Multiaddr>().inspect_err(|error| debug!(%peer, %text, %error, "not a multiaddr")).ok()
         };
-        let addresses: Vec<_> =
-            addresses.iter().take(addresses::MAX_ADDRESSES_PER_PEER).filter_map(parse).collect();
+        let addresses: Vec<_> = addresses.iter().take(addresses::MAX_ADDRESSES_PER_PEER).filter_map(parse).collect();
         if !addresses.is_empty() {
             self.hub.send(Command::Learn { peer: id, addresses });
         }

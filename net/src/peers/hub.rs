@@ -8,7 +8,7 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::PublicKey;
 use libp2p::kad::QueryId;
-use libp2p::swarm::{DialError, NetworkBehaviour, Stream, Swarm, SwarmEvent};
+use libp2p::swarm::{NetworkBehaviour, Stream, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use longshore_core::digest::Digest;
 use longshore_core::input::Input;
@@ -194,7 +194,15 @@ impl HubTask {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(inbound)) => self.on_inbound(inbound),
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(streams::Event::Inbound(inbound))) => {
+                self.on_inbound(inbound)
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(streams::Event::Unreachable { peer, wrong_address })) => {
+                if let Some(address) = wrong_address.and_then(|address| without_peer(peer, address)) {
+                    self.swarm.behaviour_mut().index.remove_address(&peer, &address);
+                }
+                self.inputs.send(Input::Disconnected { peer: name_of(&peer) });
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Index(event)) => {
                 let found = self.index.on_event(&mut self.swarm.behaviour_mut().index, event);
                 self.report_found(found);
@@ -212,7 +220,6 @@ impl HubTask {
                 debug!(peer = %peer_id, ?cause, "disconnected");
                 self.inputs.send(Input::Disconnected { peer: name_of(&peer_id) });
             }
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => self.on_dial_failed(peer, &error),
             _ => {}
         }
     }
@@ -253,19 +260,6 @@ impl HubTask {
             }
         }
         behaviour.streams.book().learn(peer, addresses);
-    }
-
-    fn on_dial_failed(&mut self, peer: PeerId, error: &DialError) {
-        if let DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } = error
-            && let Some(address) = without_peer(peer, address.clone())
-        {
-            self.swarm.behaviour_mut().index.remove_address(&peer, &address);
-        }
-        let aborted = matches!(error, DialError::DialPeerConditionFalse(_));
-        if !aborted && !self.swarm.is_connected(&peer) {
-            debug!(%peer, %error, "cannot be reached");
-            self.inputs.send(Input::Disconnected { peer: name_of(&peer) });
-        }
     }
 
     fn report_found(&mut self, found: Option<Found>) {

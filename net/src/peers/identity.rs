@@ -172,7 +172,8 @@ mod tests {
     fn a_file_that_holds_no_key_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("identity");
-        for (bytes, found) in [(vec![1; 32], "32 bytes"), (vec![1; 69], "more than 68 bytes"), (vec![1; 68], "no key")] {
+        for (bytes, found) in [(vec![1; 32], "32 bytes"), (vec![1; 69], "more than 68 bytes"), (vec![1; 68], "no key")]
+        {
             fs::write(&path, &bytes).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             let error = Identity::load_or_create(&path).unwrap_err();

@@ -57,8 +57,7 @@ impl Fetch {
     async fn fetch(&self) -> Result<(), TransferFailure> {
         let unreachable = |_| TransferFailure::Unreachable;
         let message = frame(&encode_piece_request(&self.request)).map_err(|_| TransferFailure::Malformed)?;
-        let mut stream =
-            self.hub.open(&self.peer, Protocol::Swarm).await.map_err(|_| TransferFailure::Unreachable)?;
+        let mut stream = self.hub.open(&self.peer, Protocol::Swarm).await.map_err(|_| TransferFailure::Unreachable)?;
         stream.write_all(&message).await.map_err(unreachable)?;
         stream.flush().await.map_err(unreachable)?;
         let header = read_frame(&mut stream, MAX_MESSAGE_BYTES).await.map_err(|error| match error {
@@ -75,8 +74,7 @@ impl Fetch {
         if length != geometry.len(piece) || about_another_piece {
             return Err(TransferFailure::Malformed);
         }
-        let intake =
-            Intake::open(&self.store, digest, geometry, piece, self.check).map_err(TransferFailure::Store)?;
+        let intake = Intake::open(&self.store, digest, geometry, piece, self.check).map_err(TransferFailure::Store)?;
         self.receive(stream, intake, length, claim).await
     }
 

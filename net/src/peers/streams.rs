@@ -21,6 +21,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use longshore_core::message::Protocol;
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use self::handler::{Accepted, Handler};
 use super::addresses::{AddressBook, is_loopback};
@@ -43,6 +44,18 @@ pub(super) struct Open {
     pub(super) reply: oneshot::Sender<Result<Stream, OpenError>>,
 }
 
+/// What the node should know of.
+#[derive(Debug)]
+pub(super) enum Event {
+    Inbound(Inbound),
+    /// A dial failed, and there is no other connection. The swarm itself reports only dials that got as far as a socket.
+    Unreachable {
+        peer: PeerId,
+        /// Somebody else lives at this address.
+        wrong_address: Option<Multiaddr>,
+    },
+}
+
 /// A stream that a peer opened. The peer is the one that the connection's handshake has authenticated.
 #[derive(Debug)]
 pub(super) struct Inbound {
@@ -58,7 +71,7 @@ pub(super) struct Behaviour {
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     /// Wishes that wait for a connection.
     waiting: HashMap<PeerId, Vec<Open>>,
-    events: VecDeque<ToSwarm<Inbound, Open>>,
+    events: VecDeque<ToSwarm<Event, Open>>,
     believe_loopback: bool,
 }
 
@@ -102,13 +115,20 @@ impl Behaviour {
     }
 
     fn dial_failed(&mut self, peer: PeerId, error: &DialError) {
-        match error {
-            DialError::DialPeerConditionFalse(_) => return,
-            // Somebody else lives there: the next dial is not to end there again.
-            DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
-                self.book.forget(&peer, address);
-            }
-            _ => {}
+        if matches!(error, DialError::DialPeerConditionFalse(_)) {
+            return;
+        }
+        debug!(%peer, %error, "cannot be reached");
+        let wrong_address = match error {
+            DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address.clone()),
+            _ => None,
+        };
+        if let Some(address) = &wrong_address {
+            // The next dial is not to end there again.
+            self.book.forget(&peer, address);
+        }
+        if !self.connections.contains_key(&peer) {
+            self.events.push_back(ToSwarm::GenerateEvent(Event::Unreachable { peer, wrong_address }));
         }
         for wish in self.waiting.remove(&peer).unwrap_or_default() {
             // The wish may have been withdrawn meanwhile.
@@ -119,7 +139,7 @@ impl Behaviour {
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
-    type ToSwarm = Inbound;
+    type ToSwarm = Event;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -185,7 +205,7 @@ impl NetworkBehaviour for Behaviour {
         _: ConnectionId,
         Accepted { protocol, stream }: THandlerOutEvent<Self>,
     ) {
-        self.events.push_back(ToSwarm::GenerateEvent(Inbound { peer, protocol, stream }));
+        self.events.push_back(ToSwarm::GenerateEvent(Event::Inbound(Inbound { peer, protocol, stream })));
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {

@@ -48,12 +48,7 @@ pub fn tcp(keypair: &Keypair, encryption: Encryption, handshake_timeout: Duratio
     let security = Security::new(keypair, encryption)?;
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(MAX_STREAMS_PER_CONNECTION);
-    Ok(transport
-        .upgrade(Version::V1Lazy)
-        .authenticate(security)
-        .multiplex(muxer)
-        .timeout(handshake_timeout)
-        .boxed())
+    Ok(transport.upgrade(Version::V1Lazy).authenticate(security).multiplex(muxer).timeout(handshake_timeout).boxed())
 }
 
 /// Negotiates one of the two channels, the preferred one first.
@@ -113,12 +108,12 @@ where
     fn upgrade_inbound(self, socket: Socket, channel: Channel) -> Self::Future {
         let name = channel.as_ref().to_owned();
         match channel.0 {
-            Encryption::Tls => <tls::Config as InboundConnectionUpgrade<Socket>>::upgrade_inbound(
-                self.tls, socket, "/tls/1.0.0",
-            )
-            .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
-            .map_err(move |error| io::Error::other(format!("{name}: {error}")))
-            .boxed(),
+            Encryption::Tls => {
+                <tls::Config as InboundConnectionUpgrade<Socket>>::upgrade_inbound(self.tls, socket, "/tls/1.0.0")
+                    .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+                    .map_err(move |error| io::Error::other(format!("{name}: {error}")))
+                    .boxed()
+            }
             Encryption::Noise => self
                 .noise
                 .upgrade_inbound(socket, "/noise")

@@ -146,19 +146,23 @@ async fn a_peer_that_lives_at_the_address_of_another_cannot_stand_in_for_it() {
 #[tokio::test]
 async fn the_end_of_the_last_connection_is_reported_by_both() {
     let (mut a, mut b) = pair().await;
-    a.call(1, b.id());
-    b.stream_opened().await;
     let (a_id, b_id) = (a.id(), b.id());
+    a.call(1, b.id());
+    let stream = b.admit().await;
+    b.request().await;
+    assert_eq!(b.count(|input| matches!(input, Input::StreamClosed { .. })), 0);
     a.driver.stop().await;
     assert_eq!(b.disconnected().await, a_id);
-    let (mut c, d) = pair().await;
-    c.call(1, d.id());
-    let (mut d, d_id) = { let id = d.id(); (d, id) };
-    d.stream_opened().await;
-    d.driver.stop().await;
+    b.driver.reply(stream, Response::PullIntent(PullIntent::default()));
+    assert_eq!(b.closed(stream).await, (Some(StreamError::Broken), 0));
+
+    let mut c = Node::start().await;
+    c.learn(&b.local);
+    c.call(1, b.id());
+    b.stream_opened().await;
+    b.driver.stop().await;
     assert_eq!(c.call_ended(1).await, Err(CallError::Reset));
-    assert_eq!(c.disconnected().await, d_id);
-    assert_ne!(b_id, d_id);
+    assert_eq!(c.disconnected().await, b_id);
 }
 
 #[tokio::test]
