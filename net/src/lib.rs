@@ -6,5 +6,7 @@ pub mod driver;
 pub mod membership;
 pub mod mirror;
 pub mod origin;
+pub mod peers;
 pub mod store;
 pub mod vault;
+pub mod wire;
