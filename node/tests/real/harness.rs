@@ -7,7 +7,9 @@ pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod process;
+pub(crate) mod raw_peer;
 pub(crate) mod registry;
+pub(crate) mod world;
 
 use std::time::{Duration, Instant};
 

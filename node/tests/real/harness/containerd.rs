@@ -101,11 +101,6 @@ impl Ctr {
         let success = self.process.wait(PULL_PATIENCE).success();
         Finished { success, output: self.process.output() }
     }
-
-    /// Panics if it has ended.
-    pub(crate) fn assert_running(&mut self) {
-        self.process.assert_running();
-    }
 }
 
 fn configuration(directory: &Path, socket: &Path) -> String {

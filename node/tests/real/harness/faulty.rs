@@ -11,9 +11,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub(crate) use door::Door;
+pub(crate) use door::{Door, basic};
 use pace::Pace;
 
 use super::lab::free_port;
@@ -40,6 +40,8 @@ pub(crate) struct Rule {
     pub(crate) path: String,
     /// The method, if only one is meant.
     pub(crate) method: Option<&'static str>,
+    /// Whether only agents are met: containerd's own fall-back to the registry works then.
+    pub(crate) agents_only: bool,
     /// How many requests are met before the fault is over.
     pub(crate) times: u32,
     /// The fault.
@@ -49,12 +51,17 @@ pub(crate) struct Rule {
 impl Rule {
     /// Every GET whose path contains `path`.
     pub(crate) fn always(path: &str, fault: Fault) -> Self {
-        Self { path: path.to_owned(), method: Some("GET"), times: u32::MAX, fault }
+        Self { path: path.to_owned(), method: Some("GET"), agents_only: false, times: u32::MAX, fault }
     }
 
     /// The first `times` GETs whose path contains `path`.
     pub(crate) fn times(times: u32, path: &str, fault: Fault) -> Self {
         Self { times, ..Self::always(path, fault) }
+    }
+
+    /// Agents only.
+    pub(crate) fn for_agents(self) -> Self {
+        Self { agents_only: true, ..self }
     }
 
     /// HEAD as well as GET.
@@ -80,15 +87,17 @@ pub(crate) struct Seen {
     pub(crate) status: u16,
     /// Body bytes sent so far.
     pub(crate) bytes: u64,
-    /// When it came.
-    pub(crate) at: Instant,
 }
 
 impl Seen {
     /// Whether containerd asked, not an agent.
     pub(crate) fn is_from_containerd(&self) -> bool {
-        self.user_agent.starts_with("containerd/")
+        is_containerd(&self.user_agent)
     }
+}
+
+fn is_containerd(user_agent: &str) -> bool {
+    user_agent.starts_with("containerd/")
 }
 
 struct Shared {
@@ -108,10 +117,11 @@ impl Shared {
     }
 
     /// The fault for a request, if one is due; a counted rule is one used up.
-    fn fault_for(&self, method: &str, path: &str) -> Option<Fault> {
+    fn fault_for(&self, method: &str, path: &str, user_agent: &str) -> Option<Fault> {
         let mut rules = self.rules.lock().expect("no test panics while it holds the rules");
         let rule = rules.iter_mut().find(|rule| {
-            rule.times > 0 && path.contains(&rule.path) && rule.method.is_none_or(|wanted| wanted == method)
+            let met = path.contains(&rule.path) && rule.method.is_none_or(|wanted| wanted == method);
+            met && rule.times > 0 && !(rule.agents_only && is_containerd(user_agent))
         })?;
         rule.times = if rule.times == u32::MAX { u32::MAX } else { rule.times - 1 };
         Some(rule.fault.clone())
@@ -171,11 +181,6 @@ impl FaultyRegistry {
     /// From now on everything goes well.
     pub(crate) fn heal(&self) {
         self.shared.rules.lock().expect("no test panics while it holds the rules").clear();
-    }
-
-    /// Sends blob bodies no faster than this, all together.
-    pub(crate) fn limit_rate(&self, bytes_per_second: u64) {
-        self.shared.pace.limit_rate(bytes_per_second);
     }
 
     /// Once `bytes` bytes of blobs have been sent in all, sends no further one before [`Self::release`].

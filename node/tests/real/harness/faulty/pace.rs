@@ -1,15 +1,12 @@
-//! How fast, and how far, blob bodies flow.
+//! How far blob bodies flow.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Default)]
 struct State {
     sent: u64,
     hold_at: Option<u64>,
-    bytes_per_second: Option<u64>,
-    /// When the link is free again, at the limited rate.
-    free_at: Option<Instant>,
     stopped: bool,
 }
 
@@ -23,10 +20,6 @@ pub(super) struct Pace {
 impl Pace {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics while holding the pace")
-    }
-
-    pub(super) fn limit_rate(&self, bytes_per_second: u64) {
-        self.state().bytes_per_second = Some(bytes_per_second);
     }
 
     pub(super) fn hold_at(&self, bytes: u64) {
@@ -53,7 +46,7 @@ impl Pace {
         assert!(!waited.timed_out(), "only {} bytes left the registry within {patience:?}", state.sent);
     }
 
-    /// How many of `wanted` bytes may be sent now: waits for the rate and for a release. `None` when all is over.
+    /// How many of `wanted` bytes may be sent now: waits for a release. `None` when all is over.
     pub(super) fn reserve(&self, wanted: u64) -> Option<u64> {
         let mut state = self
             .changed
@@ -64,16 +57,7 @@ impl Pace {
         }
         let granted = state.hold_at.map_or(wanted, |at| wanted.min(at - state.sent));
         state.sent += granted;
-        let turn = state.bytes_per_second.map(|rate| {
-            let start = state.free_at.unwrap_or_else(Instant::now).max(Instant::now());
-            state.free_at = Some(start + Duration::from_secs_f64(granted as f64 / rate as f64));
-            start
-        });
         self.changed.notify_all();
-        drop(state);
-        if let Some(turn) = turn {
-            std::thread::sleep(turn.saturating_duration_since(Instant::now()));
-        }
         Some(granted)
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Error, Read as _, Result, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::door::Verdict;
 use super::{Fault, Seen, Shared};
@@ -45,7 +45,6 @@ fn note(shared: &Shared, request: &Head) -> usize {
         range: header("range"),
         status: 0,
         bytes: 0,
-        at: Instant::now(),
     });
     seen.len() - 1
 }
@@ -76,7 +75,7 @@ fn answer(shared: &Shared, request: &Head, entry: usize, writer: &mut TcpStream)
             return reply(writer, 200, &headers, &format!(r#"{{"token":"{token}","expires_in":300}}"#));
         }
     }
-    match shared.fault_for(method, path) {
+    match shared.fault_for(method, path, request.header("user-agent").unwrap_or_default()) {
         Some(Fault::Status(status, headers)) => reply(writer, status, &headers, r#"{"errors":[{"code":"UNKNOWN"}]}"#),
         Some(Fault::Redirect(base)) => reply(writer, 307, &[("location".to_owned(), format!("{base}{path}"))], ""),
         fault => relay(shared, request, entry, fault, writer),
