@@ -26,8 +26,11 @@ impl Identity {
     /// Makes a key in the directory with `longshore identity --create`.
     pub(crate) fn make(directory: &Path) -> Self {
         let file = directory.join("identity");
-        let printed =
-            run(PROGRAM, &["identity", "--file", file.to_str().expect("temporary paths are text")], directory);
+        let printed = run(
+            PROGRAM,
+            &["identity", "--create", "--file", file.to_str().expect("temporary paths are text")],
+            directory,
+        );
         let peer_id = printed
             .split_whitespace()
             .find(|word| word.starts_with("12D3KooW"))
