@@ -106,10 +106,11 @@ impl Agent {
              peer_listen = [\"/ip4/127.0.0.1/tcp/{peer_port}\"]\n\
              status_listen = \"127.0.0.1:{status_port}\"\n\
              members = {members:?}\n\
-             log_level = \"info,longshore=debug,longshore_net=debug,longshore_core=debug\"\n\
+             log_level = \"{log_level}\"\n\
              {extra}\n",
             identity_file = identity.file,
             peer_port = identity.peer_port,
+            log_level = if cfg!(debug_assertions) { "info,longshore=debug,longshore_net=debug" } else { "info" },
             extra = settings.extra,
         );
         for port in &settings.registry_ports {
@@ -150,6 +151,11 @@ impl Agent {
     pub(crate) fn restart(&mut self) {
         self.process.stop();
         self.process = spawn(&self.name, &self.config, &self.log);
+    }
+
+    /// Its process number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Everything it has logged.

@@ -134,6 +134,16 @@ impl Exchange {
         Head::read(&mut self.reader)?.ok_or_else(|| Error::new(ErrorKind::UnexpectedEof, "closed without a response"))
     }
 
+    /// The body, once the head is read; it goes on for as long as the connection does.
+    pub(crate) fn body(&mut self) -> &mut impl Read {
+        &mut self.reader
+    }
+
+    /// Where the body of the request goes.
+    pub(crate) fn writer(&mut self) -> &mut TcpStream {
+        self.reader.get_mut()
+    }
+
     /// Reads exactly this many bytes of the body.
     pub(crate) fn read_exactly(&mut self, bytes: usize) -> Result<Vec<u8>> {
         let mut buffer = vec![0; bytes];

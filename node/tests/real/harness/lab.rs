@@ -44,6 +44,14 @@ impl Lab {
         Self { directory: Some(directory) }
     }
 
+    /// A lab within this one, so that names can be used again.
+    pub(crate) fn room(&self, name: &str) -> Self {
+        let directory = self.directory(name);
+        let directory =
+            tempfile::Builder::new().prefix("room-").tempdir_in(directory).expect("the lab can be written to");
+        Self { directory: Some(directory) }
+    }
+
     /// A new directory of this name in the lab.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);
