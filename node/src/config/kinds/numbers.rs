@@ -60,7 +60,8 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 impl std::fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let exact = BINARY_UNITS.iter().chain(&DECIMAL_UNITS).find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0);
+        let exact =
+            BINARY_UNITS.iter().chain(&DECIMAL_UNITS).find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match exact {
             Some((name, unit)) => write!(formatter, "{}{name}", self.0 / unit),
             None => write!(formatter, "{}", self.0),
@@ -88,7 +89,7 @@ pub fn show_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let units: [(&str, u128); 5] =
         [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)];
-    match units.iter().find(|(_, unit)| nanos >= *unit && nanos % unit == 0) {
+    match units.iter().find(|(_, unit)| nanos >= *unit && nanos.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", nanos / unit),
         None => format!("{nanos}ns"),
     }
