@@ -2,7 +2,7 @@
 //! sent by a peer that shares no code with the agent.
 
 use crate::harness::PATIENCE;
-use crate::harness::agent::{Agent, Settings, member};
+use crate::harness::agent::{Agent, Settings, member, member_table};
 use crate::harness::faulty::FaultyRegistry;
 use crate::harness::http;
 use crate::harness::image::Image;
@@ -249,4 +249,29 @@ fn with_authorization_enforced_a_member_is_served_and_an_impostor_is_not() {
     assert_ne!(answer, Answer::Nothing, "a member is served");
     // Who claims to be the member has to prove it: another key is another peer, whatever address it comes from.
     assert_eq!(RawPeer::new().ask(&agent, PROTOCOL, &request, true), Answer::Nothing);
+}
+
+#[test]
+fn a_member_that_is_added_to_the_file_is_served_without_a_restart() {
+    let Some(lab) = Lab::open() else { return };
+    let registry = Registry::start(&lab, Access::Anonymous);
+    let file = lab.directory("members").join("members.toml");
+    let settings = Settings {
+        members_file: Some(file.clone()),
+        ..Settings::with_registry(registry.port).and("authorization = \"enforce\"")
+    };
+    let agent = Agent::alone(&lab, &settings);
+    let newcomer = RawPeer::new();
+    let request = pull_intent(&format!("sha256:{:064x}", 1));
+    assert_eq!(newcomer.ask(&agent, PROTOCOL, &request, true), Answer::Nothing);
+
+    let before = std::fs::read_to_string(&file).unwrap();
+    let table = member_table(free_port(), &newcomer.peer_id().to_string());
+    // As tools replace files: a reader sees the old one or the new one.
+    let next = file.with_extension("next");
+    std::fs::write(&next, before + &table).unwrap();
+    std::fs::rename(&next, &file).unwrap();
+    wait_for("the newcomer to be served", PATIENCE, || {
+        (newcomer.ask(&agent, PROTOCOL, &request, true) != Answer::Nothing).then_some(())
+    });
 }

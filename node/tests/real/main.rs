@@ -9,6 +9,7 @@
 mod auth;
 mod coord;
 mod deaths;
+mod demo;
 mod harness;
 mod mirror;
 mod parts;

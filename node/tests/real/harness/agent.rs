@@ -50,6 +50,11 @@ pub(crate) fn member(port: u16, peer_id: &str) -> String {
     format!("/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id}")
 }
 
+/// An entry in a members file.
+pub(crate) fn member_table(port: u16, peer_id: &str) -> String {
+    format!("[[member]]\npeer = {peer_id:?}\naddresses = [\"/ip4/127.0.0.1/tcp/{port}\"]\n")
+}
+
 /// What the agents of a test are told beyond where to listen.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
@@ -57,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) registry_ports: Vec<u16>,
     /// Further members, as `member` writes them.
     pub(crate) strangers: Vec<String>,
+    /// Write the members to this file, which may change later, instead of the configuration.
+    pub(crate) members_file: Option<PathBuf>,
     /// Lines of TOML, before the first table.
     pub(crate) extra: String,
 }
@@ -105,9 +112,13 @@ impl Agent {
              mirror_listen = \"127.0.0.1:{mirror_port}\"\n\
              peer_listen = [\"/ip4/127.0.0.1/tcp/{peer_port}\"]\n\
              status_listen = \"127.0.0.1:{status_port}\"\n\
-             members = {members:?}\n\
+             {members}\n\
              log_level = \"{log_level}\"\n\
              {extra}\n",
+            members = match &settings.members_file {
+                Some(file) => format!("members_file = {file:?}"),
+                None => format!("members = {members:?}"),
+            },
             identity_file = identity.file,
             peer_port = identity.peer_port,
             log_level = if cfg!(debug_assertions) { "info,longshore=debug,longshore_net=debug" } else { "info" },
@@ -211,6 +222,10 @@ impl Cluster {
         let identities: Vec<Identity> = names.iter().map(|name| Identity::make(&lab.directory(name))).collect();
         let mut members: Vec<String> = identities.iter().map(Identity::member).collect();
         members.extend(settings.strangers.iter().cloned());
+        if let Some(file) = &settings.members_file {
+            let tables = identities.iter().map(|identity| member_table(identity.peer_port, &identity.peer_id));
+            std::fs::write(file, tables.collect::<String>()).expect("the lab can be written to");
+        }
         let mut agents: Vec<Agent> = names
             .iter()
             .zip(identities)

@@ -26,19 +26,27 @@ impl Process {
     /// Through `setpriv`, so that the kernel ends it should the test process itself be killed. Start processes that
     /// outlive the calling thread from the test's own thread only: the kernel's signal follows the thread.
     pub(crate) fn spawn(name: &str, program: &Path, arguments: &[&str], log: &Path) -> Self {
+        Self::spawn_split(name, program, arguments, log, log)
+    }
+
+    /// As [`Self::spawn`], with stderr in a file of its own.
+    pub(crate) fn spawn_split(name: &str, program: &Path, arguments: &[&str], log: &Path, errors: &Path) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
-        Self::spawn_command(name, command, log)
+        Self::start(name, command, log, errors)
     }
 
     /// As [`Self::spawn`], for a command that is more than arguments. The caller brings `setpriv` if it wants it.
-    pub(crate) fn spawn_command(name: &str, mut command: Command, log: &Path) -> Self {
-        let output = File::options().create(true).append(true).open(log).expect("a log in the lab can be opened");
-        let errors = output.try_clone().expect("a file handle can be cloned");
+    pub(crate) fn spawn_command(name: &str, command: Command, log: &Path) -> Self {
+        Self::start(name, command, log, log)
+    }
+
+    fn start(name: &str, mut command: Command, log: &Path, errors: &Path) -> Self {
+        let open = |path| File::options().create(true).append(true).open(path).expect("a log in the lab can be opened");
         let child = command
             .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
+            .stdout(open(log))
+            .stderr(open(errors))
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
         Self { name: name.to_owned(), child, log: log.to_owned() }
