@@ -106,12 +106,17 @@ struct Table {
 
 impl Table {
     fn set(extra: &str) -> Option<Self> {
+        Self::set_with_members(extra, Vec::new())
+    }
+
+    fn set_with_members(extra: &str, strangers: Vec<String>) -> Option<Self> {
         let lab = Lab::open()?;
         let registry = Registry::start(&lab, Access::Anonymous);
         let image = Image::build(&lab, 11, &[MIB]);
         image.push(registry.port, REPOSITORY, None);
         let front = FaultyRegistry::start(registry.port);
-        let agent = Agent::alone(&lab, &Settings::with_registry(front.port).and(extra));
+        let settings = Settings { strangers, ..Settings::with_registry(front.port).and(extra) };
+        let agent = Agent::alone(&lab, &settings);
         Some(Self { agent, peer: RawPeer::new(), image, front, _registry: registry, _lab: lab })
     }
 
@@ -213,16 +218,21 @@ fn a_protocol_that_nobody_speaks_is_not_opened() {
     assert_eq!(table.peer.ask(&table.agent, "/gantry/coord/9.0.0", &[0], true), Answer::Nothing);
 }
 
+/// A member that is known and never there: without any, nobody can be told from a stranger.
+fn absent_member() -> Vec<String> {
+    vec![member(free_port(), &RawPeer::new().peer_id().to_string())]
+}
+
 #[test]
 fn with_authorization_observed_a_stranger_is_served_and_counted() {
-    let Some(table) = Table::set("authorization = \"observe\"") else { return };
+    let Some(table) = Table::set_with_members("authorization = \"observe\"", absent_member()) else { return };
     assert_ne!(table.ask(&pull_intent(&table.image.manifest.digest)), Answer::Nothing);
     assert_eq!(table.agent.counter("coord_unauthorized_unrecognized"), 1);
 }
 
 #[test]
 fn with_authorization_enforced_a_stranger_is_rejected_before_dispatch() {
-    let Some(table) = Table::set("authorization = \"enforce\"") else { return };
+    let Some(table) = Table::set_with_members("authorization = \"enforce\"", absent_member()) else { return };
     let digest = table.image.largest_layer().digest.clone();
     assert_eq!(table.ask(&pull_intent(&digest)), Answer::Nothing);
     assert_eq!(table.ask(&please_pull(&[digest], &table.upstream(), 1)), Answer::Nothing);
@@ -232,6 +242,15 @@ fn with_authorization_enforced_a_stranger_is_rejected_before_dispatch() {
     });
     assert_eq!(table.agent.counter("coord_please_pull_served"), 0, "rejected before dispatch");
     assert_eq!(table.front.requests("sha256:"), 0, "a stranger cannot start a pull");
+}
+
+#[test]
+fn with_authorization_enforced_and_no_other_member_everybody_is_rejected() {
+    let Some(table) = Table::set("authorization = \"enforce\"") else { return };
+    assert_eq!(table.ask(&pull_intent(&table.image.manifest.digest)), Answer::Nothing);
+    wait_for("the rejection to be counted", PATIENCE, || {
+        (table.agent.counter("coord_unauthorized_unevaluable") >= 1).then_some(())
+    });
 }
 
 #[test]
