@@ -1,12 +1,15 @@
 //! Private images: the requester's credential serves its own node only, and goes nowhere else.
 
-use crate::harness::agent::{Agent, Settings};
+use std::sync::Arc;
+
+use crate::harness::agent::{Agent, Cluster, Settings};
 use crate::harness::containerd::{Containerd, HostsDir};
-use crate::harness::faulty::{Door, basic};
+use crate::harness::faulty::{Door, FaultyRegistry, TOKEN_PATH, basic};
 use crate::harness::http;
 use crate::harness::image::Image;
 use crate::harness::lab::Lab;
 use crate::harness::registry::{Access, PASSWORD, Registry, USER, user_and_password};
+use crate::harness::token::Issuer;
 use crate::harness::world::{MIB, REPOSITORY, World};
 
 const USER_AND_SECRET: &str = "puller:open sesame";
@@ -98,6 +101,29 @@ fn a_real_registry_with_a_password_serves_agents_that_know_it() {
         .any(|served| served.user_agent.starts_with("containerd/") && served.uri.contains("/blobs/"));
     assert!(!by_containerd, "containerd fetched a blob past its agent");
     assert!(!agent.log().contains(PASSWORD) && agent.counter("origin_bytes") >= image.largest_layer().size, "{USER}");
+}
+
+#[test]
+fn a_real_registry_with_a_token_service_serves_agents_whose_containerd_has_the_password() {
+    let Some(lab) = Lab::open() else { return };
+    let issuer = Arc::new(Issuer::new());
+    let service = FaultyRegistry::token_service(Arc::clone(&issuer), USER_AND_SECRET);
+    let registry = Registry::start(&lab, Access::Token(issuer, format!("{}{TOKEN_PATH}", service.base())));
+    let image = Image::build(&lab, 4, &[4 * MIB]);
+    image.push(registry.port, REPOSITORY, Some(USER_AND_SECRET));
+    let cluster = Cluster::start(&lab, 2, &Settings::with_registry(registry.port));
+    let reference = Image::by_tag(registry.port, REPOSITORY);
+    for (number, agent) in cluster.agents.iter().enumerate() {
+        let containerd = Containerd::start(&lab, &format!("containerd-{number}"));
+        let hosts = HostsDir::new(&lab, &format!("hosts-{number}"), registry.port, agent.mirror_port);
+        containerd.pull(&reference, &hosts, Some(USER_AND_SECRET)).expect_success("the pull with a token");
+    }
+    let bytes = registry.bytes_of(&image.blobs());
+    let layer = image.largest_layer();
+    assert!(bytes[&layer.digest] * 100 <= layer.size * 105, "{} bytes left the registry", bytes[&layer.digest]);
+    for agent in &cluster.agents {
+        assert!(!agent.log().contains("open sesame") && !agent.log().contains("eyJ"), "a secret in a log");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub(crate) mod lab;
 pub(crate) mod process;
 pub(crate) mod raw_peer;
 pub(crate) mod registry;
+pub(crate) mod token;
 pub(crate) mod upload;
 pub(crate) mod world;
 

@@ -1,12 +1,16 @@
 //! The harness itself: the real parts work together without an agent, and their logs can be trusted.
 
+use std::sync::Arc;
+
 use crate::harness::PATIENCE;
 use crate::harness::containerd::{Containerd, HostsDir};
-use crate::harness::faulty::{Door, Fault, FaultyRegistry, Rule};
+use crate::harness::faulty::{Door, Fault, FaultyRegistry, Rule, TOKEN_PATH};
 use crate::harness::http::{self, Ending};
 use crate::harness::image::Image;
 use crate::harness::lab::{Lab, free_port};
 use crate::harness::registry::{Access, PASSWORD, Registry, USER, user_and_password};
+use crate::harness::token::Issuer;
+use crate::harness::upload::upload;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -119,4 +123,29 @@ fn containerd_pulls_through_a_bearer_token_service_and_redirects() {
     );
     assert_eq!(storage.bytes_sent(&image.largest_layer().digest), image.largest_layer().size);
     assert!(storage.seen().iter().all(|seen| seen.authorization.is_none()));
+}
+
+#[test]
+fn the_registry_believes_the_token_service() {
+    let Some(lab) = Lab::open() else { return };
+    let issuer = Arc::new(Issuer::new());
+    let service = FaultyRegistry::token_service(Arc::clone(&issuer), "puller:secret");
+    let realm = format!("{}{TOKEN_PATH}", service.base());
+    let registry = Registry::start(&lab, Access::Token(issuer, realm));
+    let image = Image::build(&lab, 6, &[MIB]);
+    image.push(registry.port, "demo/app", Some("puller:secret"));
+    let containerd = Containerd::start(&lab, "containerd");
+    let hosts = HostsDir::direct(&lab, "hosts", registry.port);
+    let reference = Image::by_tag(registry.port, "demo/app");
+    containerd.pull(&reference, &hosts, None).expect_failure("a pull without a password");
+    containerd.pull(&reference, &hosts, Some("puller:secret")).expect_success("the pull with a token");
+}
+
+#[test]
+fn single_blobs_can_be_uploaded() {
+    let Some(lab) = Lab::open() else { return };
+    let registry = Registry::start(&lab, Access::Anonymous);
+    let digest = upload(registry.port, "demo/blobs", b"hello");
+    let response = http::get(registry.port, &format!("/v2/demo/blobs/blobs/{digest}"), &[]).unwrap();
+    assert_eq!(response.body, b"hello");
 }

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub(crate) use door::{Door, basic};
+pub(crate) use door::{Door, TOKEN_PATH, basic};
 use pace::Pace;
 
 use super::lab::free_port;
+use super::token::Issuer;
 
 /// What goes wrong with a request.
 #[derive(Clone, Debug)]
@@ -146,6 +147,11 @@ impl FaultyRegistry {
     /// In front of the registry, with its own idea of who may come in.
     pub(crate) fn guarded(upstream: u16, door: Door) -> Self {
         Self::start_at(Ipv4Addr::LOCALHOST, upstream, door)
+    }
+
+    /// Only a token service: there is no registry behind it.
+    pub(crate) fn token_service(issuer: Arc<Issuer>, user: &str) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, 0, Door::Issuer { issuer, user: user.to_owned() })
     }
 
     /// As another host (127.0.0.2, say): where redirects lead.

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::image::Blob;
 use super::lab::{Lab, find_program, free_port};
 use super::process::Process;
+use super::token::{ISSUER, Issuer, SERVICE};
 use super::{PATIENCE, wait_for};
 
 /// Who may read from the registry.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Access {
     /// Everybody.
     Anonymous,
     /// [`USER`] with [`PASSWORD`] (HTTP Basic).
     Basic,
+    /// Whoever has a token of this issuer, to be had at this URL.
+    Token(Arc<Issuer>, String),
 }
 
 /// The one user of a registry with [`Access::Basic`].
@@ -69,10 +73,21 @@ impl Registry {
              http: {{addr: '127.0.0.1:{port}'}}\n",
             directory.join("data").display()
         );
-        if access == Access::Basic {
-            let users = directory.join("htpasswd");
-            std::fs::write(&users, format!("{USER}:{PASSWORD_HASH}\n")).expect("the lab can be written to");
-            text.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display()));
+        match access {
+            Access::Anonymous => {}
+            Access::Basic => {
+                let users = directory.join("htpasswd");
+                std::fs::write(&users, format!("{USER}:{PASSWORD_HASH}\n")).expect("the lab can be written to");
+                text.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display()));
+            }
+            Access::Token(issuer, realm) => {
+                let bundle = directory.join("issuer.pem");
+                issuer.write_certificate(&bundle);
+                text.push_str(&format!(
+                    "auth: {{token: {{realm: '{realm}', service: '{SERVICE}', issuer: '{ISSUER}', rootcertbundle: {}}}}}\n",
+                    bundle.display()
+                ));
+            }
         }
         std::fs::write(&config, text).expect("the lab can be written to");
         let process = Self::spawn(&config, &log, port);

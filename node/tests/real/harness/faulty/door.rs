@@ -1,13 +1,17 @@
 //! Who may come in: nobody is asked, a password, or a token from a token service.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::harness::token::Issuer;
 
 /// Path of the token service, on the same server.
 pub(crate) const TOKEN_PATH: &str = "/token";
 
 /// Who may read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Door {
     /// Everybody.
     Open,
@@ -17,6 +21,13 @@ pub(crate) enum Door {
     Bearer {
         /// `name:password` that the token service asks for; `None` gives a token to everybody.
         user: Option<String>,
+    },
+    /// Only a token service, for a real registry that knows its issuer. `name:password` is asked for.
+    Issuer {
+        /// Who signs.
+        issuer: Arc<Issuer>,
+        /// Who may have a token.
+        user: String,
     },
 }
 
@@ -38,18 +49,20 @@ impl Door {
             Self::Basic(user) if authorization == Some(basic(user).as_str()) => Verdict::Enter,
             Self::Basic(_) => Verdict::Challenge("Basic realm=\"test\"".to_owned()),
             Self::Bearer { user } => judge_bearer(user.as_deref(), port, path, authorization),
+            Self::Issuer { user, .. } if authorization != Some(basic(user).as_str()) => {
+                Verdict::Challenge("Basic realm=\"token service\"".to_owned())
+            }
+            Self::Issuer { issuer, .. } => Verdict::Token(issuer.sign(&scope_of(path))),
         }
     }
 }
 
 fn judge_bearer(user: Option<&str>, port: u16, path: &str, authorization: Option<&str>) -> Verdict {
-    if let Some(query) = path.strip_prefix(TOKEN_PATH) {
+    if path.starts_with(TOKEN_PATH) {
         if user.is_some_and(|user| authorization != Some(basic(user).as_str())) {
             return Verdict::Challenge("Basic realm=\"token service\"".to_owned());
         }
-        let scope = query.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or_default();
-        let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%3a", ":").replace("%2f", "/");
-        return Verdict::Token(token(&scope));
+        return Verdict::Token(token(&scope_of(path)));
     }
     let repository = repository_of(path);
     let scope = format!("repository:{repository}:pull");
@@ -59,6 +72,13 @@ fn judge_bearer(user: Option<&str>, port: u16, path: &str, authorization: Option
     Verdict::Challenge(format!(
         "Bearer realm=\"http://127.0.0.1:{port}{TOKEN_PATH}\",service=\"test registry\",scope=\"{scope}\""
     ))
+}
+
+/// The scope that a token is asked for.
+fn scope_of(path: &str) -> String {
+    let scope = path.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or_default();
+    let codes = [("%3A", ":"), ("%3a", ":"), ("%2F", "/"), ("%2f", "/"), ("%2C", ","), ("%2c", ",")];
+    codes.iter().fold(scope.to_owned(), |scope, (code, character)| scope.replace(code, character))
 }
 
 /// The `Authorization` value of HTTP Basic for `name:password`.
