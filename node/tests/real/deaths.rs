@@ -120,3 +120,25 @@ fn containerd_pulls_from_the_registry_when_its_agent_is_gone() {
     world.pull(0, None).expect_success("the pull past a dead agent");
     world.assert_complete(0);
 }
+
+#[test]
+fn a_stopping_agent_finishes_what_it_serves_and_takes_no_new_work() {
+    let Some(lab) = Lab::open() else { return };
+    let mut world = World::build(&lab, 1, &[4 * MIB], "");
+    let layer = world.image.largest_layer().clone();
+    let (path, port) = (world.blob_path(&layer), world.cluster.agents[0].mirror_port);
+    world.front.hold_at(MIB);
+    let mut exchange = http::Exchange::start(port, "GET", &path, &[]).unwrap();
+    assert_eq!(exchange.read_head().unwrap().second_word(), "200");
+    world.front.wait_until_held(PATIENCE);
+
+    let agent = &mut world.cluster.agents[0];
+    agent.ask_to_stop();
+    wait_for("the agent to say that it is draining", PATIENCE, || (!agent.is_ready()).then_some(()));
+    let refused = http::get(port, &path, &[]).map_or(503, |response| response.status);
+    assert!(matches!(refused, 404 | 503), "a new request while draining got {refused}");
+    world.front.release();
+    let content = exchange.read_exactly(usize::try_from(layer.size).unwrap()).unwrap();
+    assert!(content == world.image.read(&layer));
+    assert!(world.cluster.agents[0].wait_until_ended(), "everything was finished, and the exit code says otherwise");
+}

@@ -43,6 +43,8 @@ fn eight_agents_take_one_copy_out_of_the_registry() {
     assert!(number(&result, "origin_copies") <= 1.05, "{result}");
     // Eight copies arrived, and one came from the registry.
     assert!(number(&result, "peer_bytes") >= 6.9 * number(&result, "image_bytes"), "{result}");
+    assert_eq!(number(&result, "fallbacks"), 0.0, "{result}");
+    assert!(number(&result, "peak_memory_bytes") < 100e6, "{result}");
     assert!(number(&result, "median_seconds") <= number(&result, "slowest_seconds"), "{result}");
 }
 
@@ -51,6 +53,6 @@ fn with_two_of_eight_agents_killed_the_six_others_finish() {
     let lab = Lab::without_parts();
     let result = demo(&lab, &["--nodes", "8", "--image-size", "64MiB", "--layers", "4", "--kill", "2"]);
     assert_eq!(result["verified"], true, "{result}");
-    assert_eq!(number(&result, "failed_nodes"), 0.0, "{result}");
+    assert_eq!((number(&result, "killed_nodes"), number(&result, "failed_nodes")), (2.0, 0.0), "{result}");
     assert!(number(&result, "origin_copies") <= 1.3, "{result}");
 }

@@ -152,7 +152,17 @@ impl Agent {
 
     /// SIGTERM, and waits until it has ended by itself. Whether everything was finished in time.
     pub(crate) fn terminate(&mut self) -> bool {
+        self.ask_to_stop();
+        self.wait_until_ended()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended by itself, after a SIGTERM. Whether everything was finished in time.
+    pub(crate) fn wait_until_ended(&mut self) -> bool {
         let status = self.process.wait(PATIENCE);
         let code = status.code().unwrap_or_else(|| panic!("{} ended with {status} on SIGTERM", self.name));
         code == 0
