@@ -9,7 +9,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build, then watch eight agents pull one image: make demo ARGS="--nodes 4 --kill 1"
-	@command -v cc >/dev/null 2>&1 || scripts/install-parts.sh
+	@scripts/install-parts.sh --demo
 	$(CARGO) build --release --locked --bin longshore
 	@./target/release/longshore demo $(ARGS)
 

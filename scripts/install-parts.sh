@@ -3,6 +3,7 @@
 #
 #   scripts/install-parts.sh            what the tests need
 #   scripts/install-parts.sh --bench    what the tests and the benchmarks need
+#   scripts/install-parts.sh --demo     what building the program needs, and no more
 #   scripts/install-parts.sh --check    install nothing; exit 1 if something is missing
 #
 # Quick when nothing is missing: it then asks neither apt nor the network. No service is left running: the tests start
@@ -19,6 +20,8 @@ parts=(
     "umoci umoci"
     "/bin/busybox busybox-static"
     "setpriv util-linux"
+)
+build_parts=(
     "cc gcc"
 )
 bench_parts=(
@@ -29,13 +32,16 @@ check_only=no
 for argument in "$@"; do
     case "$argument" in
         --bench) parts+=("${bench_parts[@]}") ;;
+        --demo) parts=() ;;
         --check) check_only=yes ;;
         *)
-            echo "install-parts: unknown argument '$argument' (known: --bench, --check)" >&2
+            echo "install-parts: unknown argument '$argument' (known: --bench, --demo, --check)" >&2
             exit 2
             ;;
     esac
 done
+
+parts+=("${build_parts[@]}")
 
 # Daemons live in directories that an ordinary user's PATH may lack.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
