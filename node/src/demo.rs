@@ -64,7 +64,6 @@ pub async fn run(options: Options) -> Result<ExitCode, DemoError> {
     let work = async {
         say("making the image");
         let source = Source::open(&options, &client).await?;
-        source.check_space(&options, directory.path())?;
         say(&format!("starting {} agents", options.nodes));
         let program = std::env::current_exe().map_err(failed("find this program"))?;
         let cluster =

@@ -16,6 +16,10 @@ use crate::status::{Phase, StatusServer};
 const EXIT_INTERRUPTED: u8 = 130;
 /// Exit code when the agent ended although nobody asked it to, or could not drain in time.
 const EXIT_FAILED: u8 = 1;
+/// Exit code when what was asked for is done.
+const EXIT_DRAINED: u8 = 0;
+/// What an agent may take longer to drain than it was told.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the status server still says "draining" after the last byte, so that a probe in flight gets its answer.
 const LAST_ANSWERS: Duration = Duration::from_millis(50);
 
@@ -82,7 +86,7 @@ pub async fn run(settings: Settings, exit_on_stdin_eof: bool) -> Result<ExitCode
         agent = super::start(&settings) => agent?.into(),
         reason = stop.next() => {
             tracing::info!(reason, "stopped before the start was complete");
-            return Ok(ExitCode::SUCCESS);
+            return Ok(ExitCode::from(EXIT_DRAINED));
         }
     };
     status.attach(Arc::clone(&agent));
@@ -102,25 +106,88 @@ pub async fn run(settings: Settings, exit_on_stdin_eof: bool) -> Result<ExitCode
         }
     }
     status.enter(Phase::Draining);
-    let timeout = settings.drain_timeout;
+    let code = finish(agent.as_ref(), settings.drain_timeout, stop.next()).await;
+    tokio::time::sleep(LAST_ANSWERS).await;
+    Ok(ExitCode::from(code))
+}
+
+/// Drains the agent, unless there is another reason to `stop` meanwhile. The exit code.
+async fn finish(agent: &dyn super::Running, timeout: Duration, stop: impl Future<Output = &'static str>) -> u8 {
     // The agent keeps to the time-out itself; the second one guards against an agent that does not.
-    let drain = tokio::time::timeout(timeout + Duration::from_secs(1), agent.drain(timeout));
-    let code = tokio::select! {
+    let drain = tokio::time::timeout(timeout + PATIENCE, agent.drain(timeout));
+    tokio::select! {
         drained = drain => match drained {
             Ok(true) => {
                 tracing::info!("drained");
-                ExitCode::SUCCESS
+                EXIT_DRAINED
             }
             Ok(false) | Err(_) => {
                 tracing::warn!(?timeout, "stopped although not everything was finished");
-                ExitCode::from(EXIT_FAILED)
+                EXIT_FAILED
             }
         },
-        reason = stop.next() => {
+        reason = stop => {
             tracing::warn!(reason, "stopped at once");
-            ExitCode::from(EXIT_INTERRUPTED)
+            EXIT_INTERRUPTED
         }
-    };
-    tokio::time::sleep(LAST_ANSWERS).await;
-    Ok(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use futures::future::{BoxFuture, pending};
+
+    use super::*;
+
+    /// An agent whose drain takes this long; for ever, if there is no time.
+    struct Slow(Option<Duration>);
+
+    impl super::super::Running for Slow {
+        fn peer_id(&self) -> String {
+            String::new()
+        }
+        fn mirror_address(&self) -> SocketAddr {
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        }
+        fn peer_addresses(&self) -> Vec<String> {
+            Vec::new()
+        }
+        fn look(&self) -> BoxFuture<'_, super::super::Look> {
+            Box::pin(async { super::super::Look::default() })
+        }
+        fn drain(&self, timeout: Duration) -> BoxFuture<'_, bool> {
+            Box::pin(async move {
+                match self.0 {
+                    Some(time) => tokio::time::timeout(timeout, tokio::time::sleep(time)).await.is_ok(),
+                    None => pending().await,
+                }
+            })
+        }
+    }
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn an_agent_that_drains_in_time_ends_well() {
+        assert_eq!(finish(&Slow(Some(SHORT)), LONG, pending()).await, EXIT_DRAINED);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_does_not_drain_in_time_ends_with_a_failure() {
+        for agent in [Slow(Some(LONG)), Slow(None)] {
+            let start = std::time::Instant::now();
+            assert_eq!(finish(&agent, SHORT, pending()).await, EXIT_FAILED);
+            assert!(start.elapsed() < LONG / 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_signal_ends_the_agent_at_once() {
+        let start = std::time::Instant::now();
+        assert_eq!(finish(&Slow(None), LONG, async { "SIGTERM" }).await, EXIT_INTERRUPTED);
+        assert!(start.elapsed() < LONG / 2);
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::config;
 use crate::config::kinds::{ByteSize, parse_size};
 
 /// Most agents: each is a process with a connection to about every other.
@@ -15,6 +16,8 @@ const DESCRIPTORS_PER_NODE: u64 = 16;
 const DESCRIPTORS: u64 = 64;
 /// Most layers: containerd allows far more, images have fewer than 128 (overlayfs).
 const MOST_LAYERS: usize = 127;
+/// Largest synthetic image: making its digests takes minutes.
+const LARGEST_IMAGE: ByteSize = ByteSize(256 << 30);
 /// Smallest layer: a tar archive with one small file.
 pub const SMALLEST_LAYER_BYTES: u64 = 4096;
 
@@ -120,10 +123,6 @@ impl DemoArgs {
         let origin = self.origin()?;
         check_nodes(self.nodes, self.kill)?;
         check_descriptors(self.nodes, rustix::process::getrlimit(rustix::process::Resource::Nofile).current)?;
-        let settings = self.settings.iter().map(|setting| match setting.split_once('=') {
-            Some((key, value)) => Ok((key.trim().replace('-', "_"), value.to_owned())),
-            None => Err(OptionsError(format!("--set {setting:?}: expected KEY=VALUE, such as prefetch=false"))),
-        });
         Ok(Options {
             nodes: self.nodes,
             origin,
@@ -131,7 +130,7 @@ impl DemoArgs {
             kill: self.kill,
             json: self.json,
             directory: self.directory.clone(),
-            settings: settings.collect::<Result<_, _>>()?,
+            settings: check_settings(&self.settings)?,
         })
     }
 
@@ -142,6 +141,18 @@ impl DemoArgs {
             (None, None) => check_image(&self.image_size, self.layers),
         }
     }
+}
+
+/// Splits settings, and makes sure that agents will accept them.
+fn check_settings(settings: &[String]) -> Result<Vec<(String, String)>, OptionsError> {
+    let pairs = settings.iter().map(|setting| match setting.split_once('=') {
+        Some((key, value)) => Ok((key.trim().replace('-', "_"), value.to_owned())),
+        None => Err(OptionsError(format!("--set {setting:?}: expected KEY=VALUE, such as prefetch=false"))),
+    });
+    let flags = pairs.collect::<Result<Vec<_>, _>>()?;
+    let layers = config::Layers { flags: flags.clone(), ..config::Layers::default() };
+    config::load(&layers).map_err(|problems| OptionsError(format!("--set: {problems}")))?;
+    Ok(flags)
 }
 
 fn check_nodes(nodes: usize, kill: usize) -> Result<(), OptionsError> {
@@ -172,6 +183,9 @@ fn check_image(size: &str, layers: usize) -> Result<Origin, OptionsError> {
         .ok_or_else(|| OptionsError(format!("--image-size {size:?}: expected a size such as 256MiB or 2GB")))?;
     if layers == 0 || layers > MOST_LAYERS {
         return Err(OptionsError(format!("--layers {layers}: expected 1 to {MOST_LAYERS}")));
+    }
+    if bytes > LARGEST_IMAGE.0 {
+        return Err(OptionsError(format!("--image-size {size}: expected at most {LARGEST_IMAGE}")));
     }
     let smallest = layers as u64 * SMALLEST_LAYER_BYTES;
     if bytes < smallest {

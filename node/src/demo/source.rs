@@ -1,6 +1,5 @@
 //! Where the demo's image comes from: the embedded registry or a real one.
 
-use std::path::Path;
 use std::time::Duration;
 
 use http::{Request, StatusCode, header};
@@ -32,8 +31,13 @@ impl Source {
     pub(super) async fn open(options: &Options, client: &Client) -> Result<Self, DemoError> {
         let image = match options.origin.clone() {
             Origin::Registry(reference) => return Self::resolve(reference, client).await,
-            Origin::Layout { directory, tag } => blocking(move || layout::image(&directory, tag.as_deref())).await??,
+            Origin::Layout { directory, tag } => {
+                let image = blocking(move || layout::image(&directory, tag.as_deref())).await??;
+                check_space(options, image.blobs.values().map(|blob| blob.size).sum())?;
+                image
+            }
             Origin::Synthetic { bytes, layers } => {
+                check_space(options, bytes)?;
                 let seed = options.seed;
                 blocking(move || synthetic::image(seed, bytes, layers)).await?
             }
@@ -96,26 +100,25 @@ impl Source {
     pub(super) fn sent_bytes(&self) -> Option<u64> {
         self.embedded.as_ref().map(Registry::sent_bytes)
     }
+}
 
-    /// Makes sure that every node has room for the image, as far as its size is known.
-    pub(super) fn check_space(&self, options: &Options, directory: &Path) -> Result<(), DemoError> {
-        let Some(registry) = &self.embedded else { return Ok(()) };
-        let image: u64 = registry.image().blobs.values().map(|blob| blob.size).sum();
-        let needed = image.saturating_mul(options.nodes as u64);
-        let Ok(space) = rustix::fs::statvfs(directory) else { return Ok(()) };
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free >= needed {
-            return Ok(());
-        }
-        Err(DemoError::Other(format!(
-            "{} nodes with {} each need {} and {} has {} left; take fewer nodes or a smaller image, or name another place with --directory",
-            options.nodes,
-            human_bytes(image),
-            human_bytes(needed),
-            options.directory.display(),
-            human_bytes(free)
-        )))
+/// Makes sure that every node has room for an image of this size.
+fn check_space(options: &Options, image_bytes: u64) -> Result<(), DemoError> {
+    let needed = image_bytes.saturating_mul(options.nodes as u64);
+    // A file system that does not say how much is left gets the benefit of the doubt.
+    let Ok(space) = rustix::fs::statvfs(&options.directory) else { return Ok(()) };
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if free >= needed {
+        return Ok(());
     }
+    Err(DemoError::Other(format!(
+        "{} nodes with {} each need {} and {} has {} left; take fewer nodes or a smaller image, or name another place with --directory",
+        options.nodes,
+        human_bytes(image_bytes),
+        human_bytes(needed),
+        options.directory.display(),
+        human_bytes(free)
+    )))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DemoError> {

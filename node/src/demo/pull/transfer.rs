@@ -153,15 +153,22 @@ impl Fetch<'_> {
 
     /// Reads a body to its end.
     async fn read(&mut self, mut open: Open) -> Result<End, PullError> {
-        // A manifest without a known size gets the one that is declared, within containerd's limit.
-        let size = *self.size.get_or_insert(open.size.unwrap_or(MOST_MANIFEST_BYTES).min(MOST_MANIFEST_BYTES));
+        // Without a declared size, a clean end is the end; the digest tells.
+        let declared = self.size.or(open.size);
+        let size = declared.unwrap_or(MOST_MANIFEST_BYTES);
+        if self.size.is_none() && size > MOST_MANIFEST_BYTES {
+            let detail = format!("{} says that it has {size} bytes, more than a manifest may have", open.host);
+            return Err(PullError::Wrong { what: self.what.clone(), detail });
+        }
+        self.size = declared;
         loop {
             let frame = match tokio::time::timeout(PROGRESS_TIMEOUT, open.body.frame()).await {
                 Err(_) => {
                     let detail = format!("no byte for {} s", PROGRESS_TIMEOUT.as_secs());
                     return Err(self.broken(&open, detail));
                 }
-                Ok(None) => return Ok(if self.offset == size { End::Whole } else { End::Short }),
+                Ok(None) if declared.is_none() || self.offset == size => return Ok(End::Whole),
+                Ok(None) => return Ok(End::Short),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) if ended_early(&error) => return Ok(End::Short),
                 Ok(Some(Err(error))) => return Err(self.broken(&open, chain(&error))),
