@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use longshore_core::metrics::Counters;
 
 use crate::config::Settings;
-use crate::status::view::{Flight, Peer};
+use crate::status::view::Peer;
 
 /// An agent at work.
 pub trait Running: Send + Sync + 'static {
@@ -37,16 +37,12 @@ pub trait Running: Send + Sync + 'static {
 }
 
 /// What an agent has counted, holds and does at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Look {
     /// Counters since the start.
     pub counters: Counters,
-    /// Committed blobs.
-    pub blobs: u64,
-    /// Bytes of committed blobs.
-    pub stored_bytes: u64,
-    /// What is being fetched.
-    pub flights: Vec<Flight>,
+    /// What the agent says of itself.
+    pub status: longshore_core::agent::status::Status,
     /// Peers that are known or connected.
     pub peers: Vec<Peer>,
 }

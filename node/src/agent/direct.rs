@@ -74,9 +74,31 @@ impl Running for Direct {
     fn look(&self) -> BoxFuture<'_, Look> {
         let bytes = self.bytes.load(Ordering::Relaxed);
         let counters = Counters { origin_bytes: bytes, mirror_bytes: bytes, ..Counters::default() };
-        Box::pin(async move { Look { counters, ..Look::default() } })
+        let status = idle_status("direct", &self.peer);
+        Box::pin(async move { Look { counters, status, peers: Vec::new() } })
     }
     fn drain(&self, _timeout: Duration) -> BoxFuture<'_, bool> {
         Box::pin(async { true })
+    }
+}
+
+/// The status of an agent that has nothing to do.
+fn idle_status(name: &str, peer: &str) -> longshore_core::agent::status::Status {
+    longshore_core::agent::status::Status {
+        name: name.to_owned(),
+        peer: longshore_core::names::PeerId::new(peer),
+        ready: true,
+        reason: None,
+        members: 1,
+        blobs: 0,
+        blob_bytes: 0,
+        partial_blobs: 0,
+        announced: 0,
+        failures: 0,
+        mirror_requests: 0,
+        streams: 0,
+        calls: 0,
+        deadlines: 0,
+        flights: Vec::new(),
     }
 }

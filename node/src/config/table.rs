@@ -113,6 +113,8 @@ settings! {
     members_file: Option<PathBuf> = None;
     /// How registries are reached, and with which credential of this node's own. Others: https, anonymously.
     registries: Registries = Registries::default();
+    /// Files (PEM) of certificate authorities that registries may use beside the system's.
+    registry_ca_files: Vec<PathBuf> = Vec::new();
     /// Registry of requests that do not say which one they mean (no ns parameter). Not set: such requests get a 404.
     default_registry: Option<RegistryHost> = None;
     /// Registries that may be mirrored; a request for any other gets a 404. Empty: all may.
@@ -143,6 +145,10 @@ settings! {
     reconcile_interval: Duration = Duration::from_secs(60);
     /// Fetch the layers of an image as soon as its manifest is known.
     prefetch: bool = true;
+    /// Most connections of containerd at a time; one more is answered with 503.
+    max_mirror_connections: Count = Count(4096);
+    /// Most connections with other agents at a time, both ways together.
+    max_peer_connections: Count = Count(1000);
     /// Most inbound request streams at a time; one more is reset.
     max_streams: Count = Count(512);
     /// Most blobs that are transferred at a time; the others wait.

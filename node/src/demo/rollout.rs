@@ -87,11 +87,12 @@ pub(super) async fn run(mut cluster: Cluster, source: &Source, options: &Options
                     }
                     Some(Ok(bytes)) => {
                         let time = start.elapsed();
+                        watched.ask(&client).await;
                         (Outcome::Pulled { time, bytes }, format!("{:.2} s", time.as_secs_f64()), None)
                     }
                     Some(Err(reason)) => (Outcome::Failed(reason), "FAILED".to_owned(), None),
                 };
-                bars.finish(number, &word);
+                bars.finish(number, watched, &word);
                 (outcome, used)
             }
         },

@@ -101,22 +101,20 @@ impl Bars {
         Self { bars: bars.collect(), _all: all }
     }
 
-    fn show(&self, nodes: &[Watched]) {
-        for (bar, node) in self.bars.iter().zip(nodes) {
-            let counted = node.counted();
-            bar.set_length(node.progress.total().max(1));
-            bar.set_position(node.progress.delivered());
-            if !bar.is_finished() {
-                let (origin, peers) = (human_bytes(counted.origin_bytes), human_bytes(counted.peer_bytes));
-                bar.set_message(format!("registry {origin:>10}   peers {peers:>10}"));
-            }
-        }
+    fn show(&self, number: usize, node: &Watched, word: &str) {
+        let Some(bar) = self.bars.get(number).filter(|bar| !bar.is_finished()) else { return };
+        let counted = node.counted();
+        bar.set_length(node.progress.total().max(1));
+        bar.set_position(node.progress.delivered());
+        let (origin, peers) = (human_bytes(counted.origin_bytes), human_bytes(counted.peer_bytes));
+        bar.set_message(format!("registry {origin:>10}   peers {peers:>10}   {word}"));
     }
 
     /// Ends a node's bar with a word about how it went.
-    pub fn finish(&self, number: usize, word: &str) {
+    pub fn finish(&self, number: usize, node: &Watched, word: &str) {
+        self.show(number, node, word);
         if let Some(bar) = self.bars.get(number) {
-            bar.abandon_with_message(format!("{}   {word}", bar.message()));
+            bar.abandon();
         }
     }
 
@@ -127,7 +125,9 @@ impl Bars {
         loop {
             interval.tick().await;
             ask_all(nodes, client).await;
-            self.show(nodes);
+            for (number, node) in nodes.iter().enumerate() {
+                self.show(number, node, "");
+            }
         }
     }
 }

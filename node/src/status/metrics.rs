@@ -28,6 +28,10 @@ pub struct Sample {
     pub stored_bytes: u64,
     /// Blobs that are being fetched.
     pub flights: u64,
+    /// Requests of containerd that are open.
+    pub mirror_requests: u64,
+    /// Agents in this node's view of the cluster, itself included.
+    pub members: u64,
     /// Peers with a connection.
     pub peers_connected: u64,
     /// Seconds since the start.
@@ -35,13 +39,15 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn gauges(&self) -> [(&'static str, &'static str, u64); 7] {
+    fn gauges(&self) -> [(&'static str, &'static str, u64); 9] {
         [
             ("ready", "Whether the agent takes work", u64::from(self.ready)),
             ("memory_resident_bytes", "Bytes of memory in use", self.memory_resident_bytes),
             ("blobs", "Complete blobs in the store", self.blobs),
             ("stored_bytes", "Bytes of complete blobs in the store", self.stored_bytes),
             ("flights", "Blobs that are being fetched", self.flights),
+            ("mirror_requests", "Requests of containerd that are open", self.mirror_requests),
+            ("members", "Agents in this node's view of the cluster, itself included", self.members),
             ("peers_connected", "Other agents with a connection", self.peers_connected),
             ("uptime_seconds", "Seconds since the agent started", self.uptime_seconds),
         ]

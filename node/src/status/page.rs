@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::view::{Flight, Phase, Status};
-use crate::config::kinds::show_duration;
 
 /// Most flights and peers that are listed; the page should fit on a screen.
 const MOST_LINES: usize = 20;
@@ -36,8 +35,11 @@ fn write(page: &mut String, status: &Status) -> std::fmt::Result {
         Phase::Draining => "draining",
     };
     let zone = status.zone.as_ref().map(|zone| format!(" in zone {zone}")).unwrap_or_default();
-    let up = show_duration(std::time::Duration::from_secs(status.uptime_seconds));
+    let up = uptime(status.uptime_seconds);
     writeln!(page, "{}{zone}: {phase}, up {up}, longshore {}", status.node, status.version)?;
+    if let Some(reason) = &status.reason {
+        writeln!(page, "  not ready {reason}")?;
+    }
     writeln!(page, "  peer      {}", or_dash(&status.peer))?;
     writeln!(page, "  mirror    {}", status.mirror_address.as_deref().unwrap_or("-"))?;
     for address in &status.peer_addresses {
@@ -62,13 +64,11 @@ fn write(page: &mut String, status: &Status) -> std::fmt::Result {
     more(page, status.flights.len())?;
 
     let connected = status.peers.iter().filter(|peer| peer.connected).count();
-    writeln!(page, "\npeers: {} known, {connected} connected", status.peers.len())?;
+    writeln!(page, "\npeers: {} members with this node, {connected} connected", status.members)?;
     for peer in status.peers.iter().take(MOST_LINES) {
-        let mut notes = vec![if peer.connected { "connected" } else { "not connected" }];
-        notes.extend((!peer.member).then_some("no member"));
-        notes.extend(peer.convicted.then_some("sent wrong bytes"));
         let zone = peer.zone.as_ref().map(|zone| format!(" ({zone})")).unwrap_or_default();
-        writeln!(page, "  {}{zone}  {}  {}", or_dash(&peer.name), peer.peer, notes.join(", "))?;
+        let connected = if peer.connected { "connected" } else { "not connected" };
+        writeln!(page, "  {}{zone}  {}  {connected}", or_dash(&peer.name), peer.peer)?;
     }
     more(page, status.peers.len())?;
 
@@ -91,21 +91,32 @@ fn more(page: &mut String, count: usize) -> std::fmt::Result {
     if count > MOST_LINES { writeln!(page, "  ... and {} more", count - MOST_LINES) } else { Ok(()) }
 }
 
+/// Seconds in the largest unit that leaves no nonsense, for example `3m 1s` or `2d 4h`.
+fn uptime(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
 fn flight_line(flight: &Flight) -> String {
     let digest: String = flight.digest.chars().take("sha256:".len() + 12).collect();
     let progress = match flight.size_bytes {
-        Some(size) if size > 0 => {
-            let filled = (flight.have_bytes.min(size) as u128 * u128::from(BAR_CHARS) / u128::from(size)) as usize;
+        Some(size) if flight.pieces_total > 0 => {
+            let (here, all) = (u64::from(flight.pieces.min(flight.pieces_total)), u64::from(flight.pieces_total));
+            let filled = (here * BAR_CHARS / all) as usize;
             let empty = BAR_CHARS as usize - filled;
-            let percent = 100.0 * flight.have_bytes as f64 / size as f64;
-            format!("[{}{}] {percent:>3.0} % of {}", "#".repeat(filled), ".".repeat(empty), human_bytes(size))
+            let bar = format!("{}{}", "#".repeat(filled), ".".repeat(empty));
+            format!("[{bar}] {:>3} % of {}", 100 * here / all, human_bytes(size))
         }
-        _ => format!("{} of unknown size", human_bytes(flight.have_bytes)),
+        _ => "of unknown size".to_owned(),
     };
-    let age = flight.age_milliseconds as f64 / 1000.0;
+    let idle = if flight.idle_seconds > 1 { format!(", silent for {} s", flight.idle_seconds) } else { String::new() };
     format!(
-        "{digest}  {progress}  {}, {} waiting, {} neighbours, {age:.1} s  {}",
-        flight.state, flight.waiters, flight.neighbours, flight.source
+        "{digest}  {progress}  {}, {}, {} waiting, {} neighbours, {} s{idle}  {}",
+        flight.stage, flight.role, flight.waiters, flight.neighbours, flight.age_seconds, flight.source
     )
 }
 
@@ -119,7 +130,7 @@ mod tests {
         let status = Status {
             version: "0.1.0".to_owned(),
             phase: Phase::Ready,
-            uptime_seconds: 180,
+            uptime_seconds: 181,
             node: "node-7".to_owned(),
             zone: Some("a".to_owned()),
             peer: "12D3KooWExample".to_owned(),
@@ -129,29 +140,32 @@ mod tests {
             blobs: 12,
             stored_bytes: 3 << 30,
             store_cap_bytes: Some(20 << 30),
+            members: 3,
             flights: vec![
                 Flight {
                     digest: format!("sha256:{}", "ab".repeat(32)),
                     source: "quay.io/team/app".to_owned(),
-                    state: "enrolled".to_owned(),
+                    stage: "moving".to_owned(),
+                    role: "following".to_owned(),
+                    tracker: Some("12D3KooWA".to_owned()),
                     size_bytes: Some(256 << 20),
-                    have_bytes: 64 << 20,
+                    pieces: 64,
+                    pieces_total: 256,
                     waiters: 1,
                     neighbours: 10,
-                    age_milliseconds: 1234,
+                    age_seconds: 12,
+                    idle_seconds: 7,
+                    ..Flight::default()
                 },
-                Flight { digest: "sha256:00".to_owned(), state: "resolving".to_owned(), ..Flight::default() },
+                Flight { digest: "sha256:00".to_owned(), stage: "resolving".to_owned(), ..Flight::default() },
             ],
             peers: vec![
-                Peer {
-                    peer: "12D3KooWA".to_owned(),
-                    name: "node-1".to_owned(),
-                    connected: true,
-                    member: true,
-                    ..Peer::default()
-                },
-                Peer { peer: "12D3KooWB".to_owned(), convicted: true, ..Peer::default() },
+                Peer { peer: "12D3KooWA".to_owned(), name: "node-1".to_owned(), connected: true, ..Peer::default() },
+                Peer { peer: "12D3KooWB".to_owned(), ..Peer::default() },
             ],
+            reason: None,
+            partial_blobs: 1,
+            mirror_requests: 1,
             counters: [("origin_bytes", 25_u64 << 20), ("peer_bytes", 75 << 20), ("mirror_hits", 0)]
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),

@@ -77,7 +77,7 @@ impl State {
         }
         match path {
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.phase.borrow().reason() {
+            "/readyz" => match self.not_ready(self.look().await.as_ref()) {
                 None => text(StatusCode::OK, "ok\n"),
                 Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
@@ -90,48 +90,72 @@ impl State {
         }
     }
 
-    async fn look(&self) -> Look {
+    async fn look(&self) -> Option<Look> {
         match self.agent.get() {
-            Some(agent) => agent.look().await,
-            None => Look::default(),
+            Some(agent) => Some(agent.look().await),
+            None => None,
         }
+    }
+
+    /// Why the agent takes no work, by its phase or by its own word.
+    fn not_ready(&self, look: Option<&Look>) -> Option<String> {
+        if let Some(reason) = self.phase.borrow().reason() {
+            return Some(reason.to_owned());
+        }
+        let status = &look?.status;
+        let reason = status.reason.clone().unwrap_or_else(|| "the agent does not say why".to_owned());
+        (!status.ready).then_some(reason)
     }
 
     async fn sample(&self) -> Sample {
         let look = self.look().await;
-        Sample {
-            ready: *self.phase.borrow() == Phase::Ready,
+        let mut sample = Sample {
+            ready: self.not_ready(look.as_ref()).is_none(),
             memory_resident_bytes: crate::proc::own_resident_bytes(),
-            blobs: look.blobs,
-            stored_bytes: look.stored_bytes,
-            flights: look.flights.len() as u64,
-            peers_connected: look.peers.iter().filter(|peer| peer.connected).count() as u64,
             uptime_seconds: self.started.elapsed().as_secs(),
-            counters: look.counters,
+            ..Sample::default()
+        };
+        if let Some(Look { counters, status, peers }) = look {
+            sample.counters = counters;
+            sample.blobs = status.blobs as u64;
+            sample.stored_bytes = status.blob_bytes;
+            sample.members = status.members as u64;
+            sample.flights = status.flights.len() as u64;
+            sample.mirror_requests = status.mirror_requests as u64;
+            sample.peers_connected = peers.iter().filter(|peer| peer.connected).count() as u64;
         }
+        sample
     }
 
     async fn status(&self) -> Status {
         let look = self.look().await;
-        let agent = self.agent.get();
-        let counters = look.counters.list().into_iter().map(|(name, _, value)| (name.to_owned(), value)).collect();
-        Status {
+        let mut page = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: *self.phase.borrow(),
+            reason: self.not_ready(look.as_ref()),
             uptime_seconds: self.started.elapsed().as_secs(),
             node: crate::agent::node_name(&self.settings),
             zone: self.settings.zone.clone(),
-            peer: agent.map(|agent| agent.peer_id()).unwrap_or_default(),
-            mirror_address: agent.map(|agent| agent.mirror_address().to_string()),
-            peer_addresses: agent.map(|agent| agent.peer_addresses()).unwrap_or_default(),
             memory_resident_bytes: crate::proc::own_resident_bytes(),
-            blobs: look.blobs,
-            stored_bytes: look.stored_bytes,
             store_cap_bytes: self.settings.store_cap.map(|cap| cap.0),
-            flights: look.flights,
-            peers: look.peers,
-            counters,
+            ..Status::default()
+        };
+        if let Some(agent) = self.agent.get() {
+            page.peer = agent.peer_id();
+            page.mirror_address = Some(agent.mirror_address().to_string());
+            page.peer_addresses = agent.peer_addresses();
         }
+        if let Some(Look { counters, status, peers }) = look {
+            page.blobs = status.blobs as u64;
+            page.stored_bytes = status.blob_bytes;
+            page.partial_blobs = status.partial_blobs as u64;
+            page.members = status.members as u64;
+            page.mirror_requests = status.mirror_requests as u64;
+            page.flights = status.flights.into_iter().map(Into::into).collect();
+            page.peers = peers;
+            page.counters = counters.list().into_iter().map(|(name, _, value)| (name.to_owned(), value)).collect();
+        }
+        page
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use longshore_core::agent::status::FlightStatus;
 use serde::{Deserialize, Serialize};
 
 /// Where an agent is in its life.
@@ -39,6 +40,8 @@ pub struct Status {
     pub version: String,
     /// Where the agent is in its life.
     pub phase: Phase,
+    /// Why the agent is not ready, if it is not.
+    pub reason: Option<String>,
     /// Seconds since it started.
     pub uptime_seconds: u64,
     /// The node's name.
@@ -59,6 +62,12 @@ pub struct Status {
     pub stored_bytes: u64,
     /// Most bytes of committed blobs.
     pub store_cap_bytes: Option<u64>,
+    /// Incomplete blobs that nothing is fetching.
+    pub partial_blobs: u64,
+    /// Agents in this node's view of the cluster, itself included.
+    pub members: u64,
+    /// Requests of containerd that are open.
+    pub mirror_requests: u64,
     /// What is being fetched.
     pub flights: Vec<Flight>,
     /// Peers that are known or connected.
@@ -75,18 +84,54 @@ pub struct Flight {
     pub digest: String,
     /// Registry and repository that it belongs to.
     pub source: String,
-    /// What the flight is doing, in a word or two: `waiting`, `resolving`, `tracking`, `enrolled`, `origin`.
-    pub state: String,
+    /// What happens now: `queued`, `resolving`, `moving` or `committing`.
+    pub stage: String,
+    /// This node's part in it: `leading`, `following` or `undecided`.
+    pub role: String,
+    /// The peer that leads, if this node follows one.
+    pub tracker: Option<String>,
     /// Size in bytes, once it is known.
     pub size_bytes: Option<u64>,
-    /// Bytes that are here and verified.
-    pub have_bytes: u64,
+    /// Pieces that are here and verified.
+    pub pieces: u32,
+    /// Pieces in all; 0 until the size is known.
+    pub pieces_total: u32,
+    /// Bytes that containerd may have.
+    pub released_bytes: u64,
+    /// Bytes that came from the registry.
+    pub origin_bytes: u64,
+    /// Bytes that came from peers.
+    pub peer_bytes: u64,
     /// Mirror requests that wait for it.
-    pub waiters: u64,
-    /// Peers that take part, as far as this node knows.
-    pub neighbours: u64,
-    /// Milliseconds since it started.
-    pub age_milliseconds: u64,
+    pub waiters: usize,
+    /// Peers that it exchanges pieces with.
+    pub neighbours: usize,
+    /// Seconds since it started.
+    pub age_seconds: u64,
+    /// Seconds since the last byte.
+    pub idle_seconds: u64,
+}
+
+impl From<FlightStatus> for Flight {
+    fn from(flight: FlightStatus) -> Self {
+        Self {
+            digest: flight.digest.to_string(),
+            source: flight.source,
+            stage: flight.stage,
+            role: flight.role,
+            tracker: flight.tracker.map(|tracker| tracker.to_string()),
+            size_bytes: flight.size,
+            pieces: flight.pieces,
+            pieces_total: flight.pieces_total,
+            released_bytes: flight.released_bytes,
+            origin_bytes: flight.origin_bytes,
+            peer_bytes: flight.peer_bytes,
+            waiters: flight.waiters,
+            neighbours: flight.neighbours,
+            age_seconds: flight.age_seconds,
+            idle_seconds: flight.idle_seconds,
+        }
+    }
 }
 
 /// One other agent.
@@ -101,8 +146,4 @@ pub struct Peer {
     pub zone: Option<String>,
     /// Whether there is a connection to it.
     pub connected: bool,
-    /// Whether it is a member.
-    pub member: bool,
-    /// Whether it was caught sending wrong bytes.
-    pub convicted: bool,
 }

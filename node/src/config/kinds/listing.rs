@@ -90,6 +90,10 @@ impl Setting for PathBuf {
     }
 }
 
+impl Item for PathBuf {
+    const LIST_EXPECTED: &'static str = "a list of paths";
+}
+
 impl Setting for SocketAddr {
     const EXPECTED: &'static str = "an IP address and a port, such as 127.0.0.1:5000 or [::1]:5000";
     const PLACEHOLDER: &'static str = "IP:PORT";

@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -6,9 +7,31 @@ use longshore_core::metrics::Counters;
 
 use super::*;
 use crate::http::client::Client;
-use crate::status::view::{Flight, Peer};
+use crate::status::view::Peer;
 
-struct Fake;
+/// The status of an agent that has nothing to do.
+fn idle_status(name: &str, peer: &str) -> longshore_core::agent::status::Status {
+    longshore_core::agent::status::Status {
+        name: name.to_owned(),
+        peer: longshore_core::names::PeerId::new(peer),
+        ready: true,
+        reason: None,
+        members: 1,
+        blobs: 0,
+        blob_bytes: 0,
+        partial_blobs: 0,
+        announced: 0,
+        failures: 0,
+        mirror_requests: 0,
+        streams: 0,
+        calls: 0,
+        deadlines: 0,
+        flights: Vec::new(),
+    }
+}
+
+/// Whether it is ready by its own word.
+struct Fake(Arc<AtomicBool>);
 
 impl Running for Fake {
     fn peer_id(&self) -> String {
@@ -21,14 +44,14 @@ impl Running for Fake {
         vec!["/ip4/127.0.0.1/tcp/4001".to_owned()]
     }
     fn look(&self) -> BoxFuture<'_, Look> {
-        Box::pin(async {
-            Look {
-                counters: Counters { peer_bytes: 11, ..Counters::default() },
-                blobs: 2,
-                stored_bytes: 5,
-                flights: vec![Flight::default()],
-                peers: vec![Peer { connected: true, ..Peer::default() }, Peer::default()],
-            }
+        let ready = self.0.load(Ordering::Relaxed);
+        Box::pin(async move {
+            let mut status = idle_status("n1", "12D3KooWFake");
+            status.ready = ready;
+            status.reason = (!ready).then(|| "the blob store is being read".to_owned());
+            (status.blobs, status.blob_bytes, status.members) = (2, 5, 3);
+            let peers = vec![Peer { connected: true, ..Peer::default() }, Peer::default()];
+            Look { counters: Counters { peer_bytes: 11, ..Counters::default() }, status, peers }
         })
     }
     fn drain(&self, _timeout: Duration) -> BoxFuture<'_, bool> {
@@ -54,8 +77,12 @@ async fn an_agent_is_alive_always_and_ready_between_start_and_drain() {
     assert_eq!(get(&server, &client, "/livez").await.0, 200);
     let (status, body) = get(&server, &client, "/readyz").await;
     assert!(status == 503 && body.starts_with("starting"), "{status} {body}");
-    server.attach(Arc::new(Fake));
+    let ready = Arc::new(AtomicBool::new(false));
+    server.attach(Arc::new(Fake(Arc::clone(&ready))));
     server.enter(Phase::Ready);
+    let (status, body) = get(&server, &client, "/readyz").await;
+    assert!(status == 503 && body.starts_with("the blob store is being read"), "{status} {body}");
+    ready.store(true, Ordering::Relaxed);
     assert_eq!(get(&server, &client, "/readyz").await, (200, "ok\n".to_owned()));
     server.enter(Phase::Draining);
     let (status, body) = get(&server, &client, "/readyz").await;
@@ -66,13 +93,13 @@ async fn an_agent_is_alive_always_and_ready_between_start_and_drain() {
 #[tokio::test]
 async fn metrics_and_status_say_what_the_agent_says() {
     let (server, client) = started().await;
-    server.attach(Arc::new(Fake));
+    server.attach(Arc::new(Fake(Arc::new(AtomicBool::new(true)))));
     server.enter(Phase::Ready);
     let values = metrics::parse(&get(&server, &client, "/metrics").await.1);
     let value = |name: &str| values.get(name).copied();
     assert_eq!(value("longshore_peer_bytes_total"), Some(11));
     assert_eq!(value("longshore_stored_bytes"), Some(5));
-    assert_eq!(value("longshore_flights"), Some(1));
+    assert_eq!(value("longshore_members"), Some(3));
     assert_eq!(value("longshore_peers_connected"), Some(1));
     assert_eq!(value("longshore_ready"), Some(1));
     let status: Status = serde_json::from_str(&get(&server, &client, "/status").await.1).unwrap();
