@@ -15,7 +15,7 @@ use crate::driver::Inputs;
 use crate::membership::{Following, Membership, MembershipError};
 use crate::mirror::{MirrorConfig, MirrorError, MirrorHandle, MirrorServer};
 use crate::origin::{OriginClient, OriginConfig, OriginConfigError};
-use crate::peers::{self, Identity, LocalPeer, PeersDriver};
+use crate::peers::{self, Connections, Identity, LocalPeer, PeersDriver};
 use crate::shell::{self, Drivers, Look, ShellHandle};
 use crate::store::Store;
 use crate::vault::Vault;
@@ -69,6 +69,7 @@ pub struct RunningAgent {
     mirror: MirrorHandle,
     mirror_address: SocketAddr,
     local: LocalPeer,
+    connections: Connections,
     store: Store,
     _membership: Following,
 }
@@ -91,6 +92,7 @@ impl RunningAgent {
             .map_err(AgentError::Store)?;
         let origin = OriginClient::new(origin, inputs.clone(), store.clone(), vault.clone())?;
         let (peers, local) = PeersDriver::start(&peers, &identity, store.clone(), inputs.clone()).await?;
+        let connections = peers.connections();
         core.peer = local.peer_id.clone();
         core.addresses = local.reachable.clone();
         let membership = membership.follow(inputs.clone())?;
@@ -99,7 +101,16 @@ impl RunningAgent {
         let agent = Agent::new(core, seed, longshore_core::time::Time::ZERO);
         let drivers = Drivers { mirror, peers, origin, store: store.clone() };
         let (shell, task) = shell::spawn(agent, drivers, inputs, receiver, origin_of_time);
-        Ok(Self { shell, task, mirror: mirror_handle, mirror_address, local, store, _membership: membership })
+        Ok(Self {
+            shell,
+            task,
+            mirror: mirror_handle,
+            mirror_address,
+            local,
+            connections,
+            store,
+            _membership: membership,
+        })
     }
 
     /// Its identity.
@@ -123,6 +134,12 @@ impl RunningAgent {
     /// The agent now; `None` if it has broken down.
     pub async fn look(&self) -> Option<Look> {
         self.shell.look().await
+    }
+
+    /// The peers that are connected now.
+    #[must_use]
+    pub fn connected_peers(&self) -> std::collections::BTreeSet<PeerId> {
+        self.connections.now()
     }
 
     /// The blob store.

@@ -2,21 +2,22 @@
 //!
 //! [`Running`] is the seam between the program and the agent: this module knows nothing else about it.
 
-mod direct;
+mod connect;
 mod logs;
 mod prepare;
 pub mod run;
 
 pub use prepare::{core_config, node_name};
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use longshore_core::metrics::Counters;
+use longshore_core::names::PeerId;
 
 use crate::config::Settings;
-use crate::status::view::Peer;
 
 /// An agent at work.
 pub trait Running: Send + Sync + 'static {
@@ -26,8 +27,8 @@ pub trait Running: Send + Sync + 'static {
     fn mirror_address(&self) -> SocketAddr;
     /// Where peers reach it, as multiaddrs.
     fn peer_addresses(&self) -> Vec<String>;
-    /// What it has counted, holds and does at this moment.
-    fn look(&self) -> BoxFuture<'_, Look>;
+    /// What it has counted, holds and does at this moment; `None` if it has broken down.
+    fn look(&self) -> BoxFuture<'_, Option<Look>>;
     /// Takes no new work, finishes what runs within `timeout`, and stops. Whether it finished.
     fn drain(&self, timeout: Duration) -> BoxFuture<'_, bool>;
     /// Resolves, with the reason, if the agent stops without having been told to.
@@ -43,8 +44,8 @@ pub struct Look {
     pub counters: Counters,
     /// What the agent says of itself.
     pub status: longshore_core::agent::status::Status,
-    /// Peers that are known or connected.
-    pub peers: Vec<Peer>,
+    /// Identities of the peers that are connected.
+    pub connected: BTreeSet<PeerId>,
 }
 
 /// An agent could not be started.
@@ -76,7 +77,7 @@ pub enum StartError {
     },
     /// The identity.
     #[error(transparent)]
-    Identity(#[from] crate::identity::IdentityError),
+    Identity(#[from] longshore_net::peers::IdentityError),
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
@@ -107,6 +108,6 @@ impl StartError {
 /// # Errors
 /// When something that it needs is not to be had; nothing is left running then.
 pub async fn start(settings: &Settings) -> Result<Box<dyn Running>, StartError> {
-    let keypair = prepare::identity(settings)?;
-    Ok(Box::new(direct::Direct::start(settings, &keypair).await?))
+    let identity = prepare::identity(settings)?;
+    Ok(Box::new(connect::Connected::start(settings, identity).await?))
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use longshore_net::peers::Identity;
+
 use crate::config::{self, Effective, FileText, Layers};
 use crate::demo::options::DemoArgs;
 use crate::http::client::Client;
@@ -158,11 +160,14 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Status(args) => runtime()?.block_on(status(&args)),
         Command::Identity(args) => {
             let identity = if args.create {
-                crate::identity::load_or_create(&args.file)
+                if let Some(parent) = args.file.parent() {
+                    std::fs::create_dir_all(parent).map_err(Failure::other)?;
+                }
+                Identity::load_or_create(&args.file)
             } else {
-                crate::identity::load(&args.file)
+                Identity::load(&args.file)
             };
-            print(&format!("{}\n", crate::identity::peer_id(&identity.map_err(Failure::other)?)));
+            print(&format!("{}\n", identity.map_err(Failure::other)?.peer_id()));
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => {

@@ -5,6 +5,5 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod http;
-pub mod identity;
 pub mod proc;
 pub mod status;

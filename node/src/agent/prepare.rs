@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use libp2p::identity::Keypair;
 use longshore_core::config as core;
 use longshore_core::names::PeerId;
+use longshore_net::peers::Identity;
 
 use super::StartError;
 use crate::config::Settings;
@@ -17,7 +17,7 @@ pub(super) fn identity_path(settings: &Settings) -> PathBuf {
 }
 
 /// Makes the data directory, makes sure that it can be written, and loads or makes the identity.
-pub(super) fn identity(settings: &Settings) -> Result<Keypair, StartError> {
+pub(super) fn identity(settings: &Settings) -> Result<Identity, StartError> {
     let directory = &settings.data_dir;
     let failed = |action| {
         move |source| StartError::Directory {
@@ -29,7 +29,7 @@ pub(super) fn identity(settings: &Settings) -> Result<Keypair, StartError> {
     };
     std::fs::create_dir_all(directory).map_err(failed("make the data directory"))?;
     tempfile::NamedTempFile::new_in(directory).map_err(failed("write to the data directory"))?;
-    Ok(crate::identity::load_or_create(&identity_path(settings))?)
+    Ok(Identity::load_or_create(&identity_path(settings))?)
 }
 
 /// This node's name: the configured one, or the host's.
@@ -44,7 +44,8 @@ pub fn node_name(settings: &Settings) -> String {
 pub fn core_config(settings: &Settings, peer: PeerId) -> core::Config {
     let addresses = if settings.peer_advertise.is_empty() { &settings.peer_listen } else { &settings.peer_advertise };
     core::Config {
-        name: node_name(settings).into(),
+        // Without a name of its own a node ranks as the others see it who know nothing but its identity.
+        name: settings.node_name.as_deref().unwrap_or(peer.as_str()).into(),
         peer,
         zone: settings.zone.as_deref().map(Into::into),
         addresses: addresses.iter().map(|address| address.to_string().into()).collect(),

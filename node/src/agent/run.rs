@@ -154,7 +154,7 @@ mod tests {
         fn peer_addresses(&self) -> Vec<String> {
             Vec::new()
         }
-        fn look(&self) -> BoxFuture<'_, super::super::Look> {
+        fn look(&self) -> BoxFuture<'_, Option<super::super::Look>> {
             Box::pin(pending())
         }
         fn drain(&self, timeout: Duration) -> BoxFuture<'_, bool> {

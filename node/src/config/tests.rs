@@ -18,7 +18,7 @@ const PEER: &str = "12D3KooWJ9w7m6wCGXvFHw5pLVKJYZkYBqcx3uBqk6A4AaJkbHJK";
 /// A peer ID that parses; made, not written down, because it carries a key.
 fn peer() -> String {
     let keypair = libp2p::identity::Keypair::ed25519_from_bytes([7; 32]).unwrap();
-    crate::identity::peer_id(&keypair).to_string()
+    keypair.public().to_peer_id().to_string()
 }
 
 #[test]

@@ -10,6 +10,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use super::ports;
+use longshore_net::peers::Identity;
+
 use crate::config::ENVIRONMENT_PREFIX;
 use crate::http::client::Client;
 
@@ -66,7 +68,7 @@ pub enum ClusterError {
     },
     /// An identity could not be made.
     #[error(transparent)]
-    Identity(#[from] crate::identity::IdentityError),
+    Identity(#[from] longshore_net::peers::IdentityError),
     /// An agent ended, or was not ready in time.
     #[error("{name} {what}; the end of its log:\n{log}")]
     Agent {
@@ -101,8 +103,10 @@ impl Cluster {
         let ports: Vec<[u16; 3]> = ports.chunks_exact(3).map(|three| [three[0], three[1], three[2]]).collect();
         let mut members = Vec::new();
         for (number, [peer, ..]) in ports.iter().enumerate() {
-            let keypair = crate::identity::load_or_create(&node_directory(directory, number).join("identity"))?;
-            members.push(format!("/ip4/127.0.0.1/tcp/{peer}/p2p/{}", crate::identity::peer_id(&keypair)));
+            let home = node_directory(directory, number);
+            std::fs::create_dir_all(&home).map_err(io_error(format!("make {}", home.display())))?;
+            let identity = Identity::load_or_create(&home.join("identity"))?;
+            members.push(format!("/ip4/127.0.0.1/tcp/{peer}/p2p/{}", identity.peer_id()));
         }
         let mut cluster = Self { nodes: Vec::with_capacity(count) };
         for (number, [peer, mirror, status]) in ports.iter().enumerate() {

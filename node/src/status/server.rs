@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode, header};
 use tokio::sync::watch;
 
 use super::metrics::{self, Sample};
-use super::view::{Phase, Status};
+use super::view::{Peer, Phase, Status};
 use crate::agent::{Look, Running, StartError};
 use crate::config::Settings;
 use crate::http::server::Server;
@@ -92,7 +92,7 @@ impl State {
 
     async fn look(&self) -> Option<Look> {
         match self.agent.get() {
-            Some(agent) => Some(agent.look().await),
+            Some(agent) => agent.look().await,
             None => None,
         }
     }
@@ -115,14 +115,14 @@ impl State {
             uptime_seconds: self.started.elapsed().as_secs(),
             ..Sample::default()
         };
-        if let Some(Look { counters, status, peers }) = look {
+        if let Some(Look { counters, status, connected }) = look {
             sample.counters = counters;
             sample.blobs = status.blobs as u64;
             sample.stored_bytes = status.blob_bytes;
             sample.members = status.members as u64;
             sample.flights = status.flights.len() as u64;
             sample.mirror_requests = status.mirror_requests as u64;
-            sample.peers_connected = peers.iter().filter(|peer| peer.connected).count() as u64;
+            sample.peers_connected = connected.len() as u64;
         }
         sample
     }
@@ -145,14 +145,14 @@ impl State {
             page.mirror_address = Some(agent.mirror_address().to_string());
             page.peer_addresses = agent.peer_addresses();
         }
-        if let Some(Look { counters, status, peers }) = look {
+        if let Some(Look { counters, status, connected }) = look {
             page.blobs = status.blobs as u64;
             page.stored_bytes = status.blob_bytes;
             page.partial_blobs = status.partial_blobs as u64;
             page.members = status.members as u64;
             page.mirror_requests = status.mirror_requests as u64;
             page.flights = status.flights.into_iter().map(Into::into).collect();
-            page.peers = peers;
+            page.peers = status.peers.into_iter().map(|peer| Peer::new(peer, &connected)).collect();
             page.counters = counters.list().into_iter().map(|(name, _, value)| (name.to_owned(), value)).collect();
         }
         page

@@ -2,9 +2,10 @@
 //!
 //! Every field has a default, so that a newer `longshore status` reads an older agent and the other way round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use longshore_core::agent::status::FlightStatus;
+use longshore_core::agent::status::{FlightStatus, PeerStatus};
+use longshore_core::names::PeerId;
 use serde::{Deserialize, Serialize};
 
 /// Where an agent is in its life.
@@ -112,6 +113,21 @@ pub struct Flight {
     pub idle_seconds: u64,
 }
 
+impl Peer {
+    /// A member, and whether it is among those that are `connected`.
+    #[must_use]
+    pub fn new(peer: PeerStatus, connected: &BTreeSet<PeerId>) -> Self {
+        Self {
+            connected: connected.contains(&peer.peer),
+            peer: peer.peer.to_string(),
+            name: peer.name,
+            zone: peer.zone,
+            unreachable: peer.unreachable,
+            convicted: peer.convicted,
+        }
+    }
+}
+
 impl From<FlightStatus> for Flight {
     fn from(flight: FlightStatus) -> Self {
         Self {
@@ -146,4 +162,8 @@ pub struct Peer {
     pub zone: Option<String>,
     /// Whether there is a connection to it.
     pub connected: bool,
+    /// Whether it did not answer lately.
+    pub unreachable: bool,
+    /// Whether it was caught sending wrong bytes.
+    pub convicted: bool,
 }

@@ -7,7 +7,6 @@ use longshore_core::metrics::Counters;
 
 use super::*;
 use crate::http::client::Client;
-use crate::status::view::Peer;
 
 /// The status of an agent that has nothing to do.
 fn idle_status(name: &str, peer: &str) -> longshore_core::agent::status::Status {
@@ -27,6 +26,7 @@ fn idle_status(name: &str, peer: &str) -> longshore_core::agent::status::Status 
         calls: 0,
         deadlines: 0,
         flights: Vec::new(),
+        peers: Vec::new(),
     }
 }
 
@@ -43,15 +43,15 @@ impl Running for Fake {
     fn peer_addresses(&self) -> Vec<String> {
         vec!["/ip4/127.0.0.1/tcp/4001".to_owned()]
     }
-    fn look(&self) -> BoxFuture<'_, Look> {
+    fn look(&self) -> BoxFuture<'_, Option<Look>> {
         let ready = self.0.load(Ordering::Relaxed);
         Box::pin(async move {
             let mut status = idle_status("n1", "12D3KooWFake");
             status.ready = ready;
             status.reason = (!ready).then(|| "the blob store is being read".to_owned());
             (status.blobs, status.blob_bytes, status.members) = (2, 5, 3);
-            let peers = vec![Peer { connected: true, ..Peer::default() }, Peer::default()];
-            Look { counters: Counters { peer_bytes: 11, ..Counters::default() }, status, peers }
+            let connected = [longshore_core::names::PeerId::new("12D3KooWOther")].into();
+            Some(Look { counters: Counters { peer_bytes: 11, ..Counters::default() }, status, connected })
         })
     }
     fn drain(&self, _timeout: Duration) -> BoxFuture<'_, bool> {
