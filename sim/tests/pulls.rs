@@ -26,9 +26,17 @@ fn assert_all_have(world: &World, image: &Image) {
             "node {node} is not done: {:#?}",
             world.agent(node).map(|agent| agent.status())
         );
-        assert_eq!(world.fallbacks(node), 0, "node {node} had to ask the registry itself");
+        assert_eq!(world.fallbacks(node), 0, "node {node} had to ask the registry itself\n{}", story(world));
     }
     let _ = image;
+}
+
+/// What happened, one line each.
+fn story(world: &World) -> String {
+    let line = |(at, node, what): &(longshore_core::time::Time, usize, _)| {
+        format!("{:>9.4} {node:>3} {what:?}\n", at.as_micros() as f64 / 1e6)
+    };
+    world.explanations.iter().map(line).collect()
 }
 
 fn copies(world: &World, image: &Image) -> f64 {

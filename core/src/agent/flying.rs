@@ -78,7 +78,8 @@ impl Agent {
     pub(super) fn resolve(&mut self, digest: Digest, ask_index: bool) {
         let now = self.cx.now;
         let width = self.config.probe_width.max(1) as usize;
-        let mut ranked = self.members.top(&digest, width * EXPANSION);
+        let best = self.members.top(&digest, width * EXPANSION);
+        let mut ranked = best.clone();
         ranked.retain(|peer| self.members.is_own(peer) || self.failures.suppressed(now, digest, peer).is_none());
         let own_intent = self.own_intent(&digest);
         let health = f64::from(self.recent_calls.count_ones()) / f64::from(u32::BITS);
@@ -87,6 +88,7 @@ impl Agent {
             own: self.config.peer.clone(),
             own_intent: PullIntent { in_flight_for: None, idle_for: None, ..own_intent },
             ranked,
+            best,
             width,
             stall: stall_window(flight.source.kind, flight.size),
             has_credential: flight.credential.is_some(),

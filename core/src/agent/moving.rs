@@ -28,6 +28,8 @@ pub(super) const END_GAME_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
+/// For so many pieces at a time.
+pub(super) const STARVING_BATCH: usize = 16;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
 /// The largest manifest that is fetched, in bytes: four times what containerd accepts.
@@ -171,23 +173,25 @@ impl Agent {
         }
         self.cx.wake_by(Deadline::Fetch(digest), STARVING_INTERVAL);
         let idle = now - flight.last_byte;
-        let Some(piece) = download.next_missing() else { return };
         if idle < STARVING_INTERVAL || download.has_runs() {
             return;
         }
-        let nobody = flight.neighbours.holders(piece) == 0;
+        // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
+        let missing = download.missing(STARVING_BATCH);
         match flight.role.clone() {
-            // Nobody we know has it: who does? The tracker knows, and if nobody does it lets somebody fetch it.
-            Role::Following(_) if nobody => self.enrol(digest),
-            // Somebody is said to have it and does not give it.
             Role::Following(tracker) => {
-                let notice = crate::message::Notice::Starving { digest, piece };
-                self.cx.emit(Output::Notify { peer: tracker, notice });
+                for piece in missing {
+                    let notice = crate::message::Notice::Starving { digest, piece };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                }
+                self.enrol(digest);
             }
             Role::Leading => {
                 let own = self.config.peer.clone();
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
-                    tracker.starving(&own, piece);
+                    for piece in missing {
+                        tracker.starving(now, &own, piece);
+                    }
                 }
                 self.cx.wake_by(Deadline::Track(digest), Duration::from_millis(1));
             }

@@ -24,7 +24,9 @@ pub(super) const DEFER_INTERVAL: Duration = Duration::from_secs(1);
 /// A complete swarm is looked after this often.
 pub(super) const IDLE_TRACK_INTERVAL: Duration = Duration::from_secs(60);
 /// A participant that is sent on more often than this without having enrolled anywhere is going in circles.
-pub(super) const MAX_REFERRALS: u32 = 4;
+pub(super) const MAX_REFERRALS: u32 = 10;
+/// Sent on to a tracker that is gone, a participant asks again after this long.
+pub(super) const REFERRAL_PAUSE: Duration = Duration::from_millis(500);
 /// Most midstates in one message: 36 bytes each, far below the message limit.
 pub(super) const MAX_SPINE: usize = 4096;
 
@@ -78,8 +80,12 @@ impl Agent {
                 let circling = flight.referrals > MAX_REFERRALS || self.members.is_own(&other.peer);
                 // Whoever sends us on is a source of pieces all the same.
                 self.meet(digest, tracker, None);
-                if circling || !self.failures.may_ask(self.cx.now, digest, &other.peer) {
+                if circling {
                     return self.tracker_lost(digest, tracker);
+                }
+                if !self.failures.may_ask(self.cx.now, digest, &other.peer) {
+                    // It follows somebody whom we know to be gone, and will find out as well.
+                    return self.cx.wake(Deadline::Enrol(digest), REFERRAL_PAUSE);
                 }
                 self.learn(&other.peer, &other.addresses);
                 self.follow(digest, other.peer);
@@ -175,8 +181,9 @@ impl Agent {
                 self.unassigned(peer, digest, first, class, cooldown, no_ranges);
             }
             Notice::Starving { digest, piece } => {
+                let now = self.cx.now;
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
-                    tracker.starving(peer, piece);
+                    tracker.starving(now, peer, piece);
                     self.track(digest);
                 }
             }
@@ -258,6 +265,20 @@ impl Agent {
     pub(super) fn peer_disconnected(&mut self, peer: &PeerId) {
         let following: Vec<_> =
             self.flights.values().filter(|flight| flight.follows(peer)).map(|flight| flight.digest).collect();
+        // A participant that still misses something would have kept the connection busy: it is gone, and what it was
+        // fetching is free. If it is not gone, it enrols again.
+        let tracked: Vec<_> = self
+            .trackers
+            .iter_mut()
+            .filter(|(_, tracker)| tracker.incomplete().any(|participant| participant == peer))
+            .map(|(digest, tracker)| {
+                tracker.gone(peer);
+                *digest
+            })
+            .collect();
+        for digest in tracked {
+            self.track(digest);
+        }
         for flight in self.flights.values_mut() {
             if let Some(neighbour) = flight.neighbours.get_mut(peer) {
                 neighbour.greeted = false;
@@ -563,17 +584,31 @@ impl Agent {
             if !flying && (tracker.is_empty() || !present) {
                 self.trackers.remove(&digest);
                 self.cx.timers.clear(Deadline::Track(digest));
+                return;
             } else if present {
                 self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
+                self.hand_out(digest);
             }
             return;
         }
-        let assignments = tracker.assign(&mut self.cx, self.config.max_assignments);
+        self.hand_out(digest);
+        self.look_for_better(digest);
+    }
+
+    /// Gives out what nobody has and nobody is fetching. A node that has the whole blob does so for participants that
+    /// cannot get a piece from anybody, whatever the reason.
+    fn hand_out(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let Some(tracker) = self.trackers.get_mut(&digest) else { return };
+        let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
         let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
-        self.cx.wake(Deadline::Track(digest), next.max(Duration::from_millis(1)));
-        let (source, size) = match self.flights.get(&digest) {
-            Some(flight) => (flight.source.clone(), flight.size),
-            None => return,
+        let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
+            (Some(flight), _) => {
+                self.cx.wake(Deadline::Track(digest), next.max(Duration::from_millis(1)));
+                (flight.source.clone(), flight.size)
+            }
+            (None, Some(blob)) => (blob.facts.source.clone(), Some(blob.size)),
+            (None, None) => return,
         };
         for Assignment { peer, first, count, deadline, .. } in assignments {
             if self.members.is_own(&peer) {
@@ -583,7 +618,6 @@ impl Agent {
                 self.cx.emit(Output::Notify { peer, notice });
             }
         }
-        self.look_for_better(digest);
     }
 
     /// A leader that is not the best in its own view asks those before it whether they are pulling: two swarms become one.

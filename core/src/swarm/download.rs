@@ -188,9 +188,9 @@ impl Download {
             .collect()
     }
 
-    /// The first missing piece that nobody has been asked for.
-    pub(crate) fn next_missing(&self) -> Option<u32> {
-        self.have.missing_from(self.chain.tip()).find(|piece| !self.fetched.contains_key(piece))
+    /// The first missing pieces that nobody has been asked for, at most `limit`.
+    pub(crate) fn missing(&self, limit: usize) -> Vec<u32> {
+        self.have.missing_from(self.chain.tip()).filter(|piece| !self.fetched.contains_key(piece)).take(limit).collect()
     }
 
     /// Missing pieces that one peer is slow to deliver, oldest first: in the end game somebody else may be asked as well.
