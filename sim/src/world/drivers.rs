@@ -421,9 +421,9 @@ impl World {
             Span::Unknown { .. } => {
                 let staged = self.nodes[node].disk.staged.entry(digest).or_default();
                 staged.size = size;
-                let after = self.one_way();
+                // Headers come before the body on the same connection; no later than the soonest piece.
                 let event = TransferEvent::Headers { size, media_type: None };
-                self.later(node, after, Input::Transfer { op, event });
+                self.later(node, self.options.latency, Input::Transfer { op, event });
                 (0, pieces)
             }
             Span::All { .. } => (0, pieces),
