@@ -228,7 +228,7 @@ impl HubTask {
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         let peer = name_of(&peer);
-        self.inputs.send(Input::StreamOpened { stream: id, peer: peer.clone(), protocol });
+        let opened = Input::StreamOpened { stream: id, peer: peer.clone(), protocol };
         let (sender, instructions) = mpsc::unbounded_channel();
         let inbound = InboundStream {
             id,
@@ -242,6 +242,8 @@ impl HubTask {
             ended: Ended::default(),
         };
         self.streams.spawn(id, sender, inbound.run());
+        // Not before: the core may admit the stream while this still runs. The task reports nothing until then.
+        self.inputs.send(opened);
     }
 
     fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
