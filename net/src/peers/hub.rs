@@ -210,11 +210,11 @@ impl HubTask {
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 self.on_identified(peer_id, &info);
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })) => {
-                if !matches!(error, ping::Failure::Unsupported) {
-                    debug!(%peer, %error, "a connection is dead");
-                    self.swarm.close_connection(connection);
-                }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }))
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                debug!(%peer, %error, "a connection is dead");
+                self.swarm.close_connection(connection);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 debug!(peer = %peer_id, ?cause, "disconnected");

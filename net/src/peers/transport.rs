@@ -20,7 +20,7 @@ const MAX_STREAMS_PER_CONNECTION: usize = 1024;
 /// The encrypted channel that is asked for first. The other one is accepted, and fallen back to.
 ///
 /// Noise is the default. `examples/piece_bench` shows no gain from TLS (noise 425, TLS 400 MB per CPU second for both ends
-/// with hashing and files, 1 MiB pieces on an EPYC): libp2p's TLS chooses ChaCha20-Poly1305 as well, and a fifteenth of the
+/// with hashing and files, 1 MiB pieces on an EPYC): libp2p's TLS chooses ChaCha20-Poly1305 as well, and a seventh of the
 /// work is all that either spends on it. Noise shakes hands for less, and it is what Gantry speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
