@@ -328,8 +328,28 @@ pub struct PartialBlob {
     pub source: Source,
     /// It was being fetched with a credential.
     pub private: bool,
-    /// Pieces whose bytes were hashed again and match what was recorded, ascending, with that hash.
-    pub pieces: Vec<PieceSum>,
+    /// Pieces whose bytes were hashed again and match what was recorded, ascending.
+    pub pieces: Vec<RecordedPiece>,
+}
+
+/// A stored piece as it is remembered across a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedPiece {
+    /// Its number.
+    pub piece: u32,
+    /// The hash that its bytes gave.
+    pub proof: Proof,
+    /// The peer that vouches for it.
+    pub author: PeerId,
+}
+
+/// What hashing a piece gave, with all that is needed to hash it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// SHA-256 of the piece alone.
+    Alone([u8; 32]),
+    /// From the first midstate to the second.
+    Between(Midstate, Midstate),
 }
 
 /// Something that a manifest refers to.

@@ -82,6 +82,8 @@ pub struct PullIntent {
     pub has_cached: bool,
     /// How long it has been pulling, if it is.
     pub in_flight_for: Option<Duration>,
+    /// How long that pull has been without a new byte. Gantry's nodes do not say; then the age decides what is stale.
+    pub idle_for: Option<Duration>,
     /// The responder's own rank for the digest in its own view; `None` if it does not see itself there.
     pub rank: Option<u32>,
     /// Its last pull failed and it will not try again yet.
@@ -249,6 +251,8 @@ pub enum Notice {
         class: FailureClass,
         /// For how long the sender will not try this blob at the origin again.
         cooldown: Duration,
+        /// The origin sends whole blobs only: one participant has to fetch everything.
+        no_ranges: bool,
     },
     /// Participant to tracker: nobody I know has this piece.
     Starving {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::input::BlobFacts;
+use crate::input::{BlobFacts, RecordedPiece};
 use crate::message::{FailureClass, Notice, PieceRefusal, PieceSum, Request, Response};
 use crate::names::{CallId, CredentialId, OpId, PeerId, RequestId, Source, StreamId};
 use crate::spine::Midstate;
@@ -195,12 +195,12 @@ pub enum Output {
         /// What to remember about it across a restart.
         facts: BlobFacts,
     },
-    /// Remember across a restart that this piece is in the staging file and has this sum.
+    /// Remember across a restart that this piece is in the staging file and hashes to this.
     Record {
         /// The blob.
         digest: Digest,
-        /// The piece, its sum, and who vouches for it.
-        sum: PieceSum,
+        /// The piece, its hash, and who vouches for it.
+        piece: RecordedPiece,
     },
     /// Read a piece from the staging file and hash it from a midstate.
     HashPiece {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{BlobFacts, Input};
+use longshore_core::input::{BlobFacts, Input, RecordedPiece};
 use longshore_core::message::{Notice, PieceRefusal, PieceSum, Request, Response};
 use longshore_core::names::{CallId, CredentialId, OpId, PeerId, RequestId, Source, StreamId};
 use longshore_core::output::{Check, Refusal, Span};
@@ -104,7 +104,7 @@ pub trait BlobStore: Send {
     /// Makes a staging file, unless there is one.
     fn stage(&mut self, digest: Digest, size: u64, facts: BlobFacts);
     /// Remembers a piece across a restart.
-    fn record(&mut self, digest: Digest, sum: PieceSum);
+    fn record(&mut self, digest: Digest, piece: RecordedPiece);
     /// Hashes a stored piece from a midstate.
     fn hash_piece(&mut self, op: OpId, digest: Digest, size: u64, piece: u32, from: Midstate);
     /// Makes a staged blob durable.

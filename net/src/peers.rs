@@ -6,6 +6,7 @@
 mod addresses;
 mod calls;
 mod clock;
+mod connections;
 mod hub;
 mod identity;
 mod inbound;
@@ -34,6 +35,7 @@ use tracing::{debug, info};
 
 use self::addresses::is_loopback;
 pub use self::clock::Clock;
+pub use self::connections::Connections;
 use self::hub::{Command, Hub, HubTask, parse_peer};
 pub use self::identity::{Identity, IdentityError};
 use self::inbound::Instruction;
@@ -135,6 +137,7 @@ pub struct PeersDriver {
     notices: Notices,
     tracker: TaskTracker,
     stop: DropGuard,
+    connections: Connections,
 }
 
 impl PeersDriver {
@@ -190,6 +193,7 @@ impl PeersDriver {
         let tracker = TaskTracker::new();
         let stop = CancellationToken::new();
         let (hub, commands) = Hub::channel();
+        let connections = Connections::default();
         let streams = Tasks::new(tracker.clone());
         tracker.spawn(
             HubTask {
@@ -203,6 +207,7 @@ impl PeersDriver {
                 streams: streams.clone(),
                 index: Index::default(),
                 next_stream: 0,
+                connections: connections.clone(),
                 loopback_only,
             }
             .run(),
@@ -218,8 +223,15 @@ impl PeersDriver {
             streams,
             tracker,
             stop: stop.drop_guard(),
+            connections,
         };
         Ok((driver, local))
+    }
+
+    /// Who is connected; goes on saying so after the driver was handed over.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
     }
 
     /// Closes all connections and waits for all tasks to end.

@@ -21,6 +21,7 @@ use tracing::debug;
 use super::Config;
 use super::addresses::{MAX_ADDRESSES_PER_PEER, is_loopback, without_peer};
 use super::clock::Clock;
+use super::connections::Connections;
 use super::inbound::{Ended, InboundStream, Instruction};
 use super::index::{FIND_TIMEOUT, Found, INDEX_PROTOCOL, Index, Kademlia, kademlia};
 use super::streams::{self, Inbound, Open, OpenError};
@@ -146,6 +147,7 @@ pub(super) struct HubTask {
     pub(super) streams: Tasks<StreamId, mpsc::UnboundedSender<Instruction>>,
     pub(super) index: Index,
     pub(super) next_stream: u64,
+    pub(super) connections: Connections,
     /// All that others can reach us at is loopback: this is a cluster on one machine, and its loopback addresses are good.
     pub(super) loopback_only: bool,
 }
@@ -216,7 +218,9 @@ impl HubTask {
                 debug!(%peer, %error, "a connection is dead");
                 self.swarm.close_connection(connection);
             }
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => self.connections.opened(name_of(&peer_id)),
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                self.connections.closed(&name_of(&peer_id));
                 debug!(peer = %peer_id, ?cause, "disconnected");
                 self.inputs.send(Input::Disconnected { peer: name_of(&peer_id) });
             }

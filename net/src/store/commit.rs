@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use longshore_core::input::{BlobFacts, StoreError};
@@ -24,9 +24,16 @@ pub(super) fn commit(layout: &Layout, staged: &Staged, facts: BlobFacts) -> Resu
     data.set_modified(SystemTime::now())
         .and_then(|()| data.sync_all())
         .map_err(|error| failure("flush the staging file", staged.data_path(), &error))?;
-    write_sidecar(&sidecar, &Header { size: staged.header.size, facts })
-        .map_err(|error| failure("write the sidecar", &sidecar, &error))?;
-    fs::rename(staged.data_path(), &blob).map_err(|error| failure("give the blob its name", &blob, &error))?;
+    let named = write_sidecar(&sidecar, &Header { size: staged.header.size, facts })
+        .map_err(|error| failure("write the sidecar", &sidecar, &error))
+        .and_then(|()| {
+            fs::rename(staged.data_path(), &blob).map_err(|error| failure("give the blob its name", &blob, &error))
+        });
+    if let Err(error) = named {
+        // What cannot be removed is removed when the store opens.
+        let _leftovers = (fs::remove_file(fresh(&sidecar)), fs::remove_file(&sidecar));
+        return Err(error);
+    }
     if let Err(error) = sync_directory(&blobs) {
         // The name may not survive a power failure: back to what the log describes.
         let _stays_complete_if_this_fails_too = fs::rename(&blob, staged.data_path());
@@ -38,8 +45,12 @@ pub(super) fn commit(layout: &Layout, staged: &Staged, facts: BlobFacts) -> Resu
     Ok(())
 }
 
+fn fresh(path: &Path) -> PathBuf {
+    path.with_extension("json.fresh")
+}
+
 fn write_sidecar(path: &Path, header: &Header) -> io::Result<()> {
-    let fresh = path.with_extension("json.fresh");
+    let fresh = fresh(path);
     let mut file = File::create(&fresh)?;
     file.write_all(&serde_json::to_vec(header).map_err(io::Error::other)?)?;
     file.sync_all()?;

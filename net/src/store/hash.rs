@@ -14,13 +14,13 @@ const BLOCK_BYTES: usize = 64;
 ///
 /// Keeps at most one incomplete block of what it was given.
 #[derive(Clone, Debug)]
-pub struct Chain {
+pub struct BlockHasher {
     state: [u32; 8],
     rest: [u8; BLOCK_BYTES],
     rest_len: usize,
 }
 
-impl Chain {
+impl BlockHasher {
     /// Goes on from a midstate.
     #[must_use]
     pub const fn from(midstate: Midstate) -> Self {
@@ -76,7 +76,7 @@ pub struct PieceHasher {
 
 #[derive(Clone, Debug)]
 enum Running {
-    Chained(Chain),
+    Chained(BlockHasher),
     Alone(Box<Sha256>),
 }
 
@@ -85,7 +85,7 @@ impl PieceHasher {
     #[must_use]
     pub fn new(geometry: Geometry, check: Check) -> Self {
         let running = match check {
-            Check::From(midstate) => Running::Chained(Chain::from(midstate)),
+            Check::From(midstate) => Running::Chained(BlockHasher::from(midstate)),
             Check::Alone => Running::Alone(Box::default()),
         };
         Self { geometry, running }
@@ -128,7 +128,7 @@ mod tests {
     fn every_length_around_the_block_and_the_padding_limit_gives_sha256() {
         for len in 0..300 {
             let bytes = pattern(len);
-            let mut chain = Chain::from(Midstate::INITIAL);
+            let mut chain = BlockHasher::from(Midstate::INITIAL);
             chain.update(&bytes);
             let plain: [u8; 32] = Sha256::digest(&bytes).into();
             assert_eq!(chain.finish(len as u64).to_bytes(), plain, "{len} bytes");
@@ -154,7 +154,7 @@ mod tests {
             portions in proptest::collection::vec(1_usize..200, 1..20),
         ) {
             let broken = (break_at * BLOCK_BYTES).min(bytes.len() / BLOCK_BYTES * BLOCK_BYTES);
-            let mut first = Chain::from(Midstate::INITIAL);
+            let mut first = BlockHasher::from(Midstate::INITIAL);
             let mut rest = &bytes[..broken];
             for portion in portions.iter().cycle() {
                 let (now, later) = rest.split_at(rest.len().min(*portion));
@@ -164,7 +164,7 @@ mod tests {
             }
             let midstate = first.midstate();
             prop_assert!(midstate.is_some());
-            let mut second = Chain::from(midstate.unwrap());
+            let mut second = BlockHasher::from(midstate.unwrap());
             for chunk in bytes[broken..].chunks(portions[0]) {
                 second.update(chunk);
             }

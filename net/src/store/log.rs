@@ -10,8 +10,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use longshore_core::digest::hex;
-use longshore_core::input::BlobFacts;
-use longshore_core::message::PieceSum;
+use longshore_core::input::{BlobFacts, RecordedPiece};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -30,7 +29,7 @@ pub(super) struct Header {
 pub(super) struct Log {
     pub(super) header: Header,
     /// The last record of each piece.
-    pub(super) pieces: BTreeMap<u32, PieceSum>,
+    pub(super) pieces: BTreeMap<u32, RecordedPiece>,
     /// Lines that are no records.
     pub(super) damaged: usize,
 }
@@ -62,8 +61,8 @@ pub(super) fn create(path: &Path, header: &Header) -> io::Result<()> {
 }
 
 /// Adds a record. One `write`, so that records of several threads do not mix.
-pub(super) fn append(path: &Path, sum: &PieceSum) -> io::Result<()> {
-    OpenOptions::new().append(true).open(path)?.write_all(&line(sum)?)
+pub(super) fn append(path: &Path, record: &RecordedPiece) -> io::Result<()> {
+    OpenOptions::new().append(true).open(path)?.write_all(&line(record)?)
 }
 
 /// Reads a log; `None` if its header is not readable.
@@ -81,8 +80,8 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Log>> {
                 Some(found) => header = Some(found),
                 None => return Ok(None),
             }
-        } else if let Some(sum) = parse::<PieceSum>(&line) {
-            pieces.insert(sum.piece, sum);
+        } else if let Some(record) = parse::<RecordedPiece>(&line) {
+            pieces.insert(record.piece, record);
         } else {
             damaged += 1;
         }
@@ -91,11 +90,11 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Log>> {
 }
 
 /// Replaces the log by one with these records only.
-pub(super) fn rewrite(path: &Path, header: &Header, pieces: &[PieceSum]) -> io::Result<()> {
+pub(super) fn rewrite(path: &Path, header: &Header, pieces: &[RecordedPiece]) -> io::Result<()> {
     let fresh = path.with_extension("fresh");
     let mut text = line(header)?;
-    for sum in pieces {
-        text.extend_from_slice(&line(sum)?);
+    for record in pieces {
+        text.extend_from_slice(&line(record)?);
     }
     File::create(&fresh)?.write_all(&text)?;
     std::fs::rename(&fresh, path)

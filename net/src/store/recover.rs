@@ -1,16 +1,18 @@
 //! What is in the directory when the store opens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::SystemTime;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{Hashed, PartialBlob, StoredBlob};
-use longshore_core::message::PieceSum;
+use longshore_core::input::{Hashed, PartialBlob, Proof, RecordedPiece, StoredBlob};
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
 use tracing::{info, warn};
@@ -24,13 +26,26 @@ use super::staging::Staged;
 /// How much is read at a time when stored bytes are hashed.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 
+/// How many threads hash what is staged when the store opens: more would only compete for the disk.
+const MAX_RECHECK_THREADS: usize = 4;
+
 /// Everything that a directory holds.
 #[derive(Debug)]
 pub(super) struct Inventory {
     /// Complete blobs, least recently used first.
     pub(super) blobs: Vec<StoredBlob>,
-    /// Incomplete ones, with the pieces that their logs name (not checked yet).
-    pub(super) partials: Vec<(Arc<Staged>, BTreeMap<u32, PieceSum>)>,
+    /// Incomplete ones.
+    pub(super) partials: Vec<Partial>,
+}
+
+/// An incomplete blob that was not checked yet.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) staged: Arc<Staged>,
+    /// What its log says.
+    recorded: Vec<RecordedPiece>,
+    /// Whether its log has lines that cannot be read.
+    torn: bool,
 }
 
 /// Lists the directory and removes what a crash left behind.
@@ -107,8 +122,6 @@ fn complete(layout: &Layout, digest: Digest) -> Result<(SystemTime, Header), Str
     Ok((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), header))
 }
 
-type Partial = (Arc<Staged>, BTreeMap<u32, PieceSum>);
-
 fn staged(layout: &Layout) -> io::Result<Vec<Partial>> {
     let mut partials = BTreeMap::new();
     let names = names(&layout.staging())?;
@@ -137,26 +150,64 @@ fn staged(layout: &Layout) -> io::Result<Vec<Partial>> {
 fn resumable(layout: &Layout, digest: Digest) -> Option<Partial> {
     let log = log::read(&layout.log(digest)).ok().flatten()?;
     let len = fs::metadata(layout.staged(digest)).ok()?.len();
-    (len == log.header.size && !layout.blob(digest).exists())
-        .then(|| (Arc::new(Staged::adopt(layout, digest, log.header)), log.pieces))
+    (len == log.header.size && !layout.blob(digest).exists()).then(|| Partial {
+        staged: Arc::new(Staged::adopt(layout, digest, log.header)),
+        recorded: log.pieces.into_values().collect(),
+        torn: log.damaged > 0,
+    })
 }
 
-/// Reads every recorded piece again and keeps those that are what the record says.
-pub(super) fn recheck(staged: &Staged, recorded: BTreeMap<u32, PieceSum>) -> PartialBlob {
-    let geometry = Geometry::of_blob(staged.header.size);
-    let total = recorded.len();
-    let pieces: Vec<PieceSum> = match staged.open_data() {
-        Ok(file) => recorded.into_values().filter(|sum| holds(&file, geometry, sum)).collect(),
-        Err(error) => {
-            warn!(digest = %staged.digest, error = words(&error), "cannot check a staged blob again");
-            Vec::new()
+/// Reads every recorded piece of every blob again, on a few threads, and keeps those that are what their record says.
+pub(super) fn recheck(partials: Vec<Partial>) -> Vec<PartialBlob> {
+    let tasks: Vec<(&Partial, &RecordedPiece)> =
+        partials.iter().flat_map(|partial| partial.recorded.iter().map(move |record| (partial, record))).collect();
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_RECHECK_THREADS);
+    let check = || {
+        let mut bad = Vec::new();
+        while let Some((partial, record)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(reason) = recheck_piece(&partial.staged, record) {
+                warn!(digest = %partial.staged.digest, piece = record.piece, reason, "a staged piece is lost");
+                bad.push((partial.staged.digest, record.piece));
+            }
         }
+        bad
     };
-    if pieces.len() < total {
-        warn!(digest = %staged.digest, good = pieces.len(), recorded = total, "some staged pieces are damaged");
+    let bad: BTreeSet<(Digest, u32)> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(check)).collect();
+        let mut bad = check();
+        for other in others {
+            bad.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        bad.into_iter().collect()
+    });
+    partials.into_iter().map(|partial| conclude(partial, &bad)).collect()
+}
+
+fn recheck_piece(staged: &Staged, record: &RecordedPiece) -> Result<(), String> {
+    let geometry = Geometry::of_blob(staged.header.size);
+    if record.piece >= geometry.pieces() {
+        return Err(format!("the blob has {} pieces", geometry.pieces()));
     }
-    // Also drops lines that a crash tore.
-    if let Err(error) = staged.rewrite_log(&pieces) {
+    let file = staged.open_data().map_err(|error| words(&error).to_owned())?;
+    let (check, expected) = match record.proof {
+        Proof::Alone(sum) => (Check::Alone, Hashed::Alone(sum)),
+        Proof::Between(from, to) => (Check::From(from), Hashed::Chained(to)),
+    };
+    match hash_stored(&file, geometry, record.piece, PieceHasher::new(geometry, check)) {
+        Ok(found) if found == expected => Ok(()),
+        Ok(_) => Err("its bytes are not those that were recorded".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn conclude(partial: Partial, bad: &BTreeSet<(Digest, u32)>) -> PartialBlob {
+    let Partial { staged, recorded, torn } = partial;
+    let (lost, pieces): (Vec<_>, Vec<_>) =
+        recorded.into_iter().partition(|record| bad.contains(&(staged.digest, record.piece)));
+    if (torn || !lost.is_empty())
+        && let Err(error) = staged.tidy_log(&lost)
+    {
         warn!(digest = %staged.digest, error = words(&error), "cannot tidy a record log");
     }
     PartialBlob {
@@ -168,14 +219,8 @@ pub(super) fn recheck(staged: &Staged, recorded: BTreeMap<u32, PieceSum>) -> Par
     }
 }
 
-fn holds(file: &File, geometry: Geometry, sum: &PieceSum) -> bool {
-    sum.piece < geometry.pieces()
-        && hash_stored(file, geometry, sum.piece, Check::Alone).is_ok_and(|hashed| hashed == Hashed::Alone(sum.sum))
-}
-
-/// Reads one piece and hashes it.
-pub(super) fn hash_stored(file: &File, geometry: Geometry, piece: u32, check: Check) -> io::Result<Hashed> {
-    let mut hasher = PieceHasher::new(geometry, check);
+/// Reads one piece and hashes it with `hasher`, which stands at its start.
+pub(super) fn hash_stored(file: &File, geometry: Geometry, piece: u32, mut hasher: PieceHasher) -> io::Result<Hashed> {
     let mut buffer = vec![0; READ_BYTES];
     let mut range = geometry.range(piece);
     while range.start < range.end {

@@ -1,17 +1,17 @@
 //! One blob that is not complete yet.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_core::digest::Digest;
-use longshore_core::input::StoreError;
-use longshore_core::message::PieceSum;
+use longshore_core::input::{RecordedPiece, StoreError};
 use tokio::sync::watch;
 
+use super::claims::Claims;
 use super::failure::failure;
 use super::layout::Layout;
-use super::log::{self, Header};
+use super::log::{self, Header, Log};
 use super::reader::Released;
 
 /// A staged blob: its sparse file, its record log, and who may do what to them.
@@ -23,9 +23,9 @@ pub(super) struct Staged {
     log_path: PathBuf,
     /// How far containerd may read.
     pub(super) released: Arc<watch::Sender<Released>>,
-    /// Whether the file still may be written. Writers hold it shared while they write, so that whoever closes it knows
-    /// that nothing changes any more.
-    open: RwLock<bool>,
+    /// Who may write what. Held during every write, so that whoever closes it knows that nothing changes any more. (File
+    /// systems let one writer at a time into a file anyway.)
+    claims: Mutex<Claims>,
     /// Whether the log still is ours. Held while it is written.
     logging: Mutex<bool>,
 }
@@ -39,7 +39,7 @@ impl Staged {
             data_path: layout.staged(digest),
             log_path: layout.log(digest),
             released: Arc::new(watch::Sender::new(Released::Prefix(0))),
-            open: RwLock::new(true),
+            claims: Mutex::new(Claims::new()),
             logging: Mutex::new(true),
         }
     }
@@ -47,11 +47,18 @@ impl Staged {
     /// Makes the files. The log comes first: a data file without a log is a leftover.
     pub(super) fn create(layout: &Layout, digest: Digest, header: Header) -> Result<Self, StoreError> {
         let staged = Self::adopt(layout, digest, header);
-        log::create(&staged.log_path, &staged.header)
-            .map_err(|error| failure("create the record log", &staged.log_path, &error))?;
-        File::create(&staged.data_path)
-            .and_then(|file| file.set_len(staged.header.size))
-            .map_err(|error| failure("create the staging file", &staged.data_path, &error))?;
+        let made = log::create(&staged.log_path, &staged.header)
+            .map_err(|error| failure("create the record log", &staged.log_path, &error))
+            .and_then(|()| {
+                File::create(&staged.data_path)
+                    .and_then(|file| file.set_len(staged.header.size))
+                    .map_err(|error| failure("create the staging file", &staged.data_path, &error))
+            });
+        if let Err(error) = made {
+            // What cannot be removed is removed when the store opens.
+            let _leftovers = (fs::remove_file(&staged.data_path), fs::remove_file(&staged.log_path));
+            return Err(error);
+        }
         Ok(staged)
     }
 
@@ -71,33 +78,51 @@ impl Staged {
         })
     }
 
-    /// Runs `write` unless the file is closed to writers.
-    pub(super) fn write<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        if *open { write() } else { Err(StoreError::Missing) }
+    /// The claims, to write under them.
+    ///
+    /// # Errors
+    /// `Missing` if the file is closed to writers.
+    pub(super) fn claims(&self) -> Result<MutexGuard<'_, Claims>, StoreError> {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.open { Ok(claims) } else { Err(StoreError::Missing) }
     }
 
     /// Closes the file to writers, or opens it again. When this returns, no write is under way.
     pub(super) fn set_open(&self, open: bool) {
-        *self.open.write().unwrap_or_else(PoisonError::into_inner) = open;
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).open = open;
+    }
+
+    /// A nameless file beside the data file; it ends with its handle.
+    pub(super) fn aside(&self, intake: u64) -> Result<File, StoreError> {
+        let path = self.data_path.with_extension(format!("{intake}.aside"));
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .and_then(|file| fs::remove_file(&path).map(|()| file))
+            .map_err(|error| failure("create a file beside", &self.data_path, &error))
     }
 
     /// Adds a record to the log.
-    pub(super) fn record(&self, sum: &PieceSum) -> Result<(), StoreError> {
+    pub(super) fn record(&self, record: &RecordedPiece) -> Result<(), StoreError> {
         let logging = self.logging.lock().unwrap_or_else(PoisonError::into_inner);
         if !*logging {
             return Err(StoreError::Missing);
         }
-        log::append(&self.log_path, sum).map_err(|error| failure("append to the record log", &self.log_path, &error))
+        log::append(&self.log_path, record).map_err(|error| failure("append to the record log", &self.log_path, &error))
     }
 
-    /// Replaces the log by one with these records only.
-    pub(super) fn rewrite_log(&self, pieces: &[PieceSum]) -> Result<(), StoreError> {
+    /// Writes the log again without `bad` and without lines that cannot be read.
+    pub(super) fn tidy_log(&self, bad: &[RecordedPiece]) -> Result<(), StoreError> {
         let logging = self.logging.lock().unwrap_or_else(PoisonError::into_inner);
         if !*logging {
             return Err(StoreError::Missing);
         }
-        log::rewrite(&self.log_path, &self.header, pieces)
+        // Read again: more may have been recorded since.
+        let good = |log: Log| log.pieces.into_values().filter(|record| !bad.contains(record)).collect::<Vec<_>>();
+        log::read(&self.log_path)
+            .and_then(|log| log::rewrite(&self.log_path, &self.header, &log.map(good).unwrap_or_default()))
             .map_err(|error| failure("rewrite the record log", &self.log_path, &error))
     }
 

@@ -1,21 +1,26 @@
 //! The store as its users see it: what it reports, what it keeps, and what a crash leaves.
 
+mod crash;
+mod intake;
+mod lifecycle;
+mod recovery;
+
+use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{BlobFacts, Hashed, Input, StoreError};
-use longshore_core::message::PieceSum;
+use longshore_core::input::{BlobFacts, Hashed, Input, PartialBlob, Proof, RecordedPiece, StoredBlob};
 use longshore_core::names::{Kind, PeerId, Source};
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
-use longshore_core::spine::Midstate;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::Store;
 use super::intake::{Intake, StoredPiece};
-use super::{Released, Store};
 use crate::driver::{BlobStore, Inputs};
 
 /// A store in a directory of its own, and what it says.
@@ -30,6 +35,34 @@ impl Bench {
         Self { store: Store::open(directory, sender).unwrap(), inputs }
     }
 
+    /// Opens a store and takes its [`Input::Recovered`].
+    async fn recovered(directory: &Path) -> (Self, Vec<StoredBlob>, Vec<PartialBlob>) {
+        let mut bench = Self::open(directory);
+        let Input::Recovered { blobs, partials } = bench.next().await else {
+            panic!("something came before Recovered")
+        };
+        (bench, blobs, partials)
+    }
+
+    /// Opens a store in an empty directory.
+    async fn fresh(directory: &Path) -> Self {
+        let (bench, blobs, partials) = Self::recovered(directory).await;
+        assert_eq!((blobs, partials), (vec![], vec![]));
+        bench
+    }
+
+    /// Drops the store and waits until its last task has let go of the directory.
+    async fn close(self) {
+        let inner = Arc::downgrade(&self.store.inner);
+        drop(self);
+        let gone = async {
+            while inner.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("a task of the store does not end");
+    }
+
     async fn next(&mut self) -> Input {
         tokio::time::timeout(Duration::from_secs(20), self.inputs.recv()).await.expect("the store is silent").unwrap()
     }
@@ -39,8 +72,7 @@ impl Bench {
         let digest = digest_of(bytes);
         self.store.stage(digest, bytes.len() as u64, facts());
         for StoredPiece { piece, hashed } in take_in(&self.store, bytes, Check::Alone) {
-            let Hashed::Alone(sum) = hashed else { panic!("asked for sums alone") };
-            self.store.record(digest, PieceSum { piece, sum, author: PeerId::new("origin-fetcher") });
+            self.store.record(digest, record(piece, hashed, "origin-fetcher"));
         }
         digest
     }
@@ -59,6 +91,16 @@ fn facts() -> BlobFacts {
         source: Source { registry: "registry.test".into(), repository: "library/app".into(), kind: Kind::Blob },
         private: true,
     }
+}
+
+/// A record of a piece that was hashed alone.
+fn record(piece: u32, hashed: Hashed, author: &str) -> RecordedPiece {
+    let Hashed::Alone(sum) = hashed else { panic!("asked for sums alone") };
+    RecordedPiece { piece, proof: Proof::Alone(sum), author: PeerId::new(author) }
+}
+
+fn alone(bytes: &[u8]) -> Hashed {
+    Hashed::Alone(Sha256::digest(bytes).into())
 }
 
 fn digest_of(bytes: &[u8]) -> Digest {
@@ -82,23 +124,21 @@ fn take_in(store: &Store, bytes: &[u8], check: Check) -> Vec<StoredPiece> {
     stored
 }
 
-#[tokio::test]
-async fn a_blob_goes_through_staging_to_its_name_and_comes_back_after_a_restart() {
-    let directory = TempDir::new().unwrap();
-    let bytes = pattern(700_000, 1);
-    let mut bench = Bench::open(directory.path());
-    assert_eq!(bench.next().await, Input::Recovered { blobs: vec![], partials: vec![] });
-    let digest = digest_of(&bytes);
-    bench.store.stage(digest, bytes.len() as u64, facts());
-    let stored = take_in(&bench.store, &bytes, Check::From(Midstate::INITIAL));
-    assert_eq!(stored.len(), 3);
-    assert_eq!(stored[2].hashed, Hashed::Chained(Midstate::from_bytes(*digest.as_bytes())));
-    bench.store.commit(digest, facts());
-    assert_eq!(bench.next().await, Input::Committed { digest, result: Ok(()) });
-    let reader = bench.store.reader(digest).unwrap();
-    let mut read = vec![0; bytes.len()];
-    reader.read_at(&mut read, 0).unwrap();
-    assert_eq!(read, bytes);
-    assert_eq!(*reader.released().borrow(), Released::Whole);
-    assert_eq!(bench.store.reader(digest_of(b"other")).unwrap_err(), StoreError::Missing);
+fn read_all(store: &Store, digest: Digest) -> Vec<u8> {
+    let reader = store.reader(digest).unwrap();
+    let mut bytes = vec![0; reader.size() as usize];
+    reader.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn pieces_of(partial: &PartialBlob) -> Vec<u32> {
+    partial.pieces.iter().map(|sum| sum.piece).collect()
+}
+
+/// Names of the files in a directory of the store, sorted.
+fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

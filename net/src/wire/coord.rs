@@ -75,6 +75,9 @@ pub struct PullIntentResponse {
     pub cooldown_until: Option<Timestamp>,
     #[prost(int32, tag = "7")]
     pub failure_class: i32,
+    /// Ours, as `resuming` below: milliseconds since the pull's last byte.
+    #[prost(uint64, optional, tag = "1000")]
+    pub idle_millis: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -189,6 +192,7 @@ pub(super) fn encode_intent(intent: &PullIntent, now: SystemTime) -> Vec<u8> {
         recently_failed: intent.recently_failed.is_some(),
         cooldown_until: intent.recently_failed.map(|failure| Timestamp::after(now, failure.cooldown)),
         failure_class: intent.recently_failed.map_or(0, |failure| class_to_wire(failure.class)),
+        idle_millis: intent.idle_for.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
     }))
 }
 
@@ -197,6 +201,7 @@ pub(super) fn decode_intent(bytes: &[u8], now: SystemTime) -> Result<PullIntent,
         EnvelopeMessage::PullIntentResponse(response) => Ok(PullIntent {
             has_cached: response.has_cached,
             in_flight_for: response.in_flight.then(|| elapsed(response.started_at, now)),
+            idle_for: response.idle_millis.map(Duration::from_millis),
             rank: u32::try_from(response.hrw_rank).ok(),
             recently_failed: response
                 .recently_failed

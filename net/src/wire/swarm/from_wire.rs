@@ -141,7 +141,8 @@ impl TryFrom<wire::Notice> for core::Notice {
             wire::NoticeKind::Unassigned(unassigned) => {
                 let failure = unassigned.failure.ok_or(bad("unassigned", "failure", "absent"))?;
                 let core::RecentFailure { class, cooldown } = failure.into();
-                Ok(Self::Unassigned { digest, first: unassigned.first, count: unassigned.count, class, cooldown })
+                let wire::Unassigned { first, count, no_ranges, .. } = unassigned;
+                Ok(Self::Unassigned { digest, first, count, class, cooldown, no_ranges })
             }
             wire::NoticeKind::Starving(starving) => Ok(Self::Starving { digest, piece: starving.piece }),
             wire::NoticeKind::Leave(_) => Ok(Self::Leave { digest }),

@@ -207,6 +207,8 @@ pub struct Unassigned {
     pub count: u32,
     #[prost(message, optional, tag = "3")]
     pub failure: Option<RecentFailure>,
+    #[prost(bool, tag = "4")]
+    pub no_ranges: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ProstMessage)]

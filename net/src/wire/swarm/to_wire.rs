@@ -112,12 +112,13 @@ impl From<&core::Notice> for wire::Notice {
                     deadline_millis: millis(*deadline),
                 }),
             ),
-            core::Notice::Unassigned { digest, first, count, class, cooldown } => (
+            core::Notice::Unassigned { digest, first, count, class, cooldown, no_ranges } => (
                 digest,
                 wire::NoticeKind::Unassigned(wire::Unassigned {
                     first: *first,
                     count: *count,
                     failure: Some((&core::RecentFailure { class: *class, cooldown: *cooldown }).into()),
+                    no_ranges: *no_ranges,
                 }),
             ),
             core::Notice::Starving { digest, piece } => {

@@ -70,6 +70,7 @@ pub(super) fn pull_intent() -> impl Strategy<Value = PullIntent> {
         |(has_cached, in_flight_for, rank, recently_failed)| PullIntent {
             has_cached,
             in_flight_for,
+            idle_for: in_flight_for,
             rank,
             recently_failed,
         },
@@ -147,6 +148,7 @@ pub(super) fn notice() -> impl Strategy<Value = Notice> {
             }
         ),
         (digest(), numbers(), failure(millis())).prop_map(|(digest, (first, count), failure)| Notice::Unassigned {
+            no_ranges: first % 2 == 0,
             digest,
             first,
             count,

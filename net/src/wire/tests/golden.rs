@@ -165,8 +165,14 @@ fn swarm_messages_keep_their_form() {
         source: source(Kind::Blob),
         deadline: Duration::from_secs(2),
     };
-    let unassigned =
-        Notice::Unassigned { digest: ONE, first: 3, count: 4, class: failure.class, cooldown: failure.cooldown };
+    let unassigned = Notice::Unassigned {
+        digest: ONE,
+        first: 3,
+        count: 4,
+        class: failure.class,
+        cooldown: failure.cooldown,
+        no_ranges: false,
+    };
     let messages = [
         ("enrol", encode_request(&Request::Enrol(enrol))),
         (
