@@ -68,3 +68,30 @@ impl<Inner: Transport + Unpin> Transport for NotMyself<Inner> {
         event
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt as _;
+    use libp2p::core::Endpoint;
+    use libp2p::core::transport::{MemoryTransport, PortUse};
+
+    #[tokio::test]
+    async fn only_addresses_that_this_node_listens_on_are_refused() {
+        let mut transport = NotMyself::new(MemoryTransport::default());
+        transport.listen_on(ListenerId::next(), "/memory/0".parse().unwrap()).unwrap();
+        let mut boxed = futures::stream::poll_fn(|context| Pin::new(&mut transport).poll(context).map(Some));
+        let own = match boxed.next().await {
+            Some(TransportEvent::NewAddress { listen_addr, .. }) => listen_addr,
+            other => panic!("{other:?}"),
+        };
+        let mut other = MemoryTransport::default();
+        other.listen_on(ListenerId::next(), "/memory/77123".parse().unwrap()).unwrap();
+        let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+        for address in [own.clone(), own.with(Protocol::P2p(libp2p::PeerId::random()))] {
+            let refused = transport.dial(address.clone(), options).err();
+            assert!(matches!(refused, Some(TransportError::MultiaddrNotSupported(found)) if found == address));
+        }
+        assert!(transport.dial("/memory/77123".parse().unwrap(), options).is_ok());
+    }
+}

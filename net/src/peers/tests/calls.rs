@@ -304,15 +304,3 @@ async fn a_stream_that_is_admitted_at_once_is_not_lost_between_threads() {
     }
     serving.abort();
 }
-
-#[tokio::test]
-async fn an_address_that_is_our_own_does_not_spoil_a_peers_other_addresses() {
-    let (mut a, mut b) = (Node::start().await, Node::start().await);
-    let own = a.local.reachable.clone();
-    let known = LocalPeer { reachable: [own, b.local.reachable.clone()].concat(), ..b.local.clone() };
-    a.learn(&known);
-    a.call(1, b.id());
-    let stream = b.admit().await;
-    b.driver.reply(stream, Response::PullIntent(PullIntent::default()));
-    assert!(a.call_ended(1).await.is_ok());
-}
