@@ -11,6 +11,7 @@ mod hub;
 mod identity;
 mod inbound;
 mod index;
+mod not_myself;
 mod notices;
 mod pieces;
 mod streams;
@@ -22,7 +23,7 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, Transport as _};
 use longshore_core::digest::Digest;
 use longshore_core::input::Input;
 use longshore_core::message::{Notice, PieceRefusal, PieceRequest, PieceSum, Request, Response};
@@ -40,6 +41,7 @@ use self::hub::{Command, Hub, HubTask, parse_peer};
 pub use self::identity::{Identity, IdentityError};
 use self::inbound::Instruction;
 use self::index::Index;
+use self::not_myself::NotMyself;
 use self::notices::Notices;
 use self::pieces::Fetch;
 use self::tasks::Tasks;
@@ -173,7 +175,7 @@ impl PeersDriver {
         if listen.is_empty() {
             return Err(StartError::NoListenAddress);
         }
-        let mut swarm = hub::swarm(config, transport, identity.keypair().public());
+        let mut swarm = hub::swarm(config, NotMyself::new(transport).boxed(), identity.keypair().public());
         hub::listen(&mut swarm, &listen)
             .await
             .map_err(|(address, problem)| StartError::Listen { address: address.to_string(), problem })?;

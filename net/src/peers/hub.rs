@@ -212,11 +212,11 @@ impl HubTask {
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 self.on_identified(peer_id, &info);
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })) => {
-                if !matches!(error, ping::Failure::Unsupported) {
-                    debug!(%peer, %error, "a connection is dead");
-                    self.swarm.close_connection(connection);
-                }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }))
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                debug!(%peer, %error, "a connection is dead");
+                self.swarm.close_connection(connection);
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => self.connections.opened(name_of(&peer_id)),
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
@@ -232,7 +232,7 @@ impl HubTask {
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         let peer = name_of(&peer);
-        self.inputs.send(Input::StreamOpened { stream: id, peer: peer.clone(), protocol });
+        let opened = Input::StreamOpened { stream: id, peer: peer.clone(), protocol };
         let (sender, instructions) = mpsc::unbounded_channel();
         let inbound = InboundStream {
             id,
@@ -246,6 +246,8 @@ impl HubTask {
             ended: Ended::default(),
         };
         self.streams.spawn(id, sender, inbound.run());
+        // Not before: the core may admit the stream while this still runs. The task reports nothing until then.
+        self.inputs.send(opened);
     }
 
     fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {

@@ -190,10 +190,10 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), error, .. }) => self.dial_failed(peer, error),
             // What the provider index learns on the way, so that a provider it names can be reached.
-            FromSwarm::NewExternalAddrOfPeer(NewExternalAddrOfPeer { peer_id, addr }) => {
-                if self.believe_loopback || !is_loopback(addr) {
-                    self.book.learn(peer_id, [addr.clone()]);
-                }
+            FromSwarm::NewExternalAddrOfPeer(NewExternalAddrOfPeer { peer_id, addr })
+                if self.believe_loopback || !is_loopback(addr) =>
+            {
+                self.book.learn(peer_id, [addr.clone()]);
             }
             _ => {}
         }

@@ -281,3 +281,26 @@ async fn notices_for_an_unreachable_peer_are_lost_and_later_ones_arrive() {
     b.driver.reset(stream);
     assert_eq!(b.closed(stream).await, (None, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_that_is_admitted_at_once_is_not_lost_between_threads() {
+    const CALLS: u64 = 2_000;
+    let (mut a, mut b) = pair().await;
+    let peer = b.id();
+    let serving = tokio::spawn(async move {
+        while let Some(input) = b.inputs.recv().await {
+            match input {
+                Input::StreamOpened { stream, .. } => b.driver.admit(stream, MAX_MESSAGE_BYTES),
+                Input::StreamRequest { stream, .. } => {
+                    b.driver.reply(stream, Response::PullIntent(PullIntent::default()));
+                }
+                _ => {}
+            }
+        }
+    });
+    for call in 0..CALLS {
+        a.call(call, peer.clone());
+        assert!(a.call_ended(call).await.is_ok(), "call {call}");
+    }
+    serving.abort();
+}

@@ -66,11 +66,11 @@ pub(super) fn coord_request() -> impl Strategy<Value = Request> {
 
 pub(super) fn pull_intent() -> impl Strategy<Value = PullIntent> {
     let rank = option::of(0..=i32::MAX as u32);
-    (any::<bool>(), option::of(years()), rank, option::of(failure(years()))).prop_map(
-        |(has_cached, in_flight_for, rank, recently_failed)| PullIntent {
+    (any::<bool>(), option::of(years()), option::of(millis()), rank, option::of(failure(years()))).prop_map(
+        |(has_cached, in_flight_for, idle_for, rank, recently_failed)| PullIntent {
             has_cached,
             in_flight_for,
-            idle_for: in_flight_for,
+            idle_for,
             rank,
             recently_failed,
         },

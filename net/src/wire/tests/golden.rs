@@ -31,6 +31,8 @@ const PULL_INTENT: &str = "0a49 0a47[1]";
 const CACHED: &str = "1204 0801 2002";
 /// envelope 2: { 2: true, 3: { 1: 1699999989, 2: 500000000 }, 4: -1 }
 const IN_FLIGHT: &str = "121b 1001 1a0c 08f5e1cfaa06 1080cab5ee01 20ffffffffffffffffff01";
+/// envelope 2: { 2: true, 3: { 1: 1699999990 }, 1000: 1500 milliseconds }
+const IDLE: &str = "120e 1001 1a06 08f6e1cfaa06 c03e dc0b";
 /// envelope 2: { 5: true, 6: { 1: 1700000030 }, 7: 3 }
 const FAILED: &str = "120c 2801 3206 089ee2cfaa06 3803";
 /// envelope 3: { 1: digest, 1: digest, 2: "docker.io", 3: "library/app", 4: 2 }
@@ -73,7 +75,13 @@ fn responses_have_gantrys_form() {
     let in_flight = PullIntent { in_flight_for: Some(Duration::from_millis(10_500)), ..PullIntent::default() };
     let failure = RecentFailure { class: FailureClass::RateLimited, cooldown: Duration::from_secs(30) };
     let failed = PullIntent { rank: Some(0), recently_failed: Some(failure), ..PullIntent::default() };
-    for (intent, golden) in [(cached, CACHED), (in_flight, IN_FLIGHT), (failed, FAILED)] {
+    let idle = PullIntent {
+        in_flight_for: Some(Duration::from_secs(10)),
+        idle_for: Some(Duration::from_millis(1500)),
+        rank: Some(0),
+        ..PullIntent::default()
+    };
+    for (intent, golden) in [(cached, CACHED), (in_flight, IN_FLIGHT), (idle, IDLE), (failed, FAILED)] {
         assert_eq!(hex(&coord::encode_intent(&intent, now())), hex(&bytes(golden)));
         assert_eq!(coord::decode_intent(&bytes(golden), now()), Ok(intent));
     }
