@@ -120,6 +120,14 @@ impl Failures {
         self.suppressed.get(&(digest, peer.clone())).filter(|(_, until)| *until > now).map(|(why, _)| *why)
     }
 
+    /// Whether a peer is convicted for any blob.
+    pub(crate) fn is_convicted(&self, now: Time, peer: &PeerId) -> bool {
+        let convicted = |((_, of), (why, until)): (&(Digest, PeerId), &(Suppression, Time))| {
+            of == peer && *why == Suppression::Convicted && *until > now
+        };
+        self.suppressed.iter().any(convicted)
+    }
+
     pub(crate) fn unreachable(&mut self, now: Time, peer: PeerId) {
         self.unreachable.insert(peer, now + UNREACHABLE_SUPPRESSION);
         bound(&mut self.unreachable, |until| *until);

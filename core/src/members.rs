@@ -73,11 +73,11 @@ impl Members {
     pub(crate) fn replace(&mut self, members: Vec<Member>) {
         self.view.clear();
         self.by_peer.clear();
+        // The others rank this node by the name that the source gives it; so it has to be its own name as well.
+        if let Some(listed) = members.iter().find(|member| member.peer == self.own.peer) {
+            self.own.name = listed.name.clone();
+        }
         for member in members.into_iter().chain([self.own.clone()]) {
-            // The source may know this node under another name; its own idea of its name is what it tells others.
-            if member.peer == self.own.peer && member.name != self.own.name {
-                continue;
-            }
             if let Some(peer) = &member.peer
                 && let Some(other) = self.by_peer.insert(peer.clone(), member.name.clone())
                 && other != member.name

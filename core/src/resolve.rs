@@ -111,6 +111,8 @@ pub struct Situation {
     pub own_intent: PullIntent,
     /// Candidates, best first, this node among them if it is one; enough for two passes.
     pub ranked: Vec<PeerId>,
+    /// All of the best-ranked nodes, also those that are passed over now: what ranks are compared by.
+    pub best: Vec<PeerId>,
     /// How many are probed in the first pass.
     pub width: usize,
     /// How long a pull may go without a byte.
@@ -172,7 +174,7 @@ impl Cascade {
     /// Our rank for a peer that was probed.
     #[must_use]
     pub fn rank_of(&self, peer: &PeerId) -> Option<u32> {
-        self.situation.ranked.iter().position(|ranked| ranked == peer).map(|rank| rank as u32)
+        self.situation.best.iter().position(|ranked| ranked == peer).map(|rank| rank as u32)
     }
 
     /// Whether this node ranks best among the candidates.

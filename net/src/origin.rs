@@ -1,7 +1,8 @@
 //! Talks to registries: the client side of the OCI distribution specification.
 //!
-//! Nothing is tried again here, except that a registry's challenge is answered once and redirects are followed. Each
-//! fetch and each stat ends in exactly one report, or in none if it was cancelled.
+//! Nothing is tried again here, except that a registry's challenge is answered once, redirects are followed, and a kept
+//! connection that turns out to be closed is replaced. Each fetch and each stat ends in exactly one report, or in none if
+//! it was cancelled.
 
 mod challenge;
 mod config;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use http::Method;
 use longshore_core::digest::Digest;
+use longshore_core::input::{Input, OriginFailure, TransferEvent, TransferFailure};
 use longshore_core::names::{CredentialId, OpId, Source};
 use longshore_core::output::{Check, Span};
 
@@ -70,7 +72,7 @@ impl Origin for OriginClient {
         check: Check,
     ) {
         let (exchange, store) = (self.exchange.clone(), self.store.clone());
-        self.reports.start(op, |report| async move {
+        self.reports.start(op, lost_fetch, |report| async move {
             let question = Question { method: Method::GET, source, digest, range: None, credential };
             transfer::run(&exchange, &store, question, span, check, report).await;
         });
@@ -78,7 +80,7 @@ impl Origin for OriginClient {
 
     fn stat(&mut self, op: OpId, source: Source, digest: Digest, credential: Option<CredentialId>) {
         let exchange = self.exchange.clone();
-        self.reports.start(op, |report| async move {
+        self.reports.start(op, lost_stat, |report| async move {
             let question = Question { method: Method::HEAD, source, digest, range: None, credential };
             report.stat(stat::run(&exchange, question).await);
         });
@@ -91,4 +93,16 @@ impl Origin for OriginClient {
     fn forget_credential(&mut self, credential: CredentialId) {
         self.exchange.forget(credential);
     }
+}
+
+fn lost() -> OriginFailure {
+    failure::without_response("the request ended in a fault of this program; see the log".to_owned())
+}
+
+fn lost_fetch(op: OpId) -> Input {
+    Input::Transfer { op, event: TransferEvent::Failed(TransferFailure::Origin(lost())) }
+}
+
+fn lost_stat(op: OpId) -> Input {
+    Input::OriginStat { op, result: Err(lost()) }
 }

@@ -103,6 +103,7 @@ pub(crate) struct Complete {
     size: u64,
     contents: BTreeMap<u32, Content>,
     facts: BlobFacts,
+    spine: Vec<longshore_core::spine::Midstate>,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +146,18 @@ pub(crate) enum Event {
         from: PeerId,
         to: NodeIndex,
         notice: Box<Notice>,
+    },
+    PieceAtDownlink {
+        node: NodeIndex,
+        life: u32,
+        op: OpId,
+        fetch: drivers::PieceOnTheWay,
+    },
+    OriginAtDownlink {
+        node: NodeIndex,
+        life: u32,
+        op: OpId,
+        fetch: Box<drivers::OriginOnTheWay>,
     },
     PieceArrives {
         node: NodeIndex,
@@ -399,6 +412,8 @@ impl World {
             }
             Event::NoticeArrives { from, to, notice } => self.notice_arrives(&from, to, *notice),
             Event::PieceAsked { from, from_life, to, op, ask } => self.piece_asked(from, from_life, to, op, ask),
+            Event::PieceAtDownlink { node, life, op, fetch } => self.piece_at_downlink(node, life, op, fetch),
+            Event::OriginAtDownlink { node, life, op, fetch } => self.origin_at_downlink(node, life, op, *fetch),
             Event::PieceArrives { node, life, op, fetch } => self.piece_arrives(node, life, op, fetch),
             Event::OriginPiece { node, life, op, fetch } => self.origin_piece(node, life, op, *fetch),
             Event::Client(node, event) => self.client_event(node, event),

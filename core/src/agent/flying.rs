@@ -78,7 +78,8 @@ impl Agent {
     pub(super) fn resolve(&mut self, digest: Digest, ask_index: bool) {
         let now = self.cx.now;
         let width = self.config.probe_width.max(1) as usize;
-        let mut ranked = self.members.top(&digest, width * EXPANSION);
+        let best = self.members.top(&digest, width * EXPANSION);
+        let mut ranked = best.clone();
         ranked.retain(|peer| self.members.is_own(peer) || self.failures.suppressed(now, digest, peer).is_none());
         let own_intent = self.own_intent(&digest);
         let health = f64::from(self.recent_calls.count_ones()) / f64::from(u32::BITS);
@@ -87,6 +88,7 @@ impl Agent {
             own: self.config.peer.clone(),
             own_intent: PullIntent { in_flight_for: None, idle_for: None, ..own_intent },
             ranked,
+            best,
             width,
             stall: stall_window(flight.source.kind, flight.size),
             has_credential: flight.credential.is_some(),
@@ -272,6 +274,11 @@ impl Agent {
         let names: Vec<_> = usable.iter().map(|found| found.peer.clone()).collect();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.asking_index = false;
+        let waits_for_index = flight.role == Role::Leading && !flight.has_pieces() && names.is_empty();
+        if waits_for_index && let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracker.collected();
+            return self.track(digest);
+        }
         match &mut flight.stage {
             Stage::Resolving(cascade) if !names.is_empty() => {
                 cascade.provided(names);

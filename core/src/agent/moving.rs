@@ -28,6 +28,8 @@ pub(super) const END_GAME_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
+/// For so many pieces at a time.
+pub(super) const STARVING_BATCH: usize = 16;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
 /// The largest manifest that is fetched, in bytes: four times what containerd accepts.
@@ -130,7 +132,7 @@ impl Agent {
             if download.piece_fetches() >= limit {
                 return;
             }
-            let wanted = download.wanted(window);
+            let wanted = download.wanted(window, &flight.neighbours.available());
             let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, zone: zone.as_ref(), now };
             let failures = &self.failures;
             let picked =
@@ -171,23 +173,25 @@ impl Agent {
         }
         self.cx.wake_by(Deadline::Fetch(digest), STARVING_INTERVAL);
         let idle = now - flight.last_byte;
-        let Some(piece) = download.wanted(1).first().copied() else { return };
         if idle < STARVING_INTERVAL || download.has_runs() {
             return;
         }
-        let nobody = flight.neighbours.holders(piece) == 0;
+        // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
+        let missing = download.missing(STARVING_BATCH);
         match flight.role.clone() {
-            // Nobody we know has it: who does? The tracker knows, and if nobody does it lets somebody fetch it.
-            Role::Following(_) if nobody => self.enrol(digest),
-            // Somebody is said to have it and does not give it.
             Role::Following(tracker) => {
-                let notice = crate::message::Notice::Starving { digest, piece };
-                self.cx.emit(Output::Notify { peer: tracker, notice });
+                for piece in missing {
+                    let notice = crate::message::Notice::Starving { digest, piece };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                }
+                self.enrol(digest);
             }
             Role::Leading => {
                 let own = self.config.peer.clone();
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
-                    tracker.starving(&own, piece);
+                    for piece in missing {
+                        tracker.starving(now, &own, piece);
+                    }
                 }
                 self.cx.wake_by(Deadline::Track(digest), Duration::from_millis(1));
             }
@@ -252,7 +256,8 @@ impl Agent {
                 None,
             );
         };
-        download.started(op, Fetch::Origin { start: 0, first: 0, end: download.geometry().pieces(), check: Check::Alone });
+        download
+            .started(op, Fetch::Origin { start: 0, first: 0, end: download.geometry().pieces(), check: Check::Alone });
     }
 
     fn piece_arrived(&mut self, digest: Digest, op: OpId, piece: u32, hashed: Hashed, claim: Option<PieceSum>) {
@@ -298,7 +303,12 @@ impl Agent {
                     self.fill(digest);
                 }
             }
-            Verdict::Doubtful => self.cx.counters.pieces_rejected += 1,
+            Verdict::Doubtful => {
+                self.cx.counters.pieces_rejected += 1;
+                if let (Some(peer), Some(flight)) = (from, self.flights.get_mut(&digest)) {
+                    flight.neighbours.forget_piece(&peer, piece);
+                }
+            }
         }
     }
 
@@ -432,6 +442,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
+        let culprits = download.settle_doubts();
         let next = download.next_to_hash();
         let prefix = download.prefix();
         if let Some(wanted @ Wanted { piece, from }) = next {
@@ -440,6 +451,9 @@ impl Agent {
                 download.hashing(op);
             }
             self.cx.emit(Output::HashPiece { op, digest, size, piece, from });
+        }
+        for peer in culprits {
+            self.convict(digest, &peer, "sent a piece that does not fit into the blob");
         }
         match prefix {
             Prefix::Bytes(bytes) => self.release(digest, bytes),

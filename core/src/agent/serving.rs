@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Agent;
 use crate::config::Authorization;
 use crate::digest::Digest;
+use crate::flight::Role;
 use crate::input::StreamError;
 use crate::members::Recognition;
 use crate::message::{
@@ -123,7 +124,6 @@ impl Agent {
         self.cx.timers.clear(Deadline::Handshake(stream));
         let Some(open) = self.streams.get_mut(&stream) else { return };
         open.doing = Doing::Answering;
-        let peer = open.peer.clone();
         let fits = open.protocol == request.protocol();
         let response = match request {
             Request::PullIntent { digest } if fits => {
@@ -134,7 +134,7 @@ impl Agent {
                 self.cx.counters.coord_please_pull_served += 1;
                 Some(Response::PleasePull(self.please_pull(&batch)))
             }
-            Request::Enrol(enrol) if fits => Some(Response::Enrol(self.enrolled(&peer, enrol))),
+            Request::Enrol(enrol) if fits => return self.answer_enrolment(stream, enrol),
             _ => None,
         };
         match response {
@@ -147,14 +147,21 @@ impl Agent {
         }
     }
 
+    /// Who asks on a stream that is still open.
+    pub(super) fn asking_peer(&self, stream: StreamId) -> Option<PeerId> {
+        self.streams.get(&stream).map(|open| open.peer.clone())
+    }
+
     /// What this node answers when it is asked about a digest; also its own part in its own cascades.
     pub(super) fn own_intent(&self, digest: &Digest) -> PullIntent {
         let now = self.cx.now;
         let flight = self.flights.get(digest);
+        // Only who leads is somebody to follow: two participants that found each other would wait for each other.
+        let leading = flight.filter(|flight| flight.role == Role::Leading);
         PullIntent {
             has_cached: self.cache.get(digest).is_some(),
-            in_flight_for: flight.map(|flight| now - flight.started),
-            idle_for: flight.map(|flight| now - flight.last_byte),
+            in_flight_for: leading.map(|flight| now - flight.started),
+            idle_for: leading.map(|flight| now - flight.last_byte),
             rank: self.members.own_rank(digest),
             recently_failed: if flight.is_some() { None } else { self.failures.recent(now, digest) },
         }
@@ -182,7 +189,12 @@ impl Agent {
             return PullOutcome::AlreadyPulling(Duration::ZERO);
         }
         if let Some(flight) = self.flights.get(&digest) {
-            return PullOutcome::AlreadyPulling(now - flight.started);
+            let age = now - flight.started;
+            if batch.resuming {
+                // Somebody lost its tracker, which may be ours: find out now.
+                self.enrol(digest);
+            }
+            return PullOutcome::AlreadyPulling(age);
         }
         if let Some(failure) = self.failures.recent(now, &digest) {
             return PullOutcome::RecentlyFailed(failure);

@@ -40,6 +40,23 @@ pub struct Status {
     pub deadlines: usize,
     /// Blobs on their way.
     pub flights: Vec<FlightStatus>,
+    /// The other members in its view.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// Another member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// It did not answer lately.
+    pub unreachable: bool,
+    /// It was caught sending wrong bytes, and is not asked for those blobs again.
+    pub convicted: bool,
 }
 
 /// A blob on its way.
@@ -102,6 +119,17 @@ impl Agent {
             calls: self.calls.len(),
             deadlines: self.cx.timers.len(),
             flights: self.flights.values().map(|flight| self.flight_status(flight)).collect(),
+            peers: self.members.others().map(|(peer, member)| self.peer_status(peer, member)).collect(),
+        }
+    }
+
+    fn peer_status(&self, peer: &PeerId, member: &crate::members::Member) -> PeerStatus {
+        PeerStatus {
+            peer: peer.clone(),
+            name: member.name.to_string(),
+            zone: member.zone.as_deref().map(str::to_owned),
+            unreachable: self.failures.is_unreachable(self.cx.now, peer),
+            convicted: self.failures.is_convicted(self.cx.now, peer),
         }
     }
 

@@ -103,3 +103,13 @@ proptest! {
         prop_assert_eq!(view.own_rank(&digest), wide.iter().position(|peer| peer.as_str() == "peer-n7").map(|rank| rank as u32));
     }
 }
+
+#[test]
+fn a_node_goes_by_the_name_that_the_source_gives_it() {
+    let mut listed = member("listed", "");
+    listed.peer = Some(PeerId::new("peer-me"));
+    let view = view("me", "", Scope::Cluster, vec![listed, member("a", "")]);
+    assert_eq!(view.len(), 2);
+    assert_eq!(&*view.own().name, "listed");
+    assert!(view.own_rank(&digest(1)).is_some());
+}

@@ -110,6 +110,15 @@ impl Neighbours {
         self.peers.len()
     }
 
+    /// The pieces that some neighbour has.
+    pub(crate) fn available(&self) -> PieceSet {
+        let mut available = PieceSet::none(self.pieces);
+        for neighbour in self.peers.values() {
+            available.union(&neighbour.pieces);
+        }
+        available
+    }
+
     /// How many neighbours have `piece`.
     pub(crate) fn holders(&self, piece: u32) -> usize {
         self.peers.values().filter(|neighbour| neighbour.pieces.contains(piece)).count()
@@ -163,6 +172,14 @@ impl Neighbours {
     pub(crate) fn lacks(&mut self, peer: &PeerId, piece: u32) {
         if let Some(neighbour) = self.peers.get_mut(peer) {
             neighbour.fetching = neighbour.fetching.saturating_sub(1);
+            neighbour.complete = false;
+            neighbour.pieces.remove(piece);
+        }
+    }
+
+    /// A neighbour is not asked for this piece again.
+    pub(crate) fn forget_piece(&mut self, peer: &PeerId, piece: u32) {
+        if let Some(neighbour) = self.peers.get_mut(peer) {
             neighbour.complete = false;
             neighbour.pieces.remove(piece);
         }

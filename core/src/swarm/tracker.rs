@@ -13,6 +13,10 @@ use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};
 use crate::time::Time;
 
+/// A complaint that is repeated after this long is heard; one enrolment fits in between.
+pub(crate) const COMPLAINT_AGE: Duration = Duration::from_millis(900);
+/// Most complaints that are remembered; they are repeated anyway.
+pub(crate) const MAX_COMPLAINTS: usize = 4096;
 /// A participant that has not been heard of for this long has gone. Participants enrol again every
 /// [`ENROL_INTERVAL`](crate::agent::ENROL_INTERVAL).
 pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
@@ -107,6 +111,8 @@ pub(crate) struct Tracker {
     typical_run: Duration,
     finished_runs: u64,
     wished: BTreeMap<u32, PeerId>,
+    /// Who could not get which piece from anybody, since when.
+    complaints: BTreeMap<(PeerId, u32), Time>,
 }
 
 impl Tracker {
@@ -134,6 +140,11 @@ impl Tracker {
     /// answers.
     pub(crate) fn collect_until(&mut self, until: Time) {
         self.collecting_until = self.collecting_until.max(until);
+    }
+
+    /// There is nobody to wait for after all.
+    pub(crate) fn collected(&mut self) {
+        self.collecting_until = Time::ZERO;
     }
 
     /// Somebody takes part, or says that it still does. Returns whether it is a participant.
@@ -226,10 +237,19 @@ impl Tracker {
         self.assignments.retain(|assignment| assignment.peer != *peer);
     }
 
-    /// A participant cannot find `piece` anywhere. If others are said to have it, it may fetch it itself.
-    pub(crate) fn starving(&mut self, peer: &PeerId, piece: u32) {
+    /// A participant can get `piece` from nobody. If it still cannot after it has been told who has it, it may fetch it
+    /// itself.
+    pub(crate) fn starving(&mut self, now: Time, peer: &PeerId, piece: u32) {
         let known = self.geometry.is_some_and(|geometry| piece < geometry.pieces());
-        if known && self.participants.contains_key(peer) && !self.is_assigned(piece) {
+        if !known || !self.participants.contains_key(peer) || self.is_assigned(piece) {
+            return;
+        }
+        if self.complaints.len() >= MAX_COMPLAINTS {
+            self.complaints.clear();
+        }
+        let first = *self.complaints.entry((peer.clone(), piece)).or_insert(now);
+        if now - first >= COMPLAINT_AGE {
+            self.complaints.remove(&(peer.clone(), piece));
             self.wished.insert(piece, peer.clone());
         }
     }
@@ -318,8 +338,9 @@ impl Tracker {
         self.assignments.iter().any(|run| run.count > 0 && (run.first..run.first + run.count).contains(&piece))
     }
 
-    /// Hands out runs until everything is held or assigned, or everybody is at work: at most `limit` at a time.
-    pub(crate) fn assign(&mut self, cx: &mut Context, limit: u32) -> Vec<Assignment> {
+    /// Hands out runs until everything is held or assigned, or everybody is at work: at most `limit` at a time. A blob of
+    /// unknown size is fetched by this node (`own`) if it can: it is here, and it is alive.
+    pub(crate) fn assign(&mut self, cx: &mut Context, own: &PeerId, limit: u32) -> Vec<Assignment> {
         let now = cx.now;
         let mut handed_out = Vec::new();
         if now < self.collecting_until || now < self.paused_until {
@@ -334,7 +355,8 @@ impl Tracker {
         }
         while (self.assignments.len() as u32) < limit {
             let Some((first, count)) = self.next_run() else { break };
-            let Some(peer) = self.next_fetcher(cx) else { break };
+            let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
+            let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
             handed_out.push(self.hand_out(now, peer, first, count));
         }
         handed_out
@@ -375,6 +397,10 @@ impl Tracker {
         let first = free.iter().position(|free| *free)?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))
+    }
+
+    fn is_able(&self, now: Time, peer: &PeerId) -> bool {
+        self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
     }
 
     /// The participant with the fewest runs; of several, any.

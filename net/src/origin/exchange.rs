@@ -286,15 +286,12 @@ impl Exchange {
             }
             let unusable = |found: &str| failure::unusable(&tried, response.status(), found);
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let Some(mut next) = location.and_then(|location| tried.at.join(location).ok()) else {
+            let Some(next) = location.and_then(|location| tried.at.join(location).ok()) else {
                 return Err(unusable("a redirect without a usable Location"));
             };
             if next.scheme() != "https" && !(next.scheme() == "http" && plain_http) {
                 return Err(unusable("a redirect away from HTTPS is not followed"));
             }
-            // A redirect does not get to choose the credentials. (Neither fails: the URL has a host.)
-            let _ = next.set_username("");
-            let _ = next.set_password(None);
             if !same_party(&tried.at, &next) {
                 authorization = None;
             }

@@ -10,6 +10,9 @@ use tokio::task::AbortHandle;
 
 use crate::driver::Inputs;
 
+#[cfg(test)]
+mod tests;
+
 /// All running operations. Bounded by the core, which starts only so many.
 #[derive(Debug)]
 pub(super) struct Reports {
@@ -19,13 +22,14 @@ pub(super) struct Reports {
 #[derive(Debug)]
 struct Shared {
     inputs: Inputs,
-    running: Mutex<BTreeMap<OpId, AbortHandle>>,
+    running: Mutex<BTreeMap<OpId, Option<AbortHandle>>>,
 }
 
 /// Where one operation reports.
 #[derive(Debug)]
 pub(super) struct Report {
     op: OpId,
+    lost: fn(OpId) -> Input,
     shared: Arc<Shared>,
 }
 
@@ -34,18 +38,27 @@ impl Reports {
         Self { shared: Arc::new(Shared { inputs, running: Mutex::default() }) }
     }
 
-    /// Runs an operation.
-    pub(super) fn start<F: Future<Output = ()> + Send + 'static>(&self, op: OpId, work: impl FnOnce(Report) -> F) {
-        let report = Report { op, shared: self.shared.clone() };
-        let work = work(report);
-        // Locked while the task starts, so that it cannot end before it is entered.
-        let mut running = self.shared.running();
-        running.insert(op, tokio::spawn(work).abort_handle());
+    /// Runs an operation. Should it ever end without a report, `lost` is reported.
+    pub(super) fn start<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        op: OpId,
+        lost: fn(OpId) -> Input,
+        work: impl FnOnce(Report) -> F,
+    ) {
+        let report = Report { op, lost, shared: self.shared.clone() };
+        // Entered before it starts, for it may end before its handle is here. (Not spawned under the lock: a task that
+        // is dropped takes the lock to report that.)
+        self.shared.running().insert(op, None);
+        let task = tokio::spawn(work(report)).abort_handle();
+        if let Some(handle) = self.shared.running().get_mut(&op) {
+            *handle = Some(task);
+        }
     }
 
     /// Ends an operation, if it still runs. When this returns, nothing more is reported of it.
     pub(super) fn cancel(&self, op: OpId) {
-        if let Some(task) = self.shared.running().remove(&op) {
+        let task = self.shared.running().remove(&op).flatten();
+        if let Some(task) = task {
             task.abort();
         }
     }
@@ -58,9 +71,8 @@ impl Reports {
 
 impl Drop for Reports {
     fn drop(&mut self) {
-        for task in std::mem::take(&mut *self.shared.running()).into_values() {
-            task.abort();
-        }
+        let running = std::mem::take(&mut *self.shared.running());
+        running.into_values().flatten().for_each(|task| task.abort());
     }
 }
 
@@ -84,7 +96,7 @@ impl Report {
         self.finish(|op| Input::OriginStat { op, result });
     }
 
-    fn finish(self, input: impl FnOnce(OpId) -> Input) {
+    fn finish(&self, input: impl FnOnce(OpId) -> Input) {
         let mut running = self.shared.running();
         if running.remove(&self.op).is_some() {
             self.shared.inputs.send(input(self.op));
@@ -92,8 +104,15 @@ impl Report {
     }
 }
 
+impl Drop for Report {
+    fn drop(&mut self) {
+        // Does nothing after an end or a cancellation; without them the task has panicked.
+        self.finish(self.lost);
+    }
+}
+
 impl Shared {
-    fn running(&self) -> MutexGuard<'_, BTreeMap<OpId, AbortHandle>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<OpId, Option<AbortHandle>>> {
         // Each change under the lock is complete in itself.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

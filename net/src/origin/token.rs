@@ -176,6 +176,6 @@ impl Issued {
 
 fn lifetime(expires_in_seconds: Option<f64>) -> Duration {
     let Some(seconds) = expires_in_seconds.filter(|seconds| *seconds > 0.0) else { return DEFAULT_LIFETIME };
-    let stated = Duration::try_from_secs_f64(seconds).unwrap_or(MAX_LIFETIME);
+    let stated = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     stated.saturating_sub(EXPIRY_MARGIN).clamp(MIN_LIFETIME, MAX_LIFETIME)
 }

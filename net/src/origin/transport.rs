@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -66,11 +67,21 @@ impl Transport {
         Ok(Self { client, timeouts })
     }
 
-    /// Sends a request and waits for the response headers.
+    /// Sends a request (which must not change anything at the server) and waits for the response headers.
+    ///
+    /// A server may close a kept connection in the very moment in which it is used again. That says nothing about the
+    /// server, so a connection that ends without a word is replaced, once.
     ///
     /// # Errors
     /// In words, without the URL.
-    pub(super) async fn send(&self, mut request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, String> {
+    pub(super) async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, String> {
+        match self.attempt(request.clone()).await {
+            Err(Unsent::Closed(_)) => self.attempt(request).await.map_err(Unsent::into_words),
+            result => result.map_err(Unsent::into_words),
+        }
+    }
+
+    async fn attempt(&self, mut request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Unsent> {
         let mut connection = capture_connection(&mut request);
         let headers_due = async {
             // Ends never if there is no connection, but then the connector gives up in time.
@@ -78,8 +89,11 @@ impl Transport {
             tokio::time::sleep(self.timeouts.headers).await;
         };
         tokio::select! {
-            response = self.client.request(request) => response.map_err(|error| in_words(&error)),
-            () = headers_due => Err(format!("no response headers within {:?}", self.timeouts.headers)),
+            response = self.client.request(request) => response.map_err(|error| {
+                let words = in_words(&error);
+                if !error.is_connect() && is_closed(&error) { Unsent::Closed(words) } else { Unsent::Failed(words) }
+            }),
+            () = headers_due => Err(Unsent::Failed(format!("no response headers within {:?}", self.timeouts.headers))),
         }
     }
 
@@ -107,6 +121,36 @@ impl Transport {
     pub(super) fn header_timeout(&self) -> Duration {
         self.timeouts.headers
     }
+}
+
+/// Why there is no response.
+enum Unsent {
+    /// The connection was closed before the first byte of a response.
+    Closed(String),
+    Failed(String),
+}
+
+impl Unsent {
+    fn into_words(self) -> String {
+        match self {
+            Self::Closed(words) | Self::Failed(words) => words,
+        }
+    }
+}
+
+/// Whether a connection was closed or reset before there was a response.
+fn is_closed(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// An error and what caused it, without repetition: libraries nest them.

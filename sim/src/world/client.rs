@@ -110,7 +110,13 @@ impl World {
                 let manifest = image.manifest;
                 let now = self.now;
                 let client = &mut self.nodes[node].client;
-                *client = Client { scheduled: true, started: Some(now), credential, fallbacks: client.fallbacks, ..Client::default() };
+                *client = Client {
+                    scheduled: true,
+                    started: Some(now),
+                    credential,
+                    fallbacks: client.fallbacks,
+                    ..Client::default()
+                };
                 client.image = Some(*image);
                 self.request(node, manifest, 0);
             }

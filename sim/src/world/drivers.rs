@@ -108,7 +108,7 @@ impl World {
             Output::Commit { digest, facts } => {
                 let result = match self.nodes[node].disk.staged.remove(&digest) {
                     Some(Staged { size, contents, .. }) => {
-                        let complete = Complete { size, contents, facts };
+                        let complete = Complete { size, contents, facts, spine: Vec::new() };
                         self.nodes[node].disk.complete.insert(digest, complete);
                         if !self.has(node, &digest) {
                             self.violations
@@ -132,6 +132,16 @@ impl World {
                 }
                 self.nodes[node].disk.complete.remove(&digest);
                 self.later(node, Duration::ZERO, Input::Evicted { digest });
+            }
+            Output::KeepSpine { digest, states } => {
+                if let Some(complete) = self.nodes[node].disk.complete.get_mut(&digest) {
+                    complete.spine = states;
+                }
+            }
+            Output::ReadSpine { digest } => {
+                let complete = self.nodes[node].disk.complete.get(&digest);
+                let states = complete.map(|complete| complete.spine.clone()).unwrap_or_default();
+                self.later(node, Duration::from_micros(200), Input::Spine { digest, states });
             }
             Output::ReadManifest { digest } => {
                 let children = self.blobs.get(&digest).map(|blob| blob.children.clone()).unwrap_or_default();
@@ -316,14 +326,27 @@ impl World {
         let start = self.now.max(self.nodes[node].up_free);
         let sent = start + length;
         self.nodes[node].up_free = sent;
-        let finish = sent.max(self.nodes[from].down_free + length);
-        self.nodes[from].down_free = finish;
         let server_life = self.nodes[node].life;
         let closed = Input::StreamClosed { stream, error: None, sent_bytes: len };
         self.queue.push(sent, Event::Input(node, server_life, Box::new(closed)));
-        let arrives: Time = finish + self.one_way();
         let fetch = PieceOnTheWay { ask, content, claim, from: node };
-        self.queue.push(arrives, Event::PieceArrives { node: from, life: from_life, op, fetch });
+        let at_downlink = sent + self.one_way();
+        self.queue.push(at_downlink, Event::PieceAtDownlink { node: from, life: from_life, op, fetch });
+    }
+
+    /// When something of `bytes` bytes has come in whole that has just left its sender: the downlink is shared as well.
+    fn comes_in(&mut self, node: NodeIndex, bytes: u64) -> Time {
+        let nanos = bytes.saturating_mul(1_000_000_000) / self.options.node_rate.max(1);
+        let received = self.now.max(self.nodes[node].down_free + Duration::from_nanos(nanos));
+        self.nodes[node].down_free = received;
+        received
+    }
+
+    pub(super) fn piece_at_downlink(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: PieceOnTheWay) {
+        if self.nodes[node].life == life && !self.nodes[node].cancelled.contains(&op) {
+            let arrives = self.comes_in(node, Geometry::of_blob(fetch.ask.size).len(fetch.ask.piece));
+            self.queue.push(arrives, Event::PieceArrives { node, life, op, fetch });
+        }
     }
 
     pub(super) fn piece_arrives(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: PieceOnTheWay) {
@@ -408,9 +431,9 @@ impl World {
             Span::Unknown { .. } => {
                 let staged = self.nodes[node].disk.staged.entry(digest).or_default();
                 staged.size = size;
-                let after = self.one_way();
+                // Headers come before the body on the same connection; no later than the soonest piece.
                 let event = TransferEvent::Headers { size, media_type: None };
-                self.later(node, after, Input::Transfer { op, event });
+                self.later(node, self.options.latency, Input::Transfer { op, event });
                 (0, pieces)
             }
             Span::All { .. } => (0, pieces),
@@ -426,12 +449,16 @@ impl World {
     fn send_from_origin(&mut self, node: NodeIndex, op: OpId, fetch: OriginOnTheWay) {
         let bytes = Geometry::of_blob(fetch.size).len(fetch.next);
         let sent = self.origin.send(self.now, fetch.digest, fetch.next, bytes);
-        let nanos = bytes.saturating_mul(1_000_000_000) / self.options.node_rate.max(1);
-        let received = sent.max(self.nodes[node].down_free + Duration::from_nanos(nanos));
-        self.nodes[node].down_free = received;
-        let arrives = received + self.one_way() * 2;
+        let at_downlink = sent + self.one_way();
         let life = self.nodes[node].life;
-        self.queue.push(arrives, Event::OriginPiece { node, life, op, fetch: Box::new(fetch) });
+        self.queue.push(at_downlink, Event::OriginAtDownlink { node, life, op, fetch: Box::new(fetch) });
+    }
+
+    pub(super) fn origin_at_downlink(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: OriginOnTheWay) {
+        if self.nodes[node].life == life && !self.nodes[node].cancelled.contains(&op) {
+            let arrives = self.comes_in(node, Geometry::of_blob(fetch.size).len(fetch.next));
+            self.queue.push(arrives, Event::OriginPiece { node, life, op, fetch: Box::new(fetch) });
+        }
     }
 
     pub(super) fn origin_piece(&mut self, node: NodeIndex, life: u32, op: OpId, fetch: OriginOnTheWay) {

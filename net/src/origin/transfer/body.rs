@@ -51,10 +51,17 @@ impl Body {
         let Some(first) = transport.next(body).await? else { return Ok(None) };
         let mut length = first.len();
         let mut parts = vec![first];
+        let mut has_yielded = false;
         while length < BATCH_BYTES {
             match body.frame().now_or_never() {
-                None => break,
+                None if has_yielded => break,
+                // The connection is read by a task of its own, which hands over one part at a time.
+                None => {
+                    tokio::task::yield_now().await;
+                    has_yielded = true;
+                }
                 Some(Some(Ok(frame))) => {
+                    has_yielded = false;
                     if let Ok(part) = frame.into_data() {
                         length += part.len();
                         parts.push(part);
