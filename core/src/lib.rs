@@ -1,10 +1,13 @@
 //! What a Longshore agent decides.
 //!
-//! One state machine without I/O: inputs in, outputs out, time as an argument. Drivers (`longshore-net`) move the bytes
-//! and the messages; the simulator (`longshore-sim`) puts a thousand of these machines into one thread.
+//! One state machine without I/O, [`agent::Agent`]: [`input::Input`]s in, [`output::Output`]s out, time as an argument.
+//! Drivers (`longshore-net`) move the bytes and the messages; the simulator (`longshore-sim`) puts many of these machines
+//! into one thread.
 
+pub mod agent;
 pub mod config;
 pub mod digest;
+pub mod failures;
 pub mod input;
 pub mod members;
 pub mod message;
@@ -12,6 +15,17 @@ pub mod metrics;
 pub mod names;
 pub mod output;
 pub mod piece;
+pub mod presence;
 pub mod range;
+pub mod resolve;
 pub mod spine;
 pub mod time;
+pub mod timers;
+
+mod cache;
+mod calls;
+mod context;
+mod flight;
+mod swarm;
+
+pub use agent::Agent;

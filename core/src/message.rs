@@ -82,6 +82,8 @@ pub struct PullIntent {
     pub has_cached: bool,
     /// How long it has been pulling, if it is.
     pub in_flight_for: Option<Duration>,
+    /// How long that pull has been without a new byte. Gantry's nodes do not say; then the age decides what is stale.
+    pub idle_for: Option<Duration>,
     /// The responder's own rank for the digest in its own view; `None` if it does not see itself there.
     pub rank: Option<u32>,
     /// Its last pull failed and it will not try again yet.
@@ -170,6 +172,8 @@ pub struct Enrol {
     pub zone: Option<Arc<str>>,
     /// Addresses where others can reach the sender.
     pub addresses: Vec<Arc<str>>,
+    /// The sender knows that the origin gives this blob only to those who have a credential.
+    pub private: bool,
 }
 
 /// The tracker's answer to [`Enrol`].
@@ -183,6 +187,8 @@ pub enum EnrolReply {
         neighbours: Vec<Neighbour>,
         /// Midstates that the tracker has computed or checked, by piece number, the state *before* that piece.
         spine: Vec<(u32, Midstate)>,
+        /// The origin gives this blob only to those who have a credential.
+        private: bool,
     },
     /// Somebody with a better rank leads this swarm; enrol there. The sender is a source of pieces all the same.
     Elsewhere {
@@ -221,6 +227,8 @@ pub enum Notice {
         sums: Vec<PieceSum>,
         /// Midstates before the given pieces, that the sender has computed or checked.
         spine: Vec<(u32, Midstate)>,
+        /// The origin gives this blob only to those who have a credential.
+        private: bool,
     },
     /// Tracker to participant: fetch these pieces from the origin.
     Assign {
@@ -249,6 +257,8 @@ pub enum Notice {
         class: FailureClass,
         /// For how long the sender will not try this blob at the origin again.
         cooldown: Duration,
+        /// The origin sends whole blobs only: one participant has to fetch everything.
+        no_ranges: bool,
     },
     /// Participant to tracker: nobody I know has this piece.
     Starving {

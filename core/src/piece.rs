@@ -106,7 +106,7 @@ impl PieceSet {
         for (position, byte) in bytes.iter().enumerate().take((len as usize).div_ceil(8)) {
             set.words[position / 8] |= u64::from(*byte) << (position % 8 * 8);
         }
-        if len % 64 != 0
+        if !len.is_multiple_of(64)
             && let Some(last) = set.words.last_mut()
         {
             *last &= (1 << (len % 64)) - 1;

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The program `longshore`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    longshore::cli::main()
+}

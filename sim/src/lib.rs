@@ -1,1 +1,9 @@
-//! placeholder
+//! Clusters in a box: many [`longshore_core::Agent`]s in one thread, on virtual time.
+//!
+//! [`world::World`] holds the nodes, the origin and the network between them; a test or a scenario starts pulls and faults
+//! and lets time run. Image bytes do not exist here: a piece is a number that says what its content is, and hashing is a
+//! mixing function over such numbers ([`content`]), so that verification is as real as with bytes.
+
+pub mod content;
+pub mod queue;
+pub mod world;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -51,5 +52,12 @@ impl BlobReader {
     #[must_use]
     pub fn released(&self) -> watch::Receiver<Released> {
         self.released.subscribe()
+    }
+}
+
+/// For system calls that move bytes without copying them.
+impl AsFd for BlobReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }

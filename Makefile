@@ -1,0 +1,43 @@
+# `make help` lists the targets.
+
+CARGO ?= cargo
+ARGS ?=
+
+.PHONY: help demo build test parts lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build, then watch eight agents pull one image: make demo ARGS="--nodes 4 --kill 1"
+	@scripts/install-parts.sh --demo
+	$(CARGO) build --release --locked --bin longshore
+	@./target/release/longshore demo $(ARGS)
+
+build: ## the program, optimised, in target/release/longshore
+	$(CARGO) build --release --locked --bin longshore
+
+# In CI a missing part is a failure; elsewhere the tests that need it say so and are skipped.
+parts: ## install what the tests run against (containerd, docker-registry, ...), if missing
+	@scripts/install-parts.sh || [ -z "$${CI:-}" ]
+
+test: parts ## all tests, the ones against real parts included
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    echo "$(CARGO) nextest run"; \
+	    $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	else \
+	    echo "$(CARGO) test"; \
+	    $(CARGO) test --workspace --locked --no-fail-fast; \
+	fi
+	$(CARGO) test --workspace --locked --doc
+
+lint: ## formatting, clippy and documentation, all warnings denied
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --no-deps --document-private-items
+
+bench: ## measure against nginx on this machine; prints the tables of BENCHMARKS.md
+	@scripts/install-parts.sh --bench
+	$(CARGO) bench --locked --package longshore --bench real -- $(ARGS)
+
+clean: ## remove what was built
+	$(CARGO) clean

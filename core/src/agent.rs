@@ -1,0 +1,319 @@
+//! The agent: one machine out of many small ones.
+//!
+//! This file owns the state and hands every input to the room that decides about it:
+//!
+//! | room | file |
+//! |---|---|
+//! | containerd's requests | `agent/mirroring.rs` |
+//! | peers' streams: admission, coordination, pieces | `agent/serving.rs` |
+//! | a flight's life: start, cascade, lead or follow, end | `agent/flying.rs` |
+//! | a tracker's and a participant's talk | `agent/swarming.rs` |
+//! | which bytes to fetch next, and what arrived | `agent/moving.rs` |
+//! | complete blobs: recover, commit, announce, evict, prefetch | `agent/keeping.rs` |
+//! | what to show to people | `agent/status.rs` |
+
+mod flying;
+mod keeping;
+mod mirroring;
+mod moving;
+mod serving;
+pub mod status;
+mod swarming;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use crate::cache::Cache;
+use crate::calls::Calls;
+use crate::config::Config;
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::failures::Failures;
+use crate::flight::Flight;
+use crate::input::{Input, PartialBlob};
+use crate::members::Members;
+use crate::metrics::Counters;
+use crate::names::{CredentialId, OpId, RequestId, StreamId};
+use crate::output::Output;
+use crate::presence::Presence;
+use crate::spine::{Midstate, Wanted};
+use crate::swarm::download::Download;
+use crate::swarm::tracker::Tracker;
+use crate::time::Time;
+use crate::timers::Deadline;
+
+/// How often a participant tells its tracker that it lives and what it has.
+pub const ENROL_INTERVAL: Duration = Duration::from_secs(2);
+/// How often faded memories are dropped (Gantry: 1 min).
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Sizes of blobs that manifests named, kept for requests to come; a few hundred images' worth.
+pub const MAX_KNOWN_SIZES: usize = 16_384;
+/// Downloads of blobs that are complete, kept while peers may still be asking for their pieces.
+pub const MAX_RECENT: usize = 32;
+/// Spines of complete blobs, kept for peers to come: 8 KiB each for a blob of 256 pieces.
+pub const MAX_SPINES: usize = 64;
+
+/// What a verified manifest says about a blob.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    /// Size in bytes.
+    size: u64,
+    /// The manifest is private, so this is as well.
+    private: bool,
+}
+
+/// What an operation that a driver runs for us is for.
+#[derive(Clone, Debug)]
+enum Op {
+    /// A transfer of a flight.
+    Fetch(Digest),
+    /// A fetch of a whole blob of unknown size, for a flight.
+    FetchWhole(Digest),
+    /// A flight wants to know the size of its blob.
+    Size(Digest),
+    /// A flight failed for want of a credential; what is the origin's challenge?
+    Challenge(Digest),
+    /// A HEAD of a blob that is not here.
+    Head(RequestId),
+    /// May this requester have a private blob?
+    Authorize(RequestId),
+    /// Hashing of a stored piece for the chain.
+    Hash(Digest, Wanted),
+    /// A query of the provider index.
+    Providers(Digest),
+}
+
+/// What one node decides. See the [crate documentation](crate) for the contract.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    cx: Context,
+    members: Members,
+    failures: Failures,
+    cache: Cache,
+    presence: Presence,
+    calls: Calls,
+    flights: BTreeMap<Digest, Flight>,
+    /// Swarms that are led from here, and those of complete blobs that somebody enrolled for.
+    trackers: BTreeMap<Digest, Tracker>,
+    requests: BTreeMap<RequestId, mirroring::Request>,
+    streams: BTreeMap<StreamId, serving::Stream>,
+    ops: BTreeMap<OpId, Op>,
+    /// Incomplete blobs on disk that no flight works on.
+    partials: BTreeMap<Digest, PartialBlob>,
+    /// What verified manifests said about blobs.
+    sizes: BTreeMap<Digest, Named>,
+    /// Spines of complete blobs; empty ones for blobs that have none.
+    spines: BTreeMap<Digest, Vec<Midstate>>,
+    /// Downloads of blobs that were committed lately: they vouch for pieces that peers are asking for.
+    recent: BTreeMap<Digest, Download>,
+    spine_waiters: BTreeMap<Digest, Vec<swarming::SpineWaiter>>,
+    /// Who uses which credential: requests and flights.
+    credentials: BTreeMap<CredentialId, u32>,
+    /// Credentials that the origin accepted for a private blob, until when.
+    authorized: BTreeMap<(CredentialId, Digest), Time>,
+    /// The last calls' fates, one bit each: the share of answered ones is the health of the view.
+    recent_calls: u32,
+    generations: u64,
+    recovered: bool,
+    draining: bool,
+    drained: bool,
+    #[cfg(debug_assertions)]
+    must_drain: bool,
+}
+
+impl Agent {
+    /// An agent with nothing on disk and nobody in its view, until inputs say otherwise. `seed` decides every choice that
+    /// is left to chance; `now` is the present on the driver's time line.
+    #[must_use]
+    pub fn new(config: Config, seed: u64, now: Time) -> Self {
+        let mut cx = Context::new(seed, now);
+        let members = Members::new(&config);
+        cx.wake(Deadline::Sweep, SWEEP_INTERVAL);
+        let reconcile = cx.jitter(config.reconcile_interval);
+        cx.wake(Deadline::Reconcile, reconcile);
+        Self {
+            config,
+            cx,
+            members,
+            failures: Failures::default(),
+            cache: Cache::default(),
+            presence: Presence::default(),
+            calls: Calls::default(),
+            flights: BTreeMap::new(),
+            trackers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            partials: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            spines: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            spine_waiters: BTreeMap::new(),
+            credentials: BTreeMap::new(),
+            authorized: BTreeMap::new(),
+            recent_calls: u32::MAX,
+            generations: 0,
+            recovered: false,
+            draining: false,
+            drained: false,
+            #[cfg(debug_assertions)]
+            must_drain: false,
+        }
+    }
+
+    /// Something happened. Drain [`poll_output`](Self::poll_output) afterwards; debug builds insist on it.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        #[cfg(debug_assertions)]
+        {
+            debug_assert!(!self.must_drain, "the outputs of the last input were not drained");
+            self.must_drain = true;
+        }
+        // A driver's clock that steps back must not make deadlines fire twice.
+        self.cx.now = self.cx.now.max(now);
+        self.dispatch(input);
+        if self.draining {
+            self.drained_yet();
+        }
+    }
+
+    /// The next thing to do, until there is nothing left.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.cx.outbox.pop_front();
+        #[cfg(debug_assertions)]
+        if output.is_none() {
+            self.must_drain = false;
+        }
+        output
+    }
+
+    /// When to hand in [`Input::Tick`] at the latest, and why.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<(Time, Deadline)> {
+        self.cx.timers.next()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.cx.counters
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn dispatch(&mut self, input: Input) {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Members(members) => self.members_changed(members),
+            Input::Mirror { request, method, source, digest, credential } => {
+                self.mirror_requested(request, method, source, digest, credential);
+            }
+            Input::MirrorClosed { request, sent_bytes } => self.mirror_closed(request, sent_bytes),
+            Input::StreamOpened { stream, peer, protocol } => self.stream_opened(stream, peer, protocol),
+            Input::StreamRequest { stream, request } => self.stream_request(stream, request),
+            Input::PieceRequested { stream, request } => self.piece_requested(stream, request),
+            Input::StreamNotices { stream } => self.stream_notices(stream),
+            Input::StreamClosed { stream, error, sent_bytes } => self.stream_closed(stream, error, sent_bytes),
+            Input::Notice { peer, notice } => self.noticed(&peer, notice),
+            Input::Reply { call, response } => self.call_answered(call, Ok(response)),
+            Input::CallFailed { call, error } => self.call_answered(call, Err(error)),
+            Input::Disconnected { peer } => self.peer_disconnected(&peer),
+            Input::Transfer { op, event } => self.transfer_event(op, event),
+            Input::OriginStat { op, result } => self.origin_stat(op, result),
+            Input::Providers { op, peers } => self.providers_found(op, peers),
+            Input::Recovered { blobs, partials } => self.recover(blobs, partials),
+            Input::PieceHashed { op, result } => self.piece_hashed(op, result),
+            Input::Committed { digest, result } => self.committed(digest, result),
+            Input::Evicted { digest } => self.evicted(digest),
+            Input::StoreFailed { digest, error } => self.store_failed(digest, &error),
+            Input::Spine { digest, states } => self.spine_read(digest, states),
+            Input::Manifest { digest, media_type, children } => self.manifest_read(digest, media_type, children),
+            Input::Drain => self.drain(),
+        }
+    }
+
+    fn tick(&mut self) {
+        while let Some(deadline) = self.cx.timers.pop(self.cx.now) {
+            match deadline {
+                Deadline::Handshake(stream) => self.handshake_late(stream),
+                Deadline::Call(call) => self.call_late(call),
+                Deadline::Transfer(op) => self.op_late(op),
+                Deadline::Headers(request) => self.headers_due(request),
+                Deadline::Body(request) => self.body_late(request),
+                Deadline::NoProgress(digest) => self.no_progress(digest),
+                Deadline::Probe(digest) => self.probe_grace_over(digest),
+                Deadline::Enrol(digest) => self.enrol(digest),
+                Deadline::Track(digest) => self.track(digest),
+                Deadline::Fetch(digest) => self.fill(digest),
+                Deadline::Tell(digest) => self.tell(digest),
+                Deadline::Announce => self.presence.flush(&mut self.cx),
+                Deadline::Reconcile => self.reconcile(),
+                Deadline::Sweep => self.sweep(),
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.cx.now;
+        self.failures.sweep(now);
+        self.authorized.retain(|_, until| *until > now);
+        self.cx.wake(Deadline::Sweep, SWEEP_INTERVAL);
+    }
+
+    fn members_changed(&mut self, members: Vec<crate::members::Member>) {
+        self.members.replace(members);
+        let known: Vec<_> =
+            self.members.others().map(|(peer, member)| (peer.clone(), member.addresses.clone())).collect();
+        for (peer, addresses) in known {
+            self.cx.emit(Output::Learn { peer, addresses });
+        }
+    }
+
+    fn start_op(&mut self, op: Op, patience: Duration) -> OpId {
+        let id = self.cx.next_op();
+        self.cx.wake(Deadline::Transfer(id), patience);
+        self.ops.insert(id, op);
+        id
+    }
+
+    fn finish_op(&mut self, id: OpId) -> Option<Op> {
+        self.cx.timers.clear(Deadline::Transfer(id));
+        self.ops.remove(&id)
+    }
+
+    fn use_credential(&mut self, credential: Option<CredentialId>) {
+        if let Some(credential) = credential {
+            *self.credentials.entry(credential).or_default() += 1;
+        }
+    }
+
+    fn release_credential(&mut self, credential: Option<CredentialId>) {
+        let Some(credential) = credential else { return };
+        let Some(uses) = self.credentials.get_mut(&credential) else { return };
+        *uses -= 1;
+        if *uses == 0 {
+            self.credentials.remove(&credential);
+            self.cx.emit(Output::ForgetCredential { credential });
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.presence.withdraw_all(&mut self.cx);
+    }
+
+    fn drained_yet(&mut self) {
+        let serving = self.streams.values().any(serving::Stream::is_piece);
+        if !self.drained && self.requests.is_empty() && !serving {
+            self.drained = true;
+            self.cx.emit(Output::Drained);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

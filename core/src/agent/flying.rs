@@ -1,0 +1,474 @@
+//! A flight's life: wanted, queued, resolved by the cascade, led or followed, ended.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::mirroring::STAT_PATIENCE;
+use super::{Agent, Op};
+use crate::calls::{Call, Purpose};
+use crate::digest::Digest;
+use crate::failures::Suppression;
+use crate::flight::{Flight, Role, Stage};
+use crate::input::CallError;
+use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcome, Request, Response};
+use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, Source};
+use crate::output::{Explanation, Output};
+use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
+use crate::swarm::tracker::Introduction;
+use crate::timers::Deadline;
+
+/// The provider index is given this long; a slower answer is still used, but nobody waits for it.
+const INDEX_PATIENCE: Duration = Duration::from_secs(3);
+/// A leader that has asked the index waits this long for it before it asks the origin.
+pub(super) const INDEX_GRACE: Duration = Duration::from_millis(100);
+/// A leader that comes after another one waits this long for participants to say what they hold, so that the origin is
+/// not asked twice.
+pub(super) const COLLECT: Duration = Duration::from_millis(500);
+/// A tracker that did not answer, or whose swarm stood still, is passed over for this long.
+pub(super) const STALLED_SUPPRESSION: Duration = Duration::from_secs(10);
+
+impl Agent {
+    /// The flight for `digest`, started if there is none. A credential is kept for its origin requests.
+    pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) -> &mut Flight {
+        if !self.flights.contains_key(&digest) {
+            self.generations += 1;
+            let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
+            flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
+                || self.sizes.get(&digest).is_some_and(|named| named.private);
+            self.flights.insert(digest, flight);
+            let patience = self.config.no_progress_timeout;
+            self.cx.wake(Deadline::NoProgress(digest), patience);
+        }
+        if credential.is_some() {
+            let old = self.flights.get_mut(&digest).and_then(|flight| {
+                flight.turned_away = None;
+                core::mem::replace(&mut flight.credential, credential)
+            });
+            self.use_credential(credential);
+            self.release_credential(old);
+            self.can_fetch_after_all(digest);
+        }
+        self.flights.get_mut(&digest).expect("the flight was inserted above")
+    }
+
+    /// Starts queued flights while there is room: those that containerd waits for first, then in order of arrival.
+    pub(super) fn promote(&mut self) {
+        loop {
+            let running = self.flights.values().filter(|flight| flight.is_running()).count();
+            if running >= self.config.max_running_flights as usize {
+                return;
+            }
+            let queued = self.flights.values().filter(|flight| !flight.is_running());
+            let Some(next) = queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)) else { return };
+            self.begin(next.digest);
+        }
+    }
+
+    fn begin(&mut self, digest: Digest) {
+        let known = self.sizes.get(&digest).map(|named| named.size);
+        let on_disk = self.partials.get(&digest).map(|partial| partial.size);
+        self.resolve(digest, true);
+        if let Some(size) = known.or(on_disk) {
+            self.learn_size(digest, size, None);
+        }
+    }
+
+    /// Runs the cascade from the start. The provider index is asked as well, the first time.
+    pub(super) fn resolve(&mut self, digest: Digest, ask_index: bool) {
+        let now = self.cx.now;
+        let width = self.config.probe_width.max(1) as usize;
+        let best = self.members.top(&digest, width * EXPANSION);
+        let mut ranked = best.clone();
+        ranked.retain(|peer| self.members.is_own(peer) || self.failures.suppressed(now, digest, peer).is_none());
+        let own_intent = self.own_intent(&digest);
+        let health = f64::from(self.recent_calls.count_ones()) / f64::from(u32::BITS);
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let situation = Situation {
+            own: self.config.peer.clone(),
+            own_intent: PullIntent { in_flight_for: None, idle_for: None, ..own_intent },
+            ranked,
+            best,
+            width,
+            stall: stall_window(flight.source.kind, flight.size),
+            has_credential: flight.credential.is_some(),
+            health,
+        };
+        flight.role = Role::Undecided;
+        let mut cascade = Cascade::new(situation);
+        if cascade.ranks_self_best() {
+            self.cx.wake(Deadline::Probe(digest), PROBE_GRACE);
+        }
+        let step = cascade.step();
+        flight.stage = Stage::Resolving(Box::new(cascade));
+        if ask_index && self.members.len() > 1 {
+            flight.asking_index = true;
+            let op = self.start_op(Op::Providers(digest), INDEX_PATIENCE);
+            self.cx.emit(Output::FindProviders { op, digest });
+        }
+        self.cascade_step(digest, step);
+    }
+
+    fn cascade(&mut self, digest: &Digest) -> Option<&mut Cascade> {
+        match &mut self.flights.get_mut(digest)?.stage {
+            Stage::Resolving(cascade) => Some(cascade),
+            _ => None,
+        }
+    }
+
+    pub(super) fn probe_grace_over(&mut self, digest: Digest) {
+        let Some(cascade) = self.cascade(&digest) else { return };
+        cascade.grace_over();
+        let step = cascade.step();
+        self.cascade_step(digest, step);
+    }
+
+    fn cascade_step(&mut self, digest: Digest, step: Step) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let generation = flight.generation;
+        match step {
+            Step::Wait => {}
+            Step::Probe(peers) => {
+                if self.cascade(&digest).is_some_and(|cascade| cascade.expansion().is_some()) {
+                    self.cx.counters.topk_expansions += 1;
+                }
+                for peer in peers {
+                    let call = Call { peer, digest, purpose: Purpose::Probe, generation };
+                    let timeout = self.config.call_timeout;
+                    self.calls.start(&mut self.cx, call, Request::PullIntent { digest }, timeout);
+                }
+            }
+            Step::AskToPull(peer) => {
+                let batch =
+                    PleasePull { digests: vec![digest], source: flight.source.clone(), resuming: flight.has_pieces() };
+                let call = Call { peer, digest, purpose: Purpose::AskToPull, generation };
+                let timeout = self.config.call_timeout;
+                self.calls.start(&mut self.cx, call, Request::PleasePull(batch), timeout);
+            }
+            Step::Decided(rule, outcome) => self.cascade_decided(digest, rule, outcome),
+        }
+    }
+
+    fn cascade_decided(&mut self, digest: Digest, rule: Rule, outcome: Outcome) {
+        self.cx.timers.clear(Deadline::Probe(digest));
+        self.calls.cancel(&mut self.cx, |call| {
+            call.digest == digest && matches!(call.purpose, Purpose::Probe | Purpose::AskToPull)
+        });
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if let Stage::Resolving(cascade) = &flight.stage {
+            self.cx.counters.tracker_takeovers += u64::from(cascade.takeovers());
+        }
+        flight.stage = Stage::Moving;
+        let text: Arc<str> = match &outcome {
+            Outcome::Follow(peers) => format!("follow {}", peers[0]).into(),
+            Outcome::Lead => "lead".into(),
+            Outcome::Fail(failure) => format!("fail: {}", failure.class.name()).into(),
+            Outcome::CoolDown(length) => format!("cool down for {} s", length.as_secs()).into(),
+        };
+        self.cx.explain(Explanation::Resolved { digest, rule: rule.name().into(), outcome: text });
+        match outcome {
+            Outcome::Follow(peers) => {
+                if rule == Rule::Cached {
+                    for peer in &peers {
+                        self.meet(digest, peer, None);
+                        self.heard_has_all(digest, peer);
+                    }
+                }
+                self.follow(digest, peers[0].clone());
+            }
+            Outcome::Lead => self.lead(digest),
+            Outcome::Fail(failure) => self.turned_away(digest, failure.class, failure.cooldown),
+            Outcome::CoolDown(length) => {
+                self.failures.honour(self.cx.now, digest, length);
+                self.fail_flight(
+                    digest,
+                    FailureClass::Transient,
+                    "another node failed lately",
+                    Vec::new(),
+                    Some(length),
+                );
+            }
+        }
+    }
+
+    /// Somebody else's failure ends this flight; a missing credential is asked for in the origin's own words.
+    pub(super) fn turned_away(&mut self, digest: Digest, class: FailureClass, cooldown: Duration) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if class == FailureClass::Auth && flight.credential.is_none() && !flight.waiters.is_empty() {
+            let source = flight.source.clone();
+            let op = self.start_op(Op::Challenge(digest), STAT_PATIENCE);
+            self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
+            return;
+        }
+        if class != FailureClass::Auth {
+            // The next one who asks may have a credential.
+            self.failures.honour(self.cx.now, digest, cooldown);
+        }
+        self.fail_flight(digest, class, "another node was turned away by the origin", Vec::new(), Some(cooldown));
+    }
+
+    /// Takes the lead: tracks the swarm, and hands out what nobody has.
+    pub(super) fn lead(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.role = Role::Leading;
+        let introduction = Introduction {
+            pieces: flight.pieces_bytes(),
+            can_fetch: flight.can_fetch_origin(),
+            addresses: self.config.addresses.clone(),
+            zone: self.config.zone.clone(),
+        };
+        let (survivor, asking) = (flight.has_pieces(), flight.asking_index);
+        let geometry = flight.download.as_ref().map(|download| download.geometry());
+        let whole_is_fetched = flight.source.kind == Kind::Manifest;
+        let tracker = self.trackers.entry(digest).or_default();
+        if let Some(geometry) = geometry {
+            tracker.learn(geometry, whole_is_fetched);
+        }
+        tracker.enrol(self.cx.now, &self.config.peer.clone(), introduction);
+        if survivor {
+            tracker.collect_until(self.cx.now + COLLECT);
+        } else if asking {
+            tracker.collect_until(self.cx.now + INDEX_GRACE);
+        }
+        self.cx.explain(Explanation::Leading { digest });
+        self.cx.timers.clear(Deadline::Enrol(digest));
+        self.meet_participants(digest);
+        self.track(digest);
+    }
+
+    /// Follows a tracker: enrols there, now and every [`ENROL_INTERVAL`](super::ENROL_INTERVAL).
+    pub(super) fn follow(&mut self, digest: Digest, tracker: PeerId) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if flight.role == Role::Leading {
+            self.cx.timers.clear(Deadline::Track(digest));
+        }
+        flight.role = Role::Following(tracker.clone());
+        flight.stage = Stage::Moving;
+        let stall = stall_window(flight.source.kind, flight.size);
+        self.cx.wake(Deadline::NoProgress(digest), stall);
+        self.cx.explain(Explanation::Following { digest, tracker });
+        self.enrol(digest);
+    }
+
+    /// The tracker is of no use: it is passed over for a while, and the cascade runs again.
+    pub(super) fn tracker_lost(&mut self, digest: Digest, tracker: &PeerId) {
+        let now = self.cx.now;
+        self.failures.suppress(now, digest, tracker.clone(), Suppression::Stalled, STALLED_SUPPRESSION);
+        self.cx.counters.tracker_takeovers += 1;
+        self.cx.explain(Explanation::TrackerLost { digest, tracker: tracker.clone() });
+        self.cx.timers.clear(Deadline::Enrol(digest));
+        self.resolve(digest, false);
+    }
+
+    pub(super) fn providers_found(&mut self, op: OpId, peers: Vec<Neighbour>) {
+        let Some(Op::Providers(digest)) = self.finish_op(op) else { return };
+        self.index_answered(digest, peers);
+    }
+
+    fn index_answered(&mut self, digest: Digest, peers: Vec<Neighbour>) {
+        let now = self.cx.now;
+        let usable: Vec<_> = peers
+            .into_iter()
+            .filter(|found| !self.members.is_own(&found.peer) && self.failures.may_ask(now, digest, &found.peer))
+            .collect();
+        for found in &usable {
+            self.learn(&found.peer, &found.addresses);
+        }
+        let names: Vec<_> = usable.iter().map(|found| found.peer.clone()).collect();
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.asking_index = false;
+        let waits_for_index = flight.role == Role::Leading && !flight.has_pieces() && names.is_empty();
+        if waits_for_index && let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracker.collected();
+            return self.track(digest);
+        }
+        match &mut flight.stage {
+            Stage::Resolving(cascade) if !names.is_empty() => {
+                cascade.provided(names);
+                let step = cascade.step();
+                self.cascade_step(digest, step);
+            }
+            // The cascade was faster: they are sources all the same.
+            Stage::Moving => {
+                for found in usable {
+                    self.meet(digest, &found.peer, found.zone);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn call_late(&mut self, call: CallId) {
+        self.cx.emit(Output::CallCancel { call });
+        self.call_answered(call, Err(CallError::Unreachable));
+    }
+
+    pub(super) fn call_answered(&mut self, id: CallId, result: Result<Response, CallError>) {
+        let Some(call) = self.calls.finish(&mut self.cx, id) else { return };
+        let answered = !matches!(result, Err(CallError::Unreachable));
+        self.recent_calls = self.recent_calls << 1 | u32::from(answered);
+        if answered {
+            self.failures.reached(&call.peer);
+        } else {
+            self.failures.unreachable(self.cx.now, call.peer.clone());
+        }
+        if self.flights.get(&call.digest).is_none_or(|flight| flight.generation != call.generation) {
+            return;
+        }
+        match call.purpose {
+            Purpose::Probe => self.probe_answered(&call, result.ok()),
+            Purpose::AskToPull => self.pull_answered(&call, result.ok()),
+            Purpose::Enrol => self.enrol_answered(&call, result),
+            Purpose::Defer => self.defer_answered(&call, result.ok()),
+        }
+    }
+
+    fn probe_answered(&mut self, call: &Call, response: Option<Response>) {
+        let digest = call.digest;
+        let Some(cascade) = self.cascade(&digest) else { return };
+        match response {
+            Some(Response::PullIntent(intent)) => {
+                let (ours, theirs) = (cascade.rank_of(&call.peer), intent.rank);
+                cascade.answered(&call.peer, intent);
+                let step = cascade.step();
+                if let Some(ours) = ours
+                    && theirs != Some(ours)
+                {
+                    self.cx.counters.hrw_rank_mismatch += 1;
+                    let peer = call.peer.clone();
+                    self.cx.explain(Explanation::RankMismatch { digest, peer, ours, theirs });
+                }
+                self.cascade_step(digest, step);
+            }
+            _ => {
+                cascade.unreachable(&call.peer);
+                let step = cascade.step();
+                self.cascade_step(digest, step);
+            }
+        }
+    }
+
+    fn pull_answered(&mut self, call: &Call, response: Option<Response>) {
+        let digest = call.digest;
+        let outcome: Option<PullOutcome> = match response {
+            Some(Response::PleasePull(results)) => {
+                results.into_iter().find(|result| result.digest == digest).map(|result| result.outcome)
+            }
+            _ => None,
+        };
+        let Some(cascade) = self.cascade(&digest) else { return };
+        let step = cascade.asked(&call.peer, outcome);
+        self.cascade_step(digest, step);
+    }
+
+    /// Nothing has moved for too long: a participant looks for another tracker, then the flight fails.
+    pub(super) fn no_progress(&mut self, digest: Digest) {
+        let limit = self.config.no_progress_timeout;
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let idle = self.cx.now - flight.last_byte.max(flight.started);
+        let stall = stall_window(flight.source.kind, flight.size);
+        if matches!(flight.stage, Stage::Committing) {
+            return self.cx.wake(Deadline::NoProgress(digest), limit);
+        }
+        if idle >= limit && !matches!(flight.stage, Stage::Queued) {
+            let detail = format!("no byte in {} s", limit.as_secs());
+            return self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+        }
+        let next = match &flight.role {
+            Role::Following(tracker) if idle >= stall => {
+                let tracker = tracker.clone();
+                self.cx.wake(Deadline::NoProgress(digest), stall);
+                return self.tracker_lost(digest, &tracker);
+            }
+            Role::Following(_) => stall.saturating_sub(idle),
+            _ => limit.saturating_sub(idle),
+        };
+        self.cx.wake(Deadline::NoProgress(digest), next.max(Duration::from_millis(100)));
+    }
+
+    /// Ends a flight without its blob. What is on disk stays for the next one. `shared`: the failure is somebody else's
+    /// and does not climb our own ladder.
+    pub(super) fn fail_flight(
+        &mut self,
+        digest: Digest,
+        class: FailureClass,
+        detail: &str,
+        challenge: Vec<Arc<str>>,
+        shared: Option<Duration>,
+    ) {
+        let Some(flight) = self.close_flight(digest) else { return };
+        let now = self.cx.now;
+        // What a requester's credential could not open says nothing about others.
+        let personal = class == FailureClass::Auth && flight.credential.is_some();
+        if shared.is_none() && !personal {
+            self.failures.failed(now, digest, class, None, challenge.clone());
+        }
+        self.cx.counters.flights_failed += 1;
+        self.cx.explain(Explanation::Failed { digest, class, detail: detail.into() });
+        self.end_tracking(digest);
+        self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);
+        self.park(&flight);
+        self.release_credential(flight.credential);
+        self.promote();
+    }
+
+    /// Removes a flight with everything that runs for it.
+    pub(super) fn close_flight(&mut self, digest: Digest) -> Option<Flight> {
+        let flight = self.flights.remove(&digest)?;
+        self.calls.cancel(&mut self.cx, |call| call.digest == digest);
+        for deadline in [
+            Deadline::NoProgress(digest),
+            Deadline::Probe(digest),
+            Deadline::Enrol(digest),
+            Deadline::Fetch(digest),
+            Deadline::Tell(digest),
+        ] {
+            self.cx.timers.clear(deadline);
+        }
+        let own: Vec<_> = self
+            .ops
+            .iter()
+            .filter(|(_, op)| match op {
+                Op::Fetch(of)
+                | Op::FetchWhole(of)
+                | Op::Size(of)
+                | Op::Challenge(of)
+                | Op::Hash(of, _)
+                | Op::Providers(of) => *of == digest,
+                Op::Head(_) | Op::Authorize(_) => false,
+            })
+            .map(|(id, op)| (*id, matches!(op, Op::Fetch(_) | Op::FetchWhole(_))))
+            .collect();
+        for (op, transfers) in own {
+            self.finish_op(op);
+            if transfers {
+                self.cx.emit(Output::CancelTransfer { op });
+            }
+        }
+        Some(flight)
+    }
+
+    /// Something that a driver does for us takes too long.
+    pub(super) fn op_late(&mut self, op: OpId) {
+        match self.ops.get(&op) {
+            Some(Op::Fetch(_) | Op::FetchWhole(_)) => self.transfer_late(op),
+            Some(Op::Providers(digest)) => {
+                let digest = *digest;
+                self.finish_op(op);
+                self.index_answered(digest, Vec::new());
+            }
+            Some(Op::Size(_) | Op::Challenge(_) | Op::Head(_) | Op::Authorize(_)) => {
+                self.cx.emit(Output::CancelTransfer { op });
+                let failure = crate::input::OriginFailure {
+                    class: FailureClass::Transient,
+                    status: None,
+                    retry_after: None,
+                    challenge: Vec::new(),
+                    detail: "the origin did not answer in time".into(),
+                };
+                self.origin_stat(op, Err(failure));
+            }
+            // Hashing is bounded by the disk; the flight's watchdog looks after it.
+            Some(Op::Hash(..)) | None => {}
+        }
+    }
+}

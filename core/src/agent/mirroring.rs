@@ -1,0 +1,404 @@
+//! containerd's requests: served from what is here, attached to a flight, or refused so that containerd goes on.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::{Agent, Op};
+use crate::config::AuthCheck;
+use crate::digest::Digest;
+use crate::input::{Method, OriginFailure, OriginStat};
+use crate::message::FailureClass;
+use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
+use crate::output::{Output, Refusal};
+use crate::timers::Deadline;
+
+/// A request to the origin that only asks (HEAD) takes no longer than this.
+pub(super) const STAT_PATIENCE: Duration = Duration::from_secs(10);
+/// The origin's word that a credential may have a private blob holds for this long.
+pub(super) const AUTHORIZATION_TTL: Duration = Duration::from_secs(300);
+/// With a size and fresh bytes, headers go out after this long although nothing is verified yet.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Where a mirror request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The origin is asked about it.
+    Asking,
+    /// It waits for its flight.
+    Waiting,
+    /// It waits until a manifest that is here has been read.
+    Reading,
+    /// Headers are out. A body may still be growing.
+    Serving,
+    /// It was answered with an error, or cut short.
+    Over,
+}
+
+/// A mirror request that the driver has not closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    digest: Digest,
+    method: Method,
+    source: Source,
+    credential: Option<CredentialId>,
+    state: State,
+    /// It reads a committed blob.
+    holds: bool,
+    /// The origin would serve it.
+    authorized: bool,
+}
+
+impl Agent {
+    pub(super) fn mirror_requested(
+        &mut self,
+        id: RequestId,
+        method: Method,
+        source: Source,
+        digest: Digest,
+        credential: Option<CredentialId>,
+    ) {
+        self.use_credential(credential);
+        let request =
+            Request { digest, method, source, credential, state: State::Asking, holds: false, authorized: false };
+        self.requests.insert(id, request);
+        if self.draining {
+            return self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
+        }
+        if !self.recovered {
+            return self.refuse(id, Refusal::Unavailable { reason: "the agent is starting".into() });
+        }
+        if self.cache.get(&digest).is_some() {
+            return self.serve_present(id);
+        }
+        self.serve_missing(id);
+    }
+
+    /// Whether the origin has to be asked before this requester gets something private.
+    fn must_authorize(&self, id: RequestId, private: bool) -> bool {
+        if !private || self.config.auth_check == AuthCheck::Off {
+            return false;
+        }
+        let Some(request) = self.requests.get(&id) else { return false };
+        let known = request.credential.and_then(|credential| self.authorized.get(&(credential, request.digest)));
+        !request.authorized && known.is_none_or(|until| *until <= self.cx.now)
+    }
+
+    fn authorize(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.state = State::Asking;
+        }
+        self.cx.timers.clear(Deadline::Headers(id));
+        self.ask_origin(id, Op::Authorize(id));
+    }
+
+    fn ask_origin(&mut self, id: RequestId, op: Op) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let (source, digest, credential) = (request.source.clone(), request.digest, request.credential);
+        let op = self.start_op(op, STAT_PATIENCE);
+        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
+    }
+
+    fn serve_present(&mut self, id: RequestId) {
+        let Some(digest) = self.requests.get(&id).map(|request| request.digest) else { return };
+        let Some(private) = self.cache.get(&digest).map(|blob| blob.facts.private) else {
+            return self.serve_missing(id);
+        };
+        if self.must_authorize(id, private) {
+            return self.authorize(id);
+        }
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let Some(blob) = self.cache.get(&digest) else { return };
+        let (size, media_type, kind) = (blob.size, blob.facts.media_type.clone(), blob.facts.source.kind);
+        if kind == Kind::Manifest && media_type.is_none() {
+            // containerd goes by the media type: what the manifest is has to be read first.
+            request.state = State::Reading;
+            self.cx.emit(Output::ReadManifest { digest });
+            return;
+        }
+        request.state = State::Serving;
+        request.holds = true;
+        let is_get = request.method == Method::Get;
+        self.cache.hold(&digest);
+        self.cache.touch(&digest);
+        self.cx.counters.mirror_hits += 1;
+        self.cx.emit(Output::Touch { digest });
+        self.cx.emit(Output::MirrorServe { request: id, digest, size, media_type });
+        if kind == Kind::Manifest && is_get && self.config.prefetch {
+            // The whole image is wanted now; the store says what that is.
+            self.cx.emit(Output::ReadManifest { digest });
+        }
+    }
+
+    fn serve_missing(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let Request { digest, method, source, credential, .. } = request.clone();
+        self.cx.counters.mirror_misses += 1;
+        let now = self.cx.now;
+        if self.failures.honoured(now, &digest).is_some() {
+            return self.refuse(id, Refusal::NotHere);
+        }
+        if let Some(failure) = self.failures.recent(now, &digest) {
+            // A credential may open what was closed to the last one who asked.
+            if failure.class == FailureClass::Auth && credential.is_none() {
+                let challenge = self.failures.challenge(&digest).to_vec();
+                return self.refuse_unauthorized(id, challenge);
+            }
+            if failure.class != FailureClass::Auth {
+                return self.refuse(id, Refusal::NotHere);
+            }
+        }
+        if method == Method::Head && source.kind != Kind::Manifest && !self.flights.contains_key(&digest) {
+            // A HEAD never pulls a blob (a manifest is small, and its GET follows at once).
+            return match self.sizes.get(&digest) {
+                Some(named) => {
+                    let size = named.size;
+                    self.answer(id, size, None);
+                }
+                None => self.ask_origin(id, Op::Head(id)),
+            };
+        }
+        let flight = self.want(digest, &source, credential);
+        flight.waiters.insert(id);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.state = State::Waiting;
+        }
+        let patience = self.config.header_timeout;
+        self.cx.wake(Deadline::Headers(id), patience);
+        self.answer_waiters(digest);
+        self.promote();
+        // Somebody waits now: more may be fetched at a time.
+        self.fill(digest);
+    }
+
+    /// Sends headers to those who wait for a flight, once its size is known and something of it is verified.
+    pub(super) fn answer_waiters(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let Some(size) = flight.size else { return };
+        let (released, media_type, private) = (flight.released, flight.media_type.clone(), flight.is_private());
+        if flight.source.kind == Kind::Manifest && media_type.is_none() {
+            return;
+        }
+        let waiters: Vec<_> = flight.waiters.iter().copied().collect();
+        for id in waiters {
+            let Some(request) = self.requests.get(&id) else { continue };
+            if request.state == State::Waiting && (request.method == Method::Head || released > 0 || size == 0) {
+                if self.must_authorize(id, private) {
+                    self.authorize(id);
+                } else {
+                    self.answer(id, size, media_type.clone());
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, size: u64, media_type: Option<Arc<str>>) {
+        self.cx.timers.clear(Deadline::Headers(id));
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.state = State::Serving;
+        let digest = request.digest;
+        if request.method == Method::Get {
+            let patience = self.config.body_timeout;
+            self.cx.wake(Deadline::Body(id), patience);
+        }
+        self.cx.emit(Output::MirrorServe { request: id, digest, size, media_type });
+    }
+
+    /// The verified prefix of a flight has grown: whoever reads it has something to read.
+    pub(super) fn bodies_move(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let patience = self.config.body_timeout;
+        for id in &flight.waiters {
+            if self
+                .requests
+                .get(id)
+                .is_some_and(|request| request.state == State::Serving && request.method == Method::Get)
+            {
+                self.cx.wake(Deadline::Body(*id), patience);
+            }
+        }
+    }
+
+    pub(super) fn headers_due(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let digest = request.digest;
+        let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
+        let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
+        if self.must_authorize(id, flight.is_private()) {
+            return self.authorize(id);
+        }
+        match flight.size {
+            Some(size) if typed && self.cx.now - flight.last_byte < FRESH => {
+                let media_type = flight.media_type.clone();
+                self.answer(id, size, media_type);
+            }
+            _ => {
+                self.leave_flight(id, digest);
+                self.refuse(id, Refusal::NotHere);
+            }
+        }
+    }
+
+    pub(super) fn body_late(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let digest = request.digest;
+        // The ranged retry comes back to us first: it has to go on to the next host.
+        let patience = self.config.body_timeout;
+        self.failures.honour(self.cx.now, digest, patience);
+        self.leave_flight(id, digest);
+        self.abort(id);
+    }
+
+    fn leave_flight(&mut self, id: RequestId, digest: Digest) {
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.waiters.remove(&id);
+        }
+    }
+
+    fn abort(&mut self, id: RequestId) {
+        self.cx.timers.clear(Deadline::Body(id));
+        if let Some(request) = self.requests.get_mut(&id)
+            && request.state == State::Serving
+        {
+            request.state = State::Over;
+            self.cx.counters.mirror_aborted += 1;
+            self.cx.emit(Output::MirrorAbort { request: id });
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal) {
+        self.cx.timers.clear(Deadline::Headers(id));
+        if let Some(request) = self.requests.get_mut(&id)
+            && matches!(request.state, State::Asking | State::Waiting | State::Reading)
+        {
+            request.state = State::Over;
+            self.cx.counters.mirror_refused += 1;
+            self.cx.emit(Output::MirrorRefuse { request: id, refusal });
+        }
+    }
+
+    /// 401 where a credential may help; otherwise containerd should hear the origin's own words.
+    pub(super) fn refuse_unauthorized(&mut self, id: RequestId, challenge: Vec<Arc<str>>) {
+        let has_credential = self.requests.get(&id).is_some_and(|request| request.credential.is_some());
+        if has_credential || challenge.is_empty() {
+            self.refuse(id, Refusal::NotHere);
+        } else {
+            self.refuse(id, Refusal::Unauthorized { challenge });
+        }
+    }
+
+    /// A flight ended without its blob: everybody who waits is told so in the way that lets containerd go on.
+    pub(super) fn dismiss_waiters(
+        &mut self,
+        waiters: impl IntoIterator<Item = RequestId>,
+        class: FailureClass,
+        challenge: &[Arc<str>],
+    ) {
+        for id in waiters {
+            let Some(request) = self.requests.get(&id) else { continue };
+            match request.state {
+                State::Serving => self.abort(id),
+                // It is waiting for the origin's word; that decides, and starts another flight if need be.
+                State::Asking => {}
+                _ if class == FailureClass::Auth => self.refuse_unauthorized(id, challenge.to_vec()),
+                _ => self.refuse(id, Refusal::NotHere),
+            }
+        }
+    }
+
+    /// A flight ended with its blob: bodies go on from the committed file, which now has to stay while they do.
+    pub(super) fn settle_waiters(&mut self, digest: Digest, waiters: impl IntoIterator<Item = RequestId>) {
+        for id in waiters {
+            self.cx.timers.clear(Deadline::Body(id));
+            if let Some(request) = self.requests.get_mut(&id) {
+                match request.state {
+                    State::Waiting => {
+                        self.cx.timers.clear(Deadline::Headers(id));
+                        self.serve_present(id);
+                    }
+                    State::Serving => {
+                        request.holds = true;
+                        self.cache.hold(&digest);
+                    }
+                    // The origin's answer is on its way, and finds the blob here.
+                    State::Asking | State::Reading | State::Over => {}
+                }
+            }
+        }
+    }
+
+    /// The credential of somebody who asked for a blob and is being served.
+    pub(super) fn requester_credential(&self, digest: &Digest) -> Option<CredentialId> {
+        self.requests.values().filter(|request| request.digest == *digest).find_map(|request| request.credential)
+    }
+
+    /// A manifest has been read: whoever waited to know what it is gets it.
+    pub(super) fn serve_read(&mut self, digest: Digest) {
+        let waiting = |(id, request): (&RequestId, &Request)| {
+            (request.digest == digest && request.state == State::Reading).then_some(*id)
+        };
+        let waiting: Vec<_> = self.requests.iter().filter_map(waiting).collect();
+        for id in waiting {
+            self.serve_present(id);
+        }
+    }
+
+    pub(super) fn mirror_closed(&mut self, id: RequestId, sent_bytes: u64) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        self.cx.counters.mirror_bytes += sent_bytes;
+        self.cx.timers.clear(Deadline::Headers(id));
+        self.cx.timers.clear(Deadline::Body(id));
+        self.leave_flight(id, request.digest);
+        self.release_credential(request.credential);
+        if request.holds && self.cache.release(&request.digest) {
+            self.cx.emit(Output::Evict { digest: request.digest });
+        }
+    }
+
+    /// The origin answered a question about a blob that somebody waits for.
+    pub(super) fn origin_stat(&mut self, op: OpId, result: Result<OriginStat, OriginFailure>) {
+        match self.finish_op(op) {
+            Some(Op::Head(id)) => match result {
+                Ok(stat) => self.answer(id, stat.size, stat.media_type),
+                Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
+                Err(_) => self.refuse(id, Refusal::NotHere),
+            },
+            Some(Op::Authorize(id)) => self.authorization_answered(id, result),
+            Some(Op::Size(digest)) => self.size_answered(digest, result),
+            Some(Op::Challenge(digest)) => {
+                let challenge = result.err().map(|failure| failure.challenge).unwrap_or_default();
+                self.fail_flight(digest, FailureClass::Auth, "the origin wants a credential", challenge, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        match result {
+            Ok(_) => {
+                request.authorized = true;
+                if let Some(credential) = request.credential {
+                    let until = self.cx.now + AUTHORIZATION_TTL;
+                    self.authorized.insert((credential, request.digest), until);
+                }
+                let digest = request.digest;
+                if self.cache.get(&digest).is_some() {
+                    return self.serve_present(id);
+                }
+                // Its flight goes on, and may have ended meanwhile.
+                request.state = State::Waiting;
+                let waits = self.flights.get_mut(&digest).is_some_and(|flight| flight.waiters.contains(&id));
+                if waits {
+                    let patience = self.config.header_timeout;
+                    self.cx.wake(Deadline::Headers(id), patience);
+                    self.answer_waiters(digest);
+                } else {
+                    self.serve_missing(id);
+                }
+            }
+            Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
+            // Not proven is not allowed; the next host is the registry itself.
+            Err(_) => self.refuse(id, Refusal::NotHere),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What peers want from this node: admission of their streams, the coordination calls, pieces.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::Agent;
+use crate::config::Authorization;
+use crate::digest::Digest;
+use crate::flight::Role;
+use crate::input::StreamError;
+use crate::members::Recognition;
+use crate::message::{
+    MAX_DIGESTS_PER_BATCH, MAX_MESSAGE_BYTES, PieceRefusal, PieceRequest, PleasePull, Protocol, PullIntent,
+    PullOutcome, PullResult, Request, Response,
+};
+use crate::names::{PeerId, StreamId};
+use crate::output::{Explanation, Output};
+use crate::piece::Geometry;
+use crate::timers::Deadline;
+
+/// A refused piece may be asked for again after this long: about what a slot takes to become free.
+pub(super) const BUSY_RETRY: Duration = Duration::from_millis(100);
+/// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.
+pub(super) const MAX_NOTICE_STREAMS: usize = 2048;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Its first message is being read.
+    Handshake,
+    /// Its request is being answered.
+    Answering,
+    /// It is a channel of notices.
+    Notices,
+    /// A piece is being sent; of a committed blob, which is held meanwhile.
+    Piece { holds: Option<Digest> },
+}
+
+/// An inbound stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    peer: PeerId,
+    protocol: Protocol,
+    doing: Doing,
+}
+
+impl Stream {
+    pub(crate) fn is_piece(&self) -> bool {
+        matches!(self.doing, Doing::Piece { .. })
+    }
+}
+
+impl Agent {
+    pub(super) fn stream_opened(&mut self, stream: StreamId, peer: PeerId, protocol: Protocol) {
+        if !self.is_authorized(&peer) {
+            self.cx.emit(Output::StreamReset { stream });
+            return;
+        }
+        let (mut busy, mut channels) = (0, 0);
+        for open in self.streams.values() {
+            if open.doing == Doing::Notices { channels += 1 } else { busy += 1 }
+        }
+        if busy >= self.config.max_streams as usize || channels >= MAX_NOTICE_STREAMS {
+            self.cx.counters.coord_stream_errors += 1;
+            self.cx.emit(Output::StreamReset { stream });
+            return;
+        }
+        self.streams.insert(stream, Stream { peer, protocol, doing: Doing::Handshake });
+        let patience = self.config.handshake_timeout;
+        self.cx.wake(Deadline::Handshake(stream), patience);
+        self.cx.emit(Output::StreamAdmit { stream, max_bytes: MAX_MESSAGE_BYTES });
+    }
+
+    /// Whether a peer may speak to us, by the membership view; what is odd is counted in either mode.
+    fn is_authorized(&mut self, peer: &PeerId) -> bool {
+        let enforce = self.config.authorization == Authorization::Enforce;
+        let reason = match self.members.recognize(peer) {
+            Recognition::Member => return true,
+            Recognition::Unrecognized => {
+                self.cx.counters.coord_unauthorized_unrecognized += 1;
+                "unrecognized"
+            }
+            Recognition::Unevaluable if !enforce => return true,
+            Recognition::Unevaluable => {
+                self.cx.counters.coord_unauthorized_unevaluable += 1;
+                "unevaluable"
+            }
+        };
+        let peer = peer.clone();
+        self.cx.explain(Explanation::UnauthorizedPeer { peer, reason: reason.into(), rejected: enforce });
+        !enforce
+    }
+
+    pub(super) fn handshake_late(&mut self, stream: StreamId) {
+        if self.streams.remove(&stream).is_some() {
+            self.cx.counters.coord_stream_errors += 1;
+            self.cx.emit(Output::StreamReset { stream });
+        }
+    }
+
+    pub(super) fn stream_notices(&mut self, stream: StreamId) {
+        self.cx.timers.clear(Deadline::Handshake(stream));
+        if let Some(open) = self.streams.get_mut(&stream) {
+            open.doing = Doing::Notices;
+        }
+    }
+
+    pub(super) fn stream_closed(&mut self, stream: StreamId, error: Option<StreamError>, sent_bytes: u64) {
+        self.cx.timers.clear(Deadline::Handshake(stream));
+        self.cx.counters.peer_sent_bytes += sent_bytes;
+        let Some(closed) = self.streams.remove(&stream) else { return };
+        // A channel of notices has no normal end of its own, and a piece may be cancelled by its receiver.
+        let counts = matches!(closed.doing, Doing::Handshake | Doing::Answering);
+        if error.is_some() && counts {
+            self.cx.counters.coord_stream_errors += 1;
+        }
+        if let Doing::Piece { holds: Some(digest) } = closed.doing
+            && self.cache.release(&digest)
+        {
+            self.cx.emit(Output::Evict { digest });
+        }
+    }
+
+    pub(super) fn stream_request(&mut self, stream: StreamId, request: Request) {
+        self.cx.timers.clear(Deadline::Handshake(stream));
+        let Some(open) = self.streams.get_mut(&stream) else { return };
+        open.doing = Doing::Answering;
+        let fits = open.protocol == request.protocol();
+        let response = match request {
+            Request::PullIntent { digest } if fits => {
+                self.cx.counters.coord_pull_intent_served += 1;
+                Some(Response::PullIntent(self.own_intent(&digest)))
+            }
+            Request::PleasePull(batch) if fits && batch.digests.len() <= MAX_DIGESTS_PER_BATCH => {
+                self.cx.counters.coord_please_pull_served += 1;
+                Some(Response::PleasePull(self.please_pull(&batch)))
+            }
+            Request::Enrol(enrol) if fits => return self.answer_enrolment(stream, enrol),
+            _ => None,
+        };
+        match response {
+            Some(response) => self.cx.emit(Output::StreamReply { stream, response }),
+            None => {
+                self.cx.counters.coord_stream_errors += 1;
+                self.streams.remove(&stream);
+                self.cx.emit(Output::StreamReset { stream });
+            }
+        }
+    }
+
+    /// Who asks on a stream that is still open.
+    pub(super) fn asking_peer(&self, stream: StreamId) -> Option<PeerId> {
+        self.streams.get(&stream).map(|open| open.peer.clone())
+    }
+
+    /// What this node answers when it is asked about a digest; also its own part in its own cascades.
+    pub(super) fn own_intent(&self, digest: &Digest) -> PullIntent {
+        let now = self.cx.now;
+        let flight = self.flights.get(digest);
+        // Only who leads is somebody to follow: two participants that found each other would wait for each other.
+        let leading = flight.filter(|flight| flight.role == Role::Leading);
+        PullIntent {
+            has_cached: self.cache.get(digest).is_some(),
+            in_flight_for: leading.map(|flight| now - flight.started),
+            idle_for: leading.map(|flight| now - flight.last_byte),
+            rank: self.members.own_rank(digest),
+            recently_failed: if flight.is_some() { None } else { self.failures.recent(now, digest) },
+        }
+    }
+
+    /// Serves a `please_pull`: each digest is dealt with on its own.
+    fn please_pull(&mut self, batch: &PleasePull) -> Vec<PullResult> {
+        let mut results = Vec::with_capacity(batch.digests.len());
+        for digest in &batch.digests {
+            let outcome = self.please_pull_one(*digest, batch);
+            match outcome {
+                PullOutcome::Started => self.cx.counters.coord_please_pull_started += 1,
+                PullOutcome::Declined => self.cx.counters.coord_please_pull_declined += 1,
+                _ => {}
+            }
+            results.push(PullResult { digest: *digest, outcome });
+        }
+        self.promote();
+        results
+    }
+
+    fn please_pull_one(&mut self, digest: Digest, batch: &PleasePull) -> PullOutcome {
+        let now = self.cx.now;
+        if self.cache.get(&digest).is_some() {
+            return PullOutcome::AlreadyPulling(Duration::ZERO);
+        }
+        if let Some(flight) = self.flights.get(&digest) {
+            let age = now - flight.started;
+            if batch.resuming {
+                // Somebody lost its tracker, which may be ours: find out now.
+                self.enrol(digest);
+            }
+            return PullOutcome::AlreadyPulling(age);
+        }
+        if let Some(failure) = self.failures.recent(now, &digest) {
+            return PullOutcome::RecentlyFailed(failure);
+        }
+        if self.draining || !self.recovered || self.flights.len() >= self.config.max_admitted_flights as usize {
+            return PullOutcome::Declined;
+        }
+        self.want(digest, &batch.source, None);
+        if batch.resuming {
+            self.expect_survivors(digest);
+        }
+        PullOutcome::Started
+    }
+
+    pub(super) fn piece_requested(&mut self, stream: StreamId, request: PieceRequest) {
+        self.cx.timers.clear(Deadline::Handshake(stream));
+        let PieceRequest { digest, size, piece } = request;
+        let uploads = self.streams.values().filter(|open| open.is_piece()).count();
+        let Some(open) = self.streams.get_mut(&stream) else { return };
+        open.doing = Doing::Answering;
+        let geometry = Geometry::of_blob(size);
+        let cached = self.cache.get(&digest).is_some_and(|blob| blob.size == size);
+        let download = self.flights.get(&digest).and_then(|flight| flight.download.as_ref());
+        let staged =
+            download.is_some_and(|download| download.geometry() == geometry && download.have().contains(piece));
+        let refusal = if piece >= geometry.pieces() || !(cached || staged) {
+            Some(PieceRefusal::Missing)
+        } else if uploads >= self.config.max_uploads as usize {
+            self.cx.counters.pieces_busy += 1;
+            Some(PieceRefusal::Busy(BUSY_RETRY))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.cx.emit(Output::PieceRefuse { stream, refusal });
+            return;
+        }
+        let vouching = download.or_else(|| self.recent.get(&digest));
+        let claim = vouching.and_then(|download| download.sum(piece)).cloned();
+        open.doing = Doing::Piece { holds: cached.then_some(digest) };
+        if cached {
+            self.cache.hold(&digest);
+        }
+        let range = geometry.range(piece);
+        self.cx.emit(Output::PieceServe { stream, digest, offset: range.start, len: range.end - range.start, claim });
+    }
+
+    /// Addresses that a peer says it has: how others and we reach it.
+    pub(super) fn learn(&mut self, peer: &PeerId, addresses: &[Arc<str>]) {
+        if !addresses.is_empty() && !self.members.is_own(peer) && self.members.get(peer).is_none() {
+            self.cx.emit(Output::Learn { peer: peer.clone(), addresses: addresses.to_vec() });
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What to show to people: one picture of the agent at one moment.
+
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use crate::digest::Digest;
+use crate::flight::{Role, Stage};
+use crate::names::PeerId;
+
+/// The agent at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node's name.
+    pub name: String,
+    /// This node's identity.
+    pub peer: PeerId,
+    /// It serves: the store was read, and it is not stopping.
+    pub ready: bool,
+    /// Why not, if it does not.
+    pub reason: Option<String>,
+    /// Members in its view, itself included.
+    pub members: usize,
+    /// Complete blobs.
+    pub blobs: usize,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Incomplete blobs that nothing is fetching.
+    pub partial_blobs: usize,
+    /// Digests announced to the provider index.
+    pub announced: usize,
+    /// Digests with a failure in memory.
+    pub failures: usize,
+    /// Mirror requests that are open.
+    pub mirror_requests: usize,
+    /// Inbound streams that are open.
+    pub streams: usize,
+    /// Calls to peers without an answer.
+    pub calls: usize,
+    /// Armed deadlines.
+    pub deadlines: usize,
+    /// Blobs on their way.
+    pub flights: Vec<FlightStatus>,
+    /// The other members in its view.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// Another member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// It did not answer lately.
+    pub unreachable: bool,
+    /// It was caught sending wrong bytes, and is not asked for those blobs again.
+    pub convicted: bool,
+}
+
+/// A blob on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlightStatus {
+    /// Which.
+    pub digest: Digest,
+    /// Where from.
+    pub source: String,
+    /// `queued`, `resolving`, `moving` or `committing`.
+    pub stage: String,
+    /// `leading`, `following`, or `undecided`.
+    pub role: String,
+    /// The tracker, if it follows one.
+    pub tracker: Option<PeerId>,
+    /// Its size in bytes, if known.
+    pub size: Option<u64>,
+    /// Pieces that are here.
+    pub pieces: u32,
+    /// Pieces in all.
+    pub pieces_total: u32,
+    /// Bytes that containerd may have.
+    pub released_bytes: u64,
+    /// Bytes that came from the origin.
+    pub origin_bytes: u64,
+    /// Bytes that came from peers.
+    pub peer_bytes: u64,
+    /// Mirror requests that wait for it.
+    pub waiters: usize,
+    /// Peers that it exchanges pieces with.
+    pub neighbours: usize,
+    /// Seconds since it started.
+    pub age_seconds: u64,
+    /// Seconds since the last byte.
+    pub idle_seconds: u64,
+}
+
+impl Agent {
+    /// The agent now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let reason = match (self.recovered, self.draining) {
+            (_, true) => Some("the agent is stopping"),
+            (false, _) => Some("the blob store is being read"),
+            _ => None,
+        };
+        Status {
+            name: self.config.name.to_string(),
+            peer: self.config.peer.clone(),
+            ready: reason.is_none(),
+            reason: reason.map(str::to_owned),
+            members: self.members.len(),
+            blobs: self.cache.len(),
+            blob_bytes: self.cache.bytes(),
+            partial_blobs: self.partials.len(),
+            announced: self.presence.len(),
+            failures: self.failures.len(),
+            mirror_requests: self.requests.len(),
+            streams: self.streams.len(),
+            calls: self.calls.len(),
+            deadlines: self.cx.timers.len(),
+            flights: self.flights.values().map(|flight| self.flight_status(flight)).collect(),
+            peers: self.members.others().map(|(peer, member)| self.peer_status(peer, member)).collect(),
+        }
+    }
+
+    fn peer_status(&self, peer: &PeerId, member: &crate::members::Member) -> PeerStatus {
+        PeerStatus {
+            peer: peer.clone(),
+            name: member.name.to_string(),
+            zone: member.zone.as_deref().map(str::to_owned),
+            unreachable: self.failures.is_unreachable(self.cx.now, peer),
+            convicted: self.failures.is_convicted(self.cx.now, peer),
+        }
+    }
+
+    fn flight_status(&self, flight: &crate::flight::Flight) -> FlightStatus {
+        let stage = match flight.stage {
+            Stage::Queued => "queued",
+            Stage::Resolving(_) => "resolving",
+            Stage::Moving => "moving",
+            Stage::Committing => "committing",
+        };
+        let (role, tracker) = match &flight.role {
+            Role::Undecided => ("undecided", None),
+            Role::Leading => ("leading", None),
+            Role::Following(tracker) => ("following", Some(tracker.clone())),
+        };
+        let download = flight.download.as_ref();
+        FlightStatus {
+            digest: flight.digest,
+            source: format!("{}/{}", flight.source.registry, flight.source.repository),
+            stage: stage.to_owned(),
+            role: role.to_owned(),
+            tracker,
+            size: flight.size,
+            pieces: download.map_or(0, |download| download.have().count()),
+            pieces_total: download.map_or(0, |download| download.geometry().pieces()),
+            released_bytes: flight.released,
+            origin_bytes: flight.origin_bytes,
+            peer_bytes: flight.peer_bytes,
+            waiters: flight.waiters.len(),
+            neighbours: flight.neighbours.len(),
+            age_seconds: (self.cx.now - flight.started).as_secs(),
+            idle_seconds: (self.cx.now - flight.last_byte).as_secs(),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What failed lately: for how long a digest is not tried again, and which peers are not asked.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::message::{FailureClass, RecentFailure};
+use crate::names::PeerId;
+use crate::time::Time;
+
+/// The first cool-down (Gantry: 10 s).
+pub const FIRST_COOLDOWN: Duration = Duration::from_secs(10);
+/// Each failure in a row makes the cool-down this many times as long (Gantry: 3).
+pub const LADDER_FACTOR: u32 = 3;
+/// The longest cool-down (Gantry: 10 min).
+pub const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
+/// A digest that did not fail for this long after its cool-down starts again at the bottom of the ladder.
+pub const LADDER_MEMORY: Duration = Duration::from_secs(1200);
+/// The longest that another node's transient failure is honoured without asking again (Gantry: 30 s).
+pub const LONGEST_HONOUR: Duration = Duration::from_secs(30);
+/// A peer that sent wrong bytes is not asked for that blob again for this long: longer than any pull. (Gantry: 5 min,
+/// which a large layer outlives.)
+pub const CONVICTION: Duration = Duration::from_secs(3600);
+/// A peer that cannot be reached is not asked for anything for this long.
+pub const UNREACHABLE_SUPPRESSION: Duration = Duration::from_secs(3);
+/// Most entries in each memory; the oldest knowledge is the first to go.
+pub const MAX_ENTRIES: usize = 4096;
+
+#[derive(Clone, Debug)]
+struct Entry {
+    class: FailureClass,
+    /// Failures in a row.
+    strikes: u32,
+    until: Time,
+    challenge: Vec<Arc<str>>,
+}
+
+/// Why a peer is not asked for a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Suppression {
+    /// It led a swarm that did not move.
+    Stalled,
+    /// It sent wrong bytes.
+    Convicted,
+}
+
+/// The failure memories of one node. Instants are this node's own; only durations leave it.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    digests: BTreeMap<Digest, Entry>,
+    honoured: BTreeMap<Digest, Time>,
+    suppressed: BTreeMap<(Digest, PeerId), (Suppression, Time)>,
+    unreachable: BTreeMap<PeerId, Time>,
+}
+
+impl Failures {
+    /// Notes a failed pull and returns how long to leave the digest alone. A failure climbs the ladder unless the last
+    /// one is forgotten; looking an entry up does not make it forget.
+    pub(crate) fn failed(
+        &mut self,
+        now: Time,
+        digest: Digest,
+        class: FailureClass,
+        retry_after: Option<Duration>,
+        challenge: Vec<Arc<str>>,
+    ) -> Duration {
+        let strikes = match self.digests.get(&digest) {
+            Some(entry) if entry.until + LADDER_MEMORY > now => entry.strikes + 1,
+            _ => 1,
+        };
+        let ladder =
+            FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.min(8) - 1)).min(LONGEST_COOLDOWN);
+        // The origin's word counts, up to the longest cool-down: a server must not be able to park an image for a day.
+        let cooldown = ladder.max(retry_after.unwrap_or_default().min(LONGEST_COOLDOWN));
+        self.digests.insert(digest, Entry { class, strikes, until: now + cooldown, challenge });
+        bound(&mut self.digests, |entry| entry.until);
+        cooldown
+    }
+
+    /// Forgets the failures of a digest: it worked.
+    pub(crate) fn succeeded(&mut self, digest: &Digest) {
+        self.digests.remove(digest);
+        self.honoured.remove(digest);
+    }
+
+    /// The failure that has not cooled down yet.
+    pub(crate) fn recent(&self, now: Time, digest: &Digest) -> Option<RecentFailure> {
+        let entry = self.digests.get(digest).filter(|entry| entry.until > now)?;
+        Some(RecentFailure { class: entry.class, cooldown: entry.until - now })
+    }
+
+    /// The challenge that came with the last failure of class `auth`.
+    pub(crate) fn challenge(&self, digest: &Digest) -> &[Arc<str>] {
+        self.digests.get(digest).map_or(&[], |entry| &entry.challenge)
+    }
+
+    /// Leaves a digest alone because another node failed: at most [`LONGEST_HONOUR`].
+    pub(crate) fn honour(&mut self, now: Time, digest: Digest, cooldown: Duration) {
+        self.honoured.insert(digest, now + cooldown.min(LONGEST_HONOUR));
+        bound(&mut self.honoured, |until| *until);
+    }
+
+    /// How long a digest is still left alone for another node's sake.
+    pub(crate) fn honoured(&self, now: Time, digest: &Digest) -> Option<Duration> {
+        self.honoured.get(digest).filter(|until| **until > now).map(|until| *until - now)
+    }
+
+    pub(crate) fn suppress(&mut self, now: Time, digest: Digest, peer: PeerId, why: Suppression, length: Duration) {
+        let entry = (why, now + length);
+        let slot = self.suppressed.entry((digest, peer)).or_insert(entry);
+        // A conviction is not shortened by a lesser reason.
+        if slot.1 <= now || entry.0 >= slot.0 {
+            *slot = entry;
+        }
+        bound(&mut self.suppressed, |entry| entry.1);
+    }
+
+    pub(crate) fn suppressed(&self, now: Time, digest: Digest, peer: &PeerId) -> Option<Suppression> {
+        self.suppressed.get(&(digest, peer.clone())).filter(|(_, until)| *until > now).map(|(why, _)| *why)
+    }
+
+    /// Whether a peer is convicted for any blob.
+    pub(crate) fn is_convicted(&self, now: Time, peer: &PeerId) -> bool {
+        let convicted = |((_, of), (why, until)): (&(Digest, PeerId), &(Suppression, Time))| {
+            of == peer && *why == Suppression::Convicted && *until > now
+        };
+        self.suppressed.iter().any(convicted)
+    }
+
+    pub(crate) fn unreachable(&mut self, now: Time, peer: PeerId) {
+        self.unreachable.insert(peer, now + UNREACHABLE_SUPPRESSION);
+        bound(&mut self.unreachable, |until| *until);
+    }
+
+    pub(crate) fn reached(&mut self, peer: &PeerId) {
+        self.unreachable.remove(peer);
+    }
+
+    pub(crate) fn is_unreachable(&self, now: Time, peer: &PeerId) -> bool {
+        self.unreachable.get(peer).is_some_and(|until| *until > now)
+    }
+
+    /// Whether a peer may be asked for a blob now.
+    pub(crate) fn may_ask(&self, now: Time, digest: Digest, peer: &PeerId) -> bool {
+        !self.is_unreachable(now, peer) && self.suppressed(now, digest, peer).is_none()
+    }
+
+    /// Drops what has faded.
+    pub(crate) fn sweep(&mut self, now: Time) {
+        self.digests.retain(|_, entry| entry.until + LADDER_MEMORY > now);
+        self.honoured.retain(|_, until| *until > now);
+        self.suppressed.retain(|_, (_, until)| *until > now);
+        self.unreachable.retain(|_, until| *until > now);
+    }
+
+    /// Number of digests with a failure in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.digests.len()
+    }
+}
+
+/// Keeps a memory at its bound by dropping the entry that fades first.
+fn bound<K: Ord + Clone, V>(memory: &mut BTreeMap<K, V>, until: impl Fn(&V) -> Time) {
+    while memory.len() > MAX_ENTRIES {
+        let Some(first) = memory.iter().min_by_key(|(_, value)| until(value)).map(|(key, _)| key.clone()) else {
+            return;
+        };
+        memory.remove(&first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: Digest = Digest::from_bytes([1; 32]);
+
+    fn at(seconds: u64) -> Time {
+        Time::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn the_ladder_climbs_although_expired_entries_are_looked_up() {
+        let mut failures = Failures::default();
+        let mut now = at(0);
+        let mut cooldowns = Vec::new();
+        for _ in 0..6 {
+            let cooldown = failures.failed(now, DIGEST, FailureClass::Transient, None, Vec::new());
+            cooldowns.push(cooldown.as_secs());
+            assert!(failures.recent(now, &DIGEST).is_some());
+            now = now + cooldown;
+            assert_eq!(failures.recent(now, &DIGEST), None);
+            failures.sweep(now);
+        }
+        assert_eq!(cooldowns, [10, 30, 90, 270, 600, 600]);
+    }
+
+    #[test]
+    fn success_and_long_quiet_start_the_ladder_again() {
+        let mut failures = Failures::default();
+        failures.failed(at(0), DIGEST, FailureClass::Transient, None, Vec::new());
+        failures.failed(at(0), DIGEST, FailureClass::Transient, None, Vec::new());
+        failures.succeeded(&DIGEST);
+        assert_eq!(failures.failed(at(0), DIGEST, FailureClass::Transient, None, Vec::new()).as_secs(), 10);
+        let later = at(10) + LADDER_MEMORY;
+        assert_eq!(failures.failed(later, DIGEST, FailureClass::Transient, None, Vec::new()).as_secs(), 10);
+    }
+
+    #[test]
+    fn retry_after_lengthens_a_cooldown_within_reason() {
+        let mut failures = Failures::default();
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(failures.failed(at(0), DIGEST, FailureClass::RateLimited, hour, Vec::new()), LONGEST_COOLDOWN);
+    }
+
+    #[test]
+    fn another_nodes_failure_is_honoured_for_thirty_seconds_at_most() {
+        let mut failures = Failures::default();
+        failures.honour(at(0), DIGEST, Duration::from_secs(500));
+        assert_eq!(failures.honoured(at(0), &DIGEST), Some(LONGEST_HONOUR));
+        assert_eq!(failures.honoured(at(30), &DIGEST), None);
+    }
+
+    #[test]
+    fn a_conviction_outlives_lesser_reasons() {
+        let mut failures = Failures::default();
+        let peer = PeerId::new("p");
+        failures.suppress(at(0), DIGEST, peer.clone(), Suppression::Convicted, CONVICTION);
+        failures.suppress(at(1), DIGEST, peer.clone(), Suppression::Stalled, LONGEST_HONOUR);
+        assert_eq!(failures.suppressed(at(1000), DIGEST, &peer), Some(Suppression::Convicted));
+        assert!(!failures.may_ask(at(1000), DIGEST, &peer));
+        assert!(failures.may_ask(at(1000), Digest::from_bytes([2; 32]), &peer));
+    }
+
+    #[test]
+    fn the_memories_are_bounded() {
+        let mut failures = Failures::default();
+        for index in 0..MAX_ENTRIES as u64 + 10 {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&index.to_be_bytes());
+            failures.failed(at(index), Digest::from_bytes(bytes), FailureClass::Transient, None, Vec::new());
+        }
+        assert_eq!(failures.len(), MAX_ENTRIES);
+    }
+}

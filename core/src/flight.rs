@@ -1,0 +1,129 @@
+//! One flight per digest, for all who want it: containerd's requests, peers that asked for a pull, and prefetching.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::message::FailureClass;
+use crate::names::{CredentialId, PeerId, RequestId, Source};
+use crate::resolve::Cascade;
+use crate::swarm::download::Download;
+use crate::swarm::neighbours::Neighbours;
+use crate::time::Time;
+
+/// How far a flight has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// It waits for one of the running flights to end.
+    Queued,
+    /// The cascade looks for a tracker.
+    Resolving(Box<Cascade>),
+    /// Bytes move, or are about to.
+    Moving,
+    /// Everything is verified; the store makes it durable.
+    Committing,
+}
+
+/// This node's part in the swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The cascade has not decided.
+    Undecided,
+    /// It tracks the swarm.
+    Leading,
+    /// It enrols with this tracker.
+    Following(PeerId),
+}
+
+/// A blob on its way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) digest: Digest,
+    /// Tells this flight from an earlier one of the same digest.
+    pub(crate) generation: u64,
+    pub(crate) source: Source,
+    /// Size of the blob in bytes, once known.
+    pub(crate) size: Option<u64>,
+    pub(crate) media_type: Option<Arc<str>>,
+    /// Something of it was fetched with a credential.
+    pub(crate) private: bool,
+    /// Mirror requests that wait for it or are being served from it.
+    pub(crate) waiters: BTreeSet<RequestId>,
+    /// The credential of the latest waiter that had one.
+    pub(crate) credential: Option<CredentialId>,
+    pub(crate) started: Time,
+    /// When the last byte arrived; the start, if none did.
+    pub(crate) last_byte: Time,
+    pub(crate) origin_bytes: u64,
+    pub(crate) peer_bytes: u64,
+    pub(crate) stage: Stage,
+    pub(crate) role: Role,
+    pub(crate) neighbours: Neighbours,
+    /// Progress, once the size is known.
+    pub(crate) download: Option<Download>,
+    /// A fetch of the whole blob, whose size is not known yet, was given to us.
+    pub(crate) whole_assigned: bool,
+    /// This node asked the origin and was turned away: with this class. A new credential clears it.
+    pub(crate) turned_away: Option<FailureClass>,
+    /// Referrals followed since the last enrolment that worked.
+    pub(crate) referrals: u32,
+    /// Bytes of the prefix that containerd may have.
+    pub(crate) released: u64,
+    /// The provider index has been asked and has not answered.
+    pub(crate) asking_index: bool,
+}
+
+impl Flight {
+    pub(crate) fn new(digest: Digest, generation: u64, source: Source, now: Time) -> Self {
+        Self {
+            digest,
+            generation,
+            source,
+            size: None,
+            media_type: None,
+            private: false,
+            waiters: BTreeSet::new(),
+            credential: None,
+            started: now,
+            last_byte: now,
+            origin_bytes: 0,
+            peer_bytes: 0,
+            stage: Stage::Queued,
+            role: Role::Undecided,
+            neighbours: Neighbours::default(),
+            download: None,
+            whole_assigned: false,
+            turned_away: None,
+            referrals: 0,
+            released: 0,
+            asking_index: false,
+        }
+    }
+
+    /// Whether the origin gives it only to those who have a credential, as far as is known here.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private || self.credential.is_some()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !matches!(self.stage, Stage::Queued)
+    }
+
+    /// Whether this node may be given pieces to fetch from the origin.
+    pub(crate) fn can_fetch_origin(&self) -> bool {
+        self.turned_away.is_none()
+    }
+
+    /// What it has, as it travels; empty before the size is known.
+    pub(crate) fn pieces_bytes(&self) -> Vec<u8> {
+        self.download.as_ref().map(|download| download.have().to_bytes()).unwrap_or_default()
+    }
+
+    pub(crate) fn has_pieces(&self) -> bool {
+        self.download.as_ref().is_some_and(|download| !download.have().is_empty())
+    }
+
+    pub(crate) fn follows(&self, peer: &PeerId) -> bool {
+        matches!(&self.role, Role::Following(tracker) if tracker == peer)
+    }
+}

@@ -1,0 +1,11 @@
+//! The swarm of one blob: who takes part, who has which piece, whom to ask for which piece, and who fetches which piece
+//! from the origin.
+//!
+//! [`tracker`] is the leader's side: soft state about participants, and the assignment of each piece to exactly one of
+//! them for the origin. [`neighbours`] is what a participant knows of the peers that it exchanges pieces with.
+//! [`download`] is its own progress. [`picker`] chooses the next piece and the peer to ask.
+
+pub(crate) mod download;
+pub(crate) mod neighbours;
+pub(crate) mod picker;
+pub(crate) mod tracker;

@@ -1,0 +1,518 @@
+//! A participant's own progress with one blob: which pieces it has, which it is fetching from where, and how far the
+//! verified prefix reaches.
+//!
+//! A piece is accepted (and served on) when its hash fits what its origin fetcher vouched for; it is given to containerd
+//! when the chain of midstates has passed it; the last one only when the chain has arrived at the blob's digest.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::digest::Digest;
+use crate::input::{Hashed, PartialBlob, Proof, RecordedPiece};
+use crate::message::PieceSum;
+use crate::names::{OpId, PeerId};
+use crate::output::Check;
+use crate::piece::{Geometry, PieceSet};
+use crate::spine::{Chain, Midstate, Wanted};
+use crate::time::Time;
+
+/// Where a piece came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// This node fetched it from the origin.
+    Origin,
+    /// A peer delivered it.
+    Peer(PeerId),
+    /// It was on disk when the agent started.
+    Disk,
+}
+
+/// What is known of a stored piece.
+#[derive(Clone, Debug)]
+struct Stored {
+    sum: Option<PieceSum>,
+    via: Via,
+}
+
+/// A transfer that is under way.
+#[derive(Clone, Debug)]
+pub(crate) enum Fetch {
+    Piece {
+        peer: PeerId,
+        piece: u32,
+        check: Check,
+        since: Time,
+    },
+    /// `first` moves on as pieces arrive.
+    Origin {
+        start: u32,
+        first: u32,
+        end: u32,
+        check: Check,
+    },
+}
+
+/// A piece against somebody's claims.
+#[derive(Clone, Debug)]
+struct Doubt {
+    sender: PeerId,
+    /// The midstate that the piece led to.
+    gave: Midstate,
+    claimants: Vec<PeerId>,
+}
+
+/// What became of a piece that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is new and good as far as can be known now; this is to be recorded.
+    Accepted(RecordedPiece),
+    /// We had it already.
+    Known,
+    /// It does not fit what its sender claimed of it: the sender is to blame.
+    Wrong,
+    /// Nobody vouches for it, the sender neither: there is nothing to compare it with.
+    Unvouched,
+    /// It does not fit between two midstates that somebody else claimed. Whoever is wrong is known when the chain has
+    /// passed; until then this sender is not asked for this piece again.
+    Doubtful,
+}
+
+/// How the prefix stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    /// So many bytes are verified and may be released.
+    Bytes(u64),
+    /// Every piece was hashed and the result is the blob's digest.
+    Whole,
+    /// Every piece was hashed and the result is another digest.
+    Mismatch,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Download {
+    digest: Digest,
+    geometry: Geometry,
+    have: PieceSet,
+    stored: BTreeMap<u32, Stored>,
+    chain: Chain,
+    /// Who claimed the midstate before a piece.
+    claimants: BTreeMap<u32, PeerId>,
+    /// Pieces that did not fit between claimed midstates. The origin's bytes will tell who is wrong: two liars could agree
+    /// with each other.
+    doubts: BTreeMap<u32, Vec<Doubt>>,
+    hashing: Option<OpId>,
+    fetches: BTreeMap<OpId, Fetch>,
+    /// How often each piece is being fetched now.
+    fetched: BTreeMap<u32, u32>,
+    runs: VecDeque<(u32, u32)>,
+    /// Accepted pieces that the neighbours have not been told of, and those that the tracker has not.
+    pub(crate) news: Vec<u32>,
+    pub(crate) tracker_news: Vec<u32>,
+    /// After a mismatch: what everybody delivered, to be compared with what the origin sends.
+    suspects: BTreeMap<u32, (PieceSum, PeerId)>,
+    pub(crate) origin_only: bool,
+}
+
+impl Download {
+    pub(crate) fn new(digest: Digest, geometry: Geometry) -> Self {
+        let mut chain = Chain::default();
+        // What comes after the last piece needs nobody's word: it is the digest.
+        chain.claim(geometry.pieces(), Midstate::from_bytes(*digest.as_bytes()));
+        Self {
+            digest,
+            geometry,
+            have: PieceSet::none(geometry.pieces()),
+            stored: BTreeMap::new(),
+            chain,
+            claimants: BTreeMap::new(),
+            doubts: BTreeMap::new(),
+            hashing: None,
+            fetches: BTreeMap::new(),
+            fetched: BTreeMap::new(),
+            runs: VecDeque::new(),
+            news: Vec::new(),
+            tracker_news: Vec::new(),
+            suspects: BTreeMap::new(),
+            origin_only: false,
+        }
+    }
+
+    /// Goes on with what was found on disk.
+    pub(crate) fn resume(partial: &PartialBlob) -> Self {
+        let mut download = Self::new(partial.digest, Geometry::of_blob(partial.size));
+        for RecordedPiece { piece, proof, author } in &partial.pieces {
+            if download.have.insert(*piece) {
+                let sum = match *proof {
+                    Proof::Alone(sum) => Some(PieceSum { piece: *piece, sum, author: author.clone() }),
+                    Proof::Between(from, to) => {
+                        // Hashed again by the store when it opened: it counts as hashed here.
+                        download.chain.hashed(*piece, from, to);
+                        None
+                    }
+                };
+                download.stored.insert(*piece, Stored { sum, via: Via::Disk });
+            }
+        }
+        download
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn have(&self) -> &PieceSet {
+        &self.have
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Somebody says what the midstate before `piece` is. The first claim stands until it is refuted.
+    pub(crate) fn claim(&mut self, piece: u32, state: Midstate, claimant: &PeerId) {
+        if piece < self.geometry.pieces() && self.chain.before(piece).is_none() {
+            self.chain.claim(piece, state);
+            self.claimants.insert(piece, claimant.clone());
+        }
+    }
+
+    /// Midstates that others can check our pieces by: those of the prefix, and those around pieces that were hashed
+    /// between two of them; at most `limit`.
+    pub(crate) fn spine(&self, limit: usize) -> Vec<(u32, Midstate)> {
+        let mut spine = self.chain.computed(1, limit);
+        let beyond: Vec<_> = self.have.iter().filter(|piece| *piece >= self.chain.tip()).collect();
+        spine.extend(self.spine_around(&beyond));
+        spine.truncate(limit);
+        spine
+    }
+
+    /// Midstates around these pieces, as far as they were hashed here and not alone: what others need to check them.
+    pub(crate) fn spine_around(&self, pieces: &[u32]) -> Vec<(u32, Midstate)> {
+        let unsummed = pieces.iter().filter(|piece| self.sum(**piece).is_none());
+        let around = unsummed.flat_map(|piece| [*piece, *piece + 1]);
+        around.filter_map(|piece| Some((piece, self.chain.before(piece)?))).collect()
+    }
+
+    /// After the chain has grown: who sent something else than what is there, or claimed another midstate.
+    pub(crate) fn settle_doubts(&mut self) -> Vec<PeerId> {
+        let tip = self.chain.tip();
+        let mut culprits = Vec::new();
+        while let Some(entry) = self.doubts.first_entry().filter(|entry| *entry.key() < tip) {
+            let piece = *entry.key();
+            let truth = self.chain.before(piece + 1);
+            for doubt in entry.remove() {
+                if Some(doubt.gave) == truth {
+                    culprits.extend(doubt.claimants);
+                } else {
+                    culprits.push(doubt.sender);
+                }
+            }
+        }
+        culprits
+    }
+
+    /// Who vouches for a stored piece, for those whom we send it to.
+    pub(crate) fn sum(&self, piece: u32) -> Option<&PieceSum> {
+        self.stored.get(&piece)?.sum.as_ref()
+    }
+
+    pub(crate) fn is_fetching(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    pub(crate) fn piece_fetches(&self) -> usize {
+        self.fetches.values().filter(|fetch| matches!(fetch, Fetch::Piece { .. })).count()
+    }
+
+    pub(crate) fn origin_fetches(&self) -> usize {
+        self.fetches.values().filter(|fetch| matches!(fetch, Fetch::Origin { .. })).count()
+    }
+
+    pub(crate) fn fetch(&self, op: OpId) -> Option<&Fetch> {
+        self.fetches.get(&op)
+    }
+
+    pub(crate) fn ops(&self) -> impl Iterator<Item = OpId> + '_ {
+        self.fetches.keys().copied().chain(self.hashing)
+    }
+
+    /// The next `window` missing pieces that nobody has been asked for, out of those that can be had. Pieces that are
+    /// still on their way out of the origin do not count: they would fill the window and nothing would move.
+    pub(crate) fn wanted(&self, window: u32, available: &PieceSet) -> Vec<u32> {
+        let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
+        self.have
+            .missing_from(self.chain.tip())
+            .filter(|piece| available.contains(*piece) && !self.fetched.contains_key(piece) && !queued(*piece))
+            .take(window as usize)
+            .collect()
+    }
+
+    /// The first missing pieces that nobody has been asked for, at most `limit`.
+    pub(crate) fn missing(&self, limit: usize) -> Vec<u32> {
+        self.have.missing_from(self.chain.tip()).filter(|piece| !self.fetched.contains_key(piece)).take(limit).collect()
+    }
+
+    /// Missing pieces that one peer is slow to deliver, oldest first: in the end game somebody else may be asked as well.
+    pub(crate) fn late(&self, now: Time, patience: core::time::Duration) -> Vec<(u32, PeerId)> {
+        let mut late: Vec<_> = self
+            .fetches
+            .values()
+            .filter_map(|fetch| match fetch {
+                Fetch::Piece { peer, piece, since, .. }
+                    if now - *since >= patience && self.fetched.get(piece) == Some(&1) =>
+                {
+                    Some((*since, *piece, peer.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        late.sort_unstable();
+        late.into_iter().map(|(_, piece, peer)| (piece, peer)).collect()
+    }
+
+    /// How a piece from a peer should be hashed on its way in: between two midstates if both are known, which makes
+    /// hashing it again for the chain unnecessary; else alone, to be compared with what its fetcher vouched for.
+    pub(crate) fn check(&self, piece: u32) -> Check {
+        match self.chain.before(piece) {
+            Some(from) if self.chain.before(piece + 1).is_some() => Check::From(from),
+            _ => Check::Alone,
+        }
+    }
+
+    /// A run to fetch from the origin has been given to us.
+    pub(crate) fn enqueue(&mut self, first: u32, count: u32) {
+        self.runs.push_back((first, count));
+    }
+
+    pub(crate) fn has_runs(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// Takes back what was enqueued; it is somebody else's now.
+    pub(crate) fn drop_runs(&mut self) {
+        self.runs.clear();
+    }
+
+    /// The next pieces to fetch from the origin: consecutive ones of a run that are missing.
+    pub(crate) fn next_run(&mut self) -> Option<(u32, u32)> {
+        while let Some((first, count)) = self.runs.pop_front() {
+            let end = (first + count).min(self.geometry.pieces());
+            let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };
+            let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
+            if stop < end {
+                self.runs.push_front((stop, end - stop));
+            }
+            return Some((start, stop - start));
+        }
+        None
+    }
+
+    pub(crate) fn started(&mut self, op: OpId, fetch: Fetch) {
+        for piece in pieces_of(&fetch) {
+            *self.fetched.entry(piece).or_default() += 1;
+        }
+        self.fetches.insert(op, fetch);
+    }
+
+    /// A transfer is over, however it ended.
+    pub(crate) fn ended(&mut self, op: OpId) -> Option<Fetch> {
+        let fetch = self.fetches.remove(&op)?;
+        for piece in pieces_of(&fetch) {
+            self.unfetch(piece);
+        }
+        Some(fetch)
+    }
+
+    fn unfetch(&mut self, piece: u32) {
+        if let Some(count) = self.fetched.get_mut(&piece) {
+            *count -= 1;
+            if *count == 0 {
+                self.fetched.remove(&piece);
+            }
+        }
+    }
+
+    /// Transfers of `piece` other than `op` that only fetch this piece: nobody needs them any more.
+    pub(crate) fn rivals(&self, op: OpId, piece: u32) -> Vec<OpId> {
+        let same = |fetch: &Fetch| matches!(fetch, Fetch::Piece { piece: other, .. } if *other == piece);
+        self.fetches.iter().filter(|(other, fetch)| **other != op && same(fetch)).map(|(other, _)| *other).collect()
+    }
+
+    /// A piece is stored. Says what that means; for an accepted piece the caller asks [`prefix`](Self::prefix) next.
+    pub(crate) fn arrived(
+        &mut self,
+        op: OpId,
+        piece: u32,
+        hashed: Hashed,
+        claim: Option<PieceSum>,
+        own: &PeerId,
+    ) -> Verdict {
+        let Some(fetch) = self.fetches.get_mut(&op) else { return Verdict::Known };
+        let mut skipped = 0..0;
+        let (via, check) = match fetch {
+            Fetch::Piece { peer, piece: expected, check, .. } => {
+                if *expected != piece {
+                    return Verdict::Wrong;
+                }
+                (Via::Peer(peer.clone()), *check)
+            }
+            Fetch::Origin { first, end, check, .. } => {
+                if piece < *first || piece >= *end {
+                    return Verdict::Known;
+                }
+                // A piece that the store kept from a rival transfer is not reported by this one.
+                skipped = *first..piece;
+                *first = piece + 1;
+                let now = *check;
+                if let Hashed::Chained(after) = hashed {
+                    *check = Check::From(after);
+                }
+                (Via::Origin, now)
+            }
+        };
+        if via == Via::Origin {
+            for piece in skipped.chain([piece]) {
+                self.unfetch(piece);
+            }
+        }
+        if self.have.contains(piece) {
+            return Verdict::Known;
+        }
+        let (sum, proof, author) = match (hashed, check) {
+            (Hashed::Alone(sum), _) => {
+                let claim = claim.filter(|claim| claim.piece == piece);
+                let author = match (&via, claim) {
+                    (_, Some(claim)) if claim.sum != sum => return Verdict::Wrong,
+                    (_, Some(claim)) => claim.author,
+                    // Nothing to compare with: a rotten disk would go unnoticed.
+                    (Via::Peer(_), None) => return Verdict::Unvouched,
+                    (Via::Origin | Via::Disk, None) => own.clone(),
+                };
+                (Some(PieceSum { piece, sum, author: author.clone() }), Proof::Alone(sum), author)
+            }
+            (Hashed::Chained(after), Check::From(from)) => {
+                if self.chain.before(piece + 1).is_some_and(|claimed| claimed != after) {
+                    return self.doubt(piece, after, &via);
+                }
+                self.chain.hashed(piece, from, after);
+                // What the sender claims of the piece alone was not checked here, so it is not passed on.
+                let author = if let Via::Peer(peer) = &via { peer.clone() } else { own.clone() };
+                (None, Proof::Between(from, after), author)
+            }
+            (Hashed::Chained(_), Check::Alone) => return Verdict::Wrong,
+        };
+        if let (Via::Origin, Some(sum), Some((suspect, _))) = (&via, &sum, self.suspects.get(&piece))
+            && suspect.sum == sum.sum
+        {
+            // The origin says the same: whoever delivered it is cleared.
+            self.suspects.remove(&piece);
+        }
+        self.have.insert(piece);
+        self.stored.insert(piece, Stored { sum, via });
+        self.news.push(piece);
+        self.tracker_news.push(piece);
+        Verdict::Accepted(RecordedPiece { piece, proof, author })
+    }
+
+    /// A piece leads from one midstate to another than the one that was claimed to follow.
+    fn doubt(&mut self, piece: u32, after: Midstate, via: &Via) -> Verdict {
+        let Via::Peer(sender) = via else { return Verdict::Wrong };
+        let claimants = [self.claimants.get(&piece), self.claimants.get(&(piece + 1))];
+        let anybody_else = claimants.iter().flatten().any(|claimant| *claimant != sender);
+        if !anybody_else {
+            // It is refuted by what was hashed here, by the digest, or by its own word.
+            return Verdict::Wrong;
+        }
+        let claimants = claimants.into_iter().flatten().cloned().collect();
+        self.doubts.entry(piece).or_default().push(Doubt { sender: sender.clone(), gave: after, claimants });
+        Verdict::Doubtful
+    }
+
+    /// The next stored piece to hash in order to extend the verified prefix, if none is being hashed.
+    pub(crate) fn next_to_hash(&self) -> Option<Wanted> {
+        if self.hashing.is_some() || self.chain.tip() >= self.geometry.pieces() {
+            return None;
+        }
+        self.chain.next(|piece| self.have.contains(piece))
+    }
+
+    pub(crate) fn hashing(&mut self, op: OpId) {
+        self.hashing = Some(op);
+    }
+
+    /// A stored piece was hashed for the chain.
+    pub(crate) fn hashed(&mut self, op: OpId, wanted: Wanted, after: Midstate) {
+        if self.hashing == Some(op) {
+            self.hashing = None;
+            self.chain.hashed(wanted.piece, wanted.from, after);
+        }
+    }
+
+    /// A stored piece could not be read: it has to be fetched again.
+    pub(crate) fn unreadable(&mut self, op: OpId, piece: u32) {
+        if self.hashing == Some(op) {
+            self.hashing = None;
+            self.lose(piece);
+        }
+    }
+
+    fn lose(&mut self, piece: u32) {
+        self.have.remove(piece);
+        self.stored.remove(&piece);
+        self.chain.forget(piece);
+    }
+
+    pub(crate) fn prefix(&self) -> Prefix {
+        let tip = self.chain.tip();
+        let pieces = self.geometry.pieces();
+        if tip < pieces {
+            return Prefix::Bytes(self.geometry.range(tip).start);
+        }
+        if self.chain.state().to_bytes() == *self.digest.as_bytes() { Prefix::Whole } else { Prefix::Mismatch }
+    }
+
+    /// The blob is not what its digest says: forget everything that did not come from the origin by our own hand, and
+    /// remember who delivered it. If we fetched everything ourselves, the origin is wrong, and nothing can be saved.
+    /// Returns whether there is anybody to suspect.
+    pub(crate) fn distrust(&mut self) -> bool {
+        let doubtful: Vec<_> = self
+            .stored
+            .iter()
+            .filter(|(_, stored)| stored.via != Via::Origin)
+            .map(|(piece, stored)| (*piece, stored.clone()))
+            .collect();
+        for (piece, stored) in &doubtful {
+            if let (Via::Peer(peer), Some(sum)) = (&stored.via, &stored.sum) {
+                self.suspects.insert(*piece, (sum.clone(), peer.clone()));
+            }
+            self.lose(*piece);
+        }
+        self.chain = Self::new(self.digest, self.geometry).chain;
+        self.claimants.clear();
+        self.doubts.clear();
+        self.origin_only = true;
+        self.news.clear();
+        self.tracker_news.clear();
+        !doubtful.is_empty()
+    }
+
+    /// After the origin has been asked for everything: who delivered other bytes than it sent.
+    pub(crate) fn culprits(&mut self) -> Vec<PeerId> {
+        let mut culprits: Vec<_> = core::mem::take(&mut self.suspects).into_values().map(|(_, peer)| peer).collect();
+        culprits.sort();
+        culprits.dedup();
+        culprits
+    }
+
+    /// Pieces fetched by this node from the origin since they were last told of, with their sums.
+    pub(crate) fn sums_of(&self, pieces: &[u32]) -> Vec<PieceSum> {
+        let from_origin = |piece: &&u32| self.stored.get(piece).is_some_and(|stored| stored.via == Via::Origin);
+        pieces.iter().filter(from_origin).filter_map(|piece| self.sum(*piece).cloned()).collect()
+    }
+}
+
+fn pieces_of(fetch: &Fetch) -> core::ops::Range<u32> {
+    match fetch {
+        Fetch::Piece { piece, .. } => *piece..piece + 1,
+        Fetch::Origin { first, end, .. } => *first..*end,
+    }
+}

@@ -1,0 +1,487 @@
+//! The leader's side of a swarm: who takes part, and who fetches which piece from the origin.
+//!
+//! Each piece is assigned to exactly one participant at a time. It is assigned again only when that participant has said
+//! that it failed, has missed its deadline, or has gone; and when everybody who had the piece has gone.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::message::{FailureClass, Have, Neighbour};
+use crate::names::PeerId;
+use crate::piece::{Geometry, PieceSet};
+use crate::time::Time;
+
+/// A complaint that is repeated after this long is heard; one enrolment fits in between.
+pub(crate) const COMPLAINT_AGE: Duration = Duration::from_millis(900);
+/// Most complaints that are remembered; they are repeated anyway.
+pub(crate) const MAX_COMPLAINTS: usize = 4096;
+/// A participant that has not been heard of for this long has gone. Participants enrol again every
+/// [`ENROL_INTERVAL`](crate::agent::ENROL_INTERVAL).
+pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
+/// A participant that has everything does not enrol any more, and is recommended for this long.
+pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
+/// How many neighbours a participant is given (reference, section 9.3: ten are enough, twenty buy 2 to 3 %).
+pub(crate) const DEGREE: usize = 10;
+/// Of those, how many may come from other zones when the own zone has enough.
+pub(crate) const FOREIGN: usize = 2;
+/// Most participants in one swarm: ten thousand nodes, and some.
+pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
+/// Most runs that one participant fetches from the origin at a time.
+pub(crate) const MAX_RUNS_EACH: usize = 2;
+/// A run has at most this many bytes: a fetcher that dies loses no more.
+pub(crate) const MAX_RUN_BYTES: u64 = 8 * 1024 * 1024;
+/// A blob is cut into at least this many runs if it has as many pieces, so that many connections share the work.
+pub(crate) const MIN_RUNS: u32 = 64;
+/// The shortest time that a fetcher gets for a run.
+pub(crate) const MIN_DEADLINE: Duration = Duration::from_secs(10);
+/// A fetcher gets this many times what runs have taken so far.
+pub(crate) const DEADLINE_FACTOR: u32 = 4;
+/// After this many passing failures in a row the origin is given up for now.
+pub(crate) const MAX_TRANSIENT_FAILURES: u32 = 4;
+/// A participant whose fetch failed for a passing reason gets no run for this long, times the failures in a row.
+pub(crate) const TRANSIENT_PAUSE: Duration = Duration::from_secs(1);
+/// A rate limit up to this long is waited out; a longer one fails the flight.
+pub(crate) const MAX_RATE_LIMIT_WAIT: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Debug)]
+struct Participant {
+    pieces: PieceSet,
+    can_fetch: bool,
+    paused_until: Time,
+    last_heard: Time,
+    addresses: Vec<Arc<str>>,
+    zone: Option<Arc<str>>,
+}
+
+impl Participant {
+    fn is_seed(&self) -> bool {
+        self.pieces.universe() > 0 && self.pieces.is_full()
+    }
+
+    fn time_to_live(&self) -> Duration {
+        if self.is_seed() { SEED_TTL } else { PARTICIPANT_TTL }
+    }
+}
+
+/// A run of pieces that somebody is fetching from the origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) peer: PeerId,
+    pub(crate) first: u32,
+    /// 0: the whole blob, whose size is not known.
+    pub(crate) count: u32,
+    pub(crate) deadline: Duration,
+    since: Time,
+    until: Time,
+}
+
+/// What an origin failure means for the swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Others will try.
+    GoOn,
+    /// Nobody here can get it now.
+    Fail(FailureClass, Duration),
+}
+
+/// A participant as it introduces itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    pub(crate) pieces: Vec<u8>,
+    pub(crate) can_fetch: bool,
+    pub(crate) addresses: Vec<Arc<str>>,
+    pub(crate) zone: Option<Arc<str>>,
+}
+
+/// What the leader of one swarm knows. Also kept by a node that has the blob, for those who enrol there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tracker {
+    geometry: Option<Geometry>,
+    participants: BTreeMap<PeerId, Participant>,
+    /// For each piece, how many participants have it.
+    holders: Vec<u16>,
+    assignments: Vec<Assignment>,
+    collecting_until: Time,
+    paused_until: Time,
+    transient_failures: u32,
+    last_class: Option<FailureClass>,
+    no_ranges: bool,
+    typical_run: Duration,
+    finished_runs: u64,
+    wished: BTreeMap<u32, PeerId>,
+    /// Who could not get which piece from anybody, since when.
+    complaints: BTreeMap<(PeerId, u32), Time>,
+}
+
+impl Tracker {
+    /// The blob's size is known. Whoever was asked for the whole blob is fetching all of it (`whole_is_fetched`), or has
+    /// only found out its size.
+    pub(crate) fn learn(&mut self, geometry: Geometry, whole_is_fetched: bool) {
+        if self.geometry.is_some() {
+            return;
+        }
+        self.geometry = Some(geometry);
+        self.holders = vec![0; geometry.pieces() as usize];
+        if whole_is_fetched {
+            for assignment in &mut self.assignments {
+                assignment.count = geometry.pieces();
+            }
+        } else {
+            self.assignments.clear();
+        }
+        for participant in self.participants.values_mut() {
+            participant.pieces = PieceSet::none(geometry.pieces());
+        }
+    }
+
+    /// Waits with assignments until then: participants of an earlier leader say what they hold, the provider index
+    /// answers.
+    pub(crate) fn collect_until(&mut self, until: Time) {
+        self.collecting_until = self.collecting_until.max(until);
+    }
+
+    /// There is nobody to wait for after all.
+    pub(crate) fn collected(&mut self) {
+        self.collecting_until = Time::ZERO;
+    }
+
+    /// Somebody takes part, or says that it still does. Returns whether it is a participant.
+    pub(crate) fn enrol(&mut self, now: Time, peer: &PeerId, introduction: Introduction) -> bool {
+        if !self.participants.contains_key(peer) && self.participants.len() >= MAX_PARTICIPANTS {
+            return false;
+        }
+        let universe = self.geometry.map_or(0, |geometry| geometry.pieces());
+        let participant = self.participants.entry(peer.clone()).or_insert_with(|| Participant {
+            pieces: PieceSet::none(universe),
+            can_fetch: introduction.can_fetch,
+            paused_until: Time::ZERO,
+            last_heard: now,
+            addresses: Vec::new(),
+            zone: None,
+        });
+        participant.last_heard = now;
+        participant.can_fetch = introduction.can_fetch;
+        participant.addresses = introduction.addresses;
+        participant.zone = introduction.zone;
+        let pieces = PieceSet::from_bytes(universe, &introduction.pieces);
+        self.holds(now, peer, &pieces);
+        true
+    }
+
+    /// A participant has these pieces, besides what it had.
+    fn holds(&mut self, now: Time, peer: &PeerId, pieces: &PieceSet) {
+        let Some(participant) = self.participants.get_mut(peer) else { return };
+        participant.last_heard = now;
+        for piece in pieces.iter() {
+            if participant.pieces.insert(piece) {
+                self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
+            }
+        }
+        let mut finished = Vec::new();
+        self.assignments.retain_mut(|assignment| {
+            if assignment.peer != *peer || assignment.count == 0 {
+                return true;
+            }
+            let end = assignment.first + assignment.count;
+            let before = assignment.first;
+            while assignment.first < end && participant.pieces.contains(assignment.first) {
+                assignment.first += 1;
+            }
+            assignment.count = end - assignment.first;
+            if assignment.first > before {
+                // It moves: the rest gets a deadline of its own.
+                assignment.until = now + assignment.deadline;
+            }
+            if assignment.count == 0 {
+                finished.push(now - assignment.since);
+            }
+            assignment.count > 0
+        });
+        self.finished_runs += finished.len() as u64;
+        for took in finished {
+            self.transient_failures = 0;
+            self.typical_run = if self.typical_run.is_zero() { took } else { (self.typical_run * 7 + took) / 8 };
+        }
+    }
+
+    /// A participant says what it has. Returns whether it is a participant.
+    pub(crate) fn heard(&mut self, now: Time, peer: &PeerId, have: &Have) -> bool {
+        if !self.participants.contains_key(peer) {
+            return false;
+        }
+        let universe = self.geometry.map_or(0, |geometry| geometry.pieces());
+        let pieces = match have {
+            Have::All => PieceSet::all(universe),
+            Have::Exactly(bytes) => PieceSet::from_bytes(universe, bytes),
+            Have::Also(list) => {
+                let mut set = PieceSet::none(universe);
+                for piece in list {
+                    set.insert(*piece);
+                }
+                set
+            }
+        };
+        self.holds(now, peer, &pieces);
+        true
+    }
+
+    /// A participant has gone: what it was fetching is free again, and what only it had is wanted again.
+    pub(crate) fn gone(&mut self, peer: &PeerId) {
+        if let Some(participant) = self.participants.remove(peer) {
+            for piece in participant.pieces.iter() {
+                self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1);
+            }
+        }
+        self.assignments.retain(|assignment| assignment.peer != *peer);
+    }
+
+    /// A participant can get `piece` from nobody. If it still cannot after it has been told who has it, it may fetch it
+    /// itself.
+    pub(crate) fn starving(&mut self, now: Time, peer: &PeerId, piece: u32) {
+        let known = self.geometry.is_some_and(|geometry| piece < geometry.pieces());
+        if !known || !self.participants.contains_key(peer) || self.is_assigned(piece) {
+            return;
+        }
+        if self.complaints.len() >= MAX_COMPLAINTS {
+            self.complaints.clear();
+        }
+        let first = *self.complaints.entry((peer.clone(), piece)).or_insert(now);
+        if now - first >= COMPLAINT_AGE {
+            self.complaints.remove(&(peer.clone(), piece));
+            self.wished.insert(piece, peer.clone());
+        }
+    }
+
+    /// A fetch from the origin failed at `peer`; `first` and `count` are what it did not get.
+    pub(crate) fn unassigned(
+        &mut self,
+        now: Time,
+        peer: &PeerId,
+        first: u32,
+        class: FailureClass,
+        cooldown: Duration,
+        no_ranges: bool,
+    ) -> Verdict {
+        let before = self.assignments.len();
+        self.assignments
+            .retain(|run| run.peer != *peer || (run.count > 0 && !(run.first..run.first + run.count).contains(&first)));
+        if before == self.assignments.len() {
+            // Not (any more) its run: late news change nothing.
+            return Verdict::GoOn;
+        }
+        if no_ranges {
+            self.no_ranges = true;
+            return Verdict::GoOn;
+        }
+        self.last_class = Some(class);
+        match class {
+            FailureClass::Auth => {
+                if let Some(participant) = self.participants.get_mut(peer) {
+                    participant.can_fetch = false;
+                }
+                if self.participants.values().any(|participant| participant.can_fetch) {
+                    Verdict::GoOn
+                } else {
+                    Verdict::Fail(class, cooldown)
+                }
+            }
+            FailureClass::NotFound => Verdict::Fail(class, cooldown),
+            FailureClass::RateLimited if cooldown > MAX_RATE_LIMIT_WAIT => Verdict::Fail(class, cooldown),
+            FailureClass::RateLimited | FailureClass::Transient => {
+                self.transient_failures += 1;
+                if self.transient_failures >= MAX_TRANSIENT_FAILURES {
+                    return Verdict::Fail(class, cooldown);
+                }
+                let pause = if class == FailureClass::RateLimited {
+                    self.paused_until = self.paused_until.max(now + cooldown);
+                    cooldown
+                } else {
+                    TRANSIENT_PAUSE * self.transient_failures
+                };
+                if let Some(participant) = self.participants.get_mut(peer) {
+                    participant.paused_until = now + pause;
+                }
+                Verdict::GoOn
+            }
+        }
+    }
+
+    /// Drops participants that are silent (never `own`), and runs that are late.
+    pub(crate) fn expire(&mut self, now: Time, own: &PeerId) {
+        let silent: Vec<_> = self
+            .participants
+            .iter()
+            .filter(|(peer, participant)| *peer != own && now - participant.last_heard > participant.time_to_live())
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        for peer in silent {
+            self.gone(&peer);
+        }
+        let mut late = Vec::new();
+        self.assignments.retain(|assignment| {
+            let keep = assignment.until > now;
+            if !keep {
+                late.push(assignment.peer.clone());
+            }
+            keep
+        });
+        for peer in late {
+            if let Some(participant) = self.participants.get_mut(&peer) {
+                participant.paused_until = now + MIN_DEADLINE;
+            }
+        }
+    }
+
+    fn is_assigned(&self, piece: u32) -> bool {
+        self.assignments.iter().any(|run| run.count > 0 && (run.first..run.first + run.count).contains(&piece))
+    }
+
+    /// Hands out runs until everything is held or assigned, or everybody is at work: at most `limit` at a time. A blob of
+    /// unknown size is fetched by this node (`own`) if it can: it is here, and it is alive.
+    pub(crate) fn assign(&mut self, cx: &mut Context, own: &PeerId, limit: u32) -> Vec<Assignment> {
+        let now = cx.now;
+        let mut handed_out = Vec::new();
+        if now < self.collecting_until || now < self.paused_until {
+            return handed_out;
+        }
+        let wishes = core::mem::take(&mut self.wished);
+        for (piece, peer) in wishes {
+            let able = self.participants.get(&peer).is_some_and(|participant| participant.can_fetch);
+            if able && !self.is_assigned(piece) && !self.no_ranges {
+                handed_out.push(self.hand_out(now, peer, piece, 1));
+            }
+        }
+        while (self.assignments.len() as u32) < limit {
+            let Some((first, count)) = self.next_run() else { break };
+            let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
+            let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
+            handed_out.push(self.hand_out(now, peer, first, count));
+        }
+        handed_out
+    }
+
+    fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32) -> Assignment {
+        let bytes = match self.geometry {
+            Some(geometry) if count > 0 => {
+                geometry.range(first + count - 1).end.saturating_sub(geometry.range(first).start)
+            }
+            _ => 0,
+        };
+        // One byte a microsecond is 1 MB/s: slower origins teach us by `typical_run`.
+        let deadline = MIN_DEADLINE.max(self.typical_run * DEADLINE_FACTOR) + Duration::from_micros(bytes);
+        let assignment = Assignment { peer, first, count, deadline, since: now, until: now + deadline };
+        self.assignments.push(assignment.clone());
+        assignment
+    }
+
+    /// The first pieces that nobody has and nobody is fetching.
+    fn next_run(&self) -> Option<(u32, u32)> {
+        let Some(geometry) = self.geometry else { return self.assignments.is_empty().then_some((0, 0)) };
+        let pieces = geometry.pieces();
+        let mut free: Vec<bool> = self.holders.iter().map(|holders| *holders == 0).collect();
+        if self.no_ranges {
+            // One fetcher for everything, or for nothing.
+            return (self.assignments.is_empty() && free.contains(&true)).then_some((0, pieces));
+        }
+        for run in &self.assignments {
+            for piece in run.first..run.first + run.count {
+                if let Some(slot) = free.get_mut(piece as usize) {
+                    *slot = false;
+                }
+            }
+        }
+        let by_bytes = u32::try_from(MAX_RUN_BYTES / geometry.piece_bytes()).unwrap_or(u32::MAX);
+        let longest = (pieces / MIN_RUNS).min(by_bytes).max(1);
+        let first = free.iter().position(|free| *free)?;
+        let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
+        Some((first as u32, count as u32))
+    }
+
+    fn is_able(&self, now: Time, peer: &PeerId) -> bool {
+        self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
+    }
+
+    /// The participant with the fewest runs; of several, any.
+    fn next_fetcher(&self, cx: &mut Context) -> Option<PeerId> {
+        let now = cx.now;
+        let mut runs: BTreeMap<&PeerId, usize> = BTreeMap::new();
+        for assignment in &self.assignments {
+            *runs.entry(&assignment.peer).or_default() += 1;
+        }
+        self.participants
+            .iter()
+            .filter(|(_, participant)| participant.can_fetch && participant.paused_until <= now)
+            .map(|(peer, _)| (runs.get(peer).copied().unwrap_or(0), peer))
+            .filter(|(runs, _)| *runs < MAX_RUNS_EACH)
+            .map(|(runs, peer)| ((runs, cx.below(1 << 16)), peer))
+            .min()
+            .map(|(_, peer)| peer.clone())
+    }
+
+    /// Neighbours for `peer`: some that have what it misses, the rest any; its own zone first, a few across.
+    pub(crate) fn neighbours(&self, cx: &mut Context, peer: &PeerId) -> Vec<Neighbour> {
+        let Some(asker) = self.participants.get(peer) else { return Vec::new() };
+        let missing = asker.pieces.missing_from(0).next();
+        let mut others: Vec<_> = self.participants.iter().filter(|(other, _)| *other != peer).collect();
+        cx.shuffle(&mut others);
+        // Stable sorts: whoever has the next missing piece comes first, within that the own zone.
+        others.sort_by_key(|(_, other)| asker.zone.is_some() && other.zone != asker.zone);
+        let local = others.iter().filter(|(_, other)| asker.zone.is_none() || other.zone == asker.zone).count();
+        let foreign_from = local.min(DEGREE - FOREIGN.min(others.len() - local));
+        let mut chosen: Vec<_> = others[..foreign_from].to_vec();
+        chosen.extend(others[local..].iter().take(DEGREE - chosen.len()));
+        if let Some(missing) = missing
+            && !chosen.iter().any(|(_, other)| other.pieces.contains(missing))
+            && let Some(holder) = others.iter().find(|(_, other)| other.pieces.contains(missing))
+        {
+            chosen.push(*holder);
+        }
+        let contact = |(peer, other): (&PeerId, &Participant)| Neighbour {
+            peer: peer.clone(),
+            addresses: other.addresses.clone(),
+            zone: other.zone.clone(),
+        };
+        chosen.into_iter().map(contact).collect()
+    }
+
+    /// Runs that were fetched so far: when this grows, somebody is free for the next one.
+    pub(crate) fn finished_runs(&self) -> u64 {
+        self.finished_runs
+    }
+
+    /// Participants that still miss something.
+    pub(crate) fn incomplete(&self) -> impl Iterator<Item = &PeerId> {
+        self.participants.iter().filter(|(_, participant)| !participant.is_seed()).map(|(peer, _)| peer)
+    }
+
+    /// This node can ask the origin after all, or cannot.
+    pub(crate) fn set_can_fetch(&mut self, peer: &PeerId, can_fetch: bool) {
+        if let Some(participant) = self.participants.get_mut(peer) {
+            participant.can_fetch = can_fetch;
+        }
+    }
+
+    pub(crate) fn participants(&self) -> impl Iterator<Item = &PeerId> {
+        self.participants.keys()
+    }
+
+    pub(crate) fn contains(&self, peer: &PeerId) -> bool {
+        self.participants.contains_key(peer)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.participants.is_empty()
+    }
+
+    /// When something here is due: a late run, the end of collecting or of a pause.
+    pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
+        let runs = self.assignments.iter().map(|run| run.until);
+        let pauses = self.participants.values().map(|participant| participant.paused_until);
+        runs.chain(pauses).chain([self.collecting_until, self.paused_until]).filter(|at| *at > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! A warm blob through the mirror, against nginx serving the same file.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::cpu::Cost;
+use crate::harness::agent::{Agent, Settings};
+use crate::harness::http::Exchange;
+use crate::harness::lab::{Lab, find_program, free_port};
+use crate::harness::process::Process;
+use crate::harness::registry::{Access, Registry};
+use crate::harness::upload::upload;
+use crate::harness::{PATIENCE, wait_for};
+
+/// Large enough that a request's own cost does not show, small enough to stay in the page cache.
+const BLOB_BYTES: usize = 256 * 1024 * 1024;
+/// 4 GiB in all: several tenths of a CPU second even for nginx, against a clock of hundredths.
+const ROUNDS: u64 = 16;
+
+/// The table.
+pub(crate) fn measure(lab: &Lab) -> String {
+    let registry = Registry::start(lab, Access::Anonymous);
+    let mut content = vec![0; BLOB_BYTES];
+    rand_core::RngCore::fill_bytes(
+        &mut <rand_chacha::ChaCha8Rng as rand_core::SeedableRng>::seed_from_u64(1),
+        &mut content,
+    );
+    let digest = upload(registry.port, "bench/warm", &content);
+    let agent = Agent::alone(lab, &Settings::with_registry(registry.port));
+    let path = Agent::blob_path(registry.port, "bench/warm", &digest);
+    download(agent.mirror_port, &path);
+
+    let fetched = agent.counter("origin_bytes");
+    let mirror = cost(agent.pid(), agent.mirror_port, &path);
+    assert_eq!(agent.counter("origin_bytes"), fetched, "the blob was warm");
+    let sendfile = Nginx::start(lab, "nginx-sendfile", "on", &content);
+    let with_sendfile = cost(sendfile.process.pid(), sendfile.port, "/blob");
+    let copying = Nginx::start(lab, "nginx-read", "off", &content);
+    let without_sendfile = cost(copying.process.pid(), copying.port, "/blob");
+
+    let row = |name: &str, cost: Cost| {
+        let per_cpu = cost.megabytes_per_cpu_second();
+        let ratio = per_cpu / without_sendfile.megabytes_per_cpu_second();
+        format!("| {name} | {per_cpu:.0} | {:.0} | {ratio:.2} |\n", cost.megabytes_per_second())
+    };
+    format!(
+        "## A warm blob of 256 MiB, one client\n\n\
+         | server | MB per CPU second | MB per second | against nginx reading and writing |\n|---|---|---|---|\n{}{}{}",
+        row("longshore mirror", mirror),
+        row("nginx, `sendfile off`", without_sendfile),
+        row("nginx, `sendfile on`", with_sendfile),
+    )
+}
+
+fn cost(pid: u32, port: u16, path: &str) -> Cost {
+    Cost::of(&[pid], ROUNDS * BLOB_BYTES as u64, || (0..ROUNDS).for_each(|_| download(port, path)))
+}
+
+/// Reads the whole body and throws it away.
+pub(crate) fn download(port: u16, path: &str) {
+    let mut exchange = Exchange::start(port, "GET", path, &[]).unwrap();
+    let head = exchange.read_head().unwrap();
+    assert_eq!(head.second_word(), "200", "{head:?}");
+    let length = head.content_length().expect("a blob has a length");
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = length;
+    while left > 0 {
+        let read = exchange.body().read(&mut buffer).unwrap() as u64;
+        assert!(read > 0, "{left} of {length} bytes are missing");
+        left -= read;
+    }
+}
+
+struct Nginx {
+    process: Process,
+    port: u16,
+}
+
+impl Nginx {
+    fn start(lab: &Lab, name: &str, sendfile: &str, content: &[u8]) -> Self {
+        let (directory, port) = (lab.directory(name), free_port());
+        std::fs::write(directory.join("blob"), content).unwrap();
+        let config = directory.join("nginx.conf");
+        let text = format!(
+            "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
+             events {{}}\n\
+             http {{ access_log off; sendfile {sendfile}; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
+             fastcgi_temp_path {root}/fastcgi; uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;\n\
+             output_buffers 2 256k; server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n",
+            root = directory.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let program = find_program("nginx").expect("scripts/install-parts.sh --bench installs nginx-light");
+        let arguments = ["-c", path_text(&config), "-e", "stderr"];
+        let mut process = Process::spawn(name, &program, &arguments, &directory.join("log"));
+        wait_for("nginx to answer", PATIENCE, || {
+            process.assert_running();
+            crate::harness::http::head(port, "/blob", &[]).ok().filter(|response| response.status == 200)
+        });
+        Self { process, port }
+    }
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are text")
+}

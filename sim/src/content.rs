@@ -1,0 +1,34 @@
+//! Symbolic content: what stands for the bytes of a piece, and for hashing them.
+
+use longshore_core::digest::Digest;
+use longshore_core::piece::Geometry;
+use longshore_core::spine::Midstate;
+
+/// What a piece contains: 0 is what the origin has, anything else is wrong.
+pub type Content = u64;
+
+/// The right content.
+pub const TRUE: Content = 0;
+
+/// Stands for hashing a piece of `content` from a midstate: injective for all practical purposes.
+#[must_use]
+pub fn hash(from: Midstate, piece: u32, content: Content) -> Midstate {
+    let mut words = from.0;
+    let mut mix = u64::from(piece) << 32 ^ content.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x51ab;
+    for word in &mut words {
+        mix = (mix ^ u64::from(*word)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mix ^= mix >> 32;
+        *word = mix as u32;
+    }
+    Midstate(words)
+}
+
+/// The digest of a blob with the right content: `label` makes it another blob.
+#[must_use]
+pub fn digest(size: u64, label: u64) -> Digest {
+    let mut state = Midstate::INITIAL;
+    for piece in 0..Geometry::of_blob(size).pieces() {
+        state = hash(state, piece, label);
+    }
+    Digest::from_bytes(state.to_bytes())
+}
