@@ -54,6 +54,8 @@ pub(crate) struct Flight {
     pub(crate) started: Time,
     /// When the last byte arrived; the start, if none did.
     pub(crate) last_byte: Time,
+    /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
+    pub(crate) last_complaint: Time,
     pub(crate) origin_bytes: u64,
     pub(crate) peer_bytes: u64,
     pub(crate) stage: Stage,
@@ -86,6 +88,7 @@ impl Flight {
             credential: None,
             started: now,
             last_byte: now,
+            last_complaint: now,
             origin_bytes: 0,
             peer_bytes: 0,
             stage: Stage::Queued,
