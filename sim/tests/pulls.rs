@@ -292,3 +292,19 @@ fn a_node_that_comes_back_while_others_still_hold_it_for_dead_is_served_by_them(
         assert!(events < 20_000, "seed {seed}: {events} events for 50 pieces");
     }
 }
+
+#[test]
+fn an_anonymous_request_for_a_private_image_is_told_so_at_once_on_every_node() {
+    let mut world = world(4);
+    world.origin.private = true;
+    let image = world.publish(&[2 * MIB]);
+    for node in 0..4 {
+        world.pull(node, &image, Duration::from_millis(node as u64 * 40));
+    }
+    let done = world.run_until(Duration::from_secs(8), World::all_done);
+    assert!(done, "{}", story(&world));
+    for node in 0..4 {
+        // The simulated containerd has no credential to come back with, and goes on to the registry.
+        assert_eq!(world.fallbacks(node), 3);
+    }
+}

@@ -451,9 +451,8 @@ impl Agent {
             Role::Following(tracker) => {
                 let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
                 self.cx.emit(Output::Notify { peer: tracker, notice });
-                // Our own waiter's credential was refused: nobody else can help it to a better one.
                 if class == FailureClass::Auth && !no_ranges {
-                    self.enrol(digest);
+                    self.turned_away_here(digest, &detail, challenge);
                 }
             }
             _ => {
@@ -467,6 +466,17 @@ impl Agent {
                 }
                 self.track(digest);
             }
+        }
+    }
+
+    /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
+    /// otherwise this node goes on as one that cannot fetch.
+    fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.waiters.is_empty() {
+            self.enrol(digest);
+        } else {
+            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
         }
     }
 
@@ -501,8 +511,10 @@ impl Agent {
         if let Verdict::Fail(class, _) = self.verdict(peer, digest, first, class, cooldown, no_ranges) {
             let detail = format!("{peer} was turned away by the origin");
             return match class {
-                // Our own requester, without a credential, needs the origin's challenge.
-                FailureClass::Auth => self.turned_away(digest, class, cooldown),
+                // Our own requester, without a credential, needs the origin's challenge; others have to know why.
+                FailureClass::Auth if self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty()) => {
+                    self.turned_away(digest, class, cooldown);
+                }
                 _ => self.fail_flight(digest, class, &detail, Vec::new(), None),
             };
         }
@@ -676,6 +688,15 @@ impl Agent {
         let now = self.cx.now;
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
+        let stuck = assignments.is_empty() && tracker.is_stuck(now);
+        if stuck && self.flights.contains_key(&digest) {
+            let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
+            if waited_for {
+                return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);
+            }
+            let detail = "nobody who takes part has a credential that the origin accepts";
+            return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
+        }
         let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
         let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
             (Some(flight), _) => {

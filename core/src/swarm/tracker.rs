@@ -475,6 +475,14 @@ impl Tracker {
         self.participants.is_empty()
     }
 
+    /// Something is missing, and nobody who takes part may ask the origin for it.
+    pub(crate) fn is_stuck(&self, now: Time) -> bool {
+        now >= self.collecting_until
+            && self.assignments.is_empty()
+            && !self.participants.values().any(|participant| participant.can_fetch)
+            && self.next_run().is_some()
+    }
+
     /// When something here is due: a late run, the end of collecting or of a pause.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let runs = self.assignments.iter().map(|run| run.until);
