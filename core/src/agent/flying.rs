@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::failures::Suppression;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::CallError;
-use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcome, Request, Response};
+use crate::message::{FailureClass, Neighbour, Notice, PleasePull, PullIntent, PullOutcome, Request, Response};
 use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, Source};
 use crate::output::{Explanation, Output};
 use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
@@ -411,6 +411,11 @@ impl Agent {
         self.cx.counters.flights_failed += 1;
         self.cx.explain(Explanation::Failed { digest, class, detail: detail.into() });
         self.end_tracking(digest);
+        if let Role::Following(tracker) = &flight.role {
+            // What it was to fetch is free for others.
+            let notice = Notice::Leave { digest };
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+        }
         self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);
         self.park(&flight);
         self.release_credential(flight.credential);

@@ -443,19 +443,26 @@ impl Agent {
             flight.turned_away = Some(class);
             flight.private = true;
         }
+        let mut runs = vec![(first, count)];
         if let Some(download) = &mut flight.download {
-            download.drop_runs();
+            runs.extend(download.drop_runs());
         }
         let cooldown = retry_after.unwrap_or_default();
         match flight.role.clone() {
             Role::Following(tracker) => {
-                let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
-                self.cx.emit(Output::Notify { peer: tracker, notice });
+                for (first, count) in runs {
+                    let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                }
                 if class == FailureClass::Auth && !no_ranges {
                     self.turned_away_here(digest, &detail, challenge);
                 }
             }
             _ => {
+                // One failure, whatever it was to fetch next.
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.release(&own, &runs[1..]);
+                }
                 if let Verdict::Fail(class, _) = self.verdict(&own, digest, first, class, cooldown, no_ranges) {
                     let credential = self.flights.get(&digest).and_then(|flight| flight.credential);
                     if class == FailureClass::RateLimited && credential.is_none() {
@@ -558,6 +565,8 @@ impl Agent {
         if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
             let tracker = self.trackers.entry(digest).or_default();
             tracker.learn(crate::piece::Geometry::of_blob(size), false);
+            tracker.enrol(now, &self.config.peer, Introduction::of_seed(&self.config));
+            tracker.heard(now, &self.config.peer, &Have::All);
             tracker.enrol(now, peer, introduction);
             let mut neighbours = tracker.neighbours(&mut self.cx, peer);
             self.add_own_contact(&mut neighbours);

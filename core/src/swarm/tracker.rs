@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::Config;
 use crate::context::Context;
 use crate::message::{FailureClass, Have, Neighbour};
 use crate::names::PeerId;
@@ -93,6 +94,13 @@ pub(crate) struct Introduction {
     pub(crate) can_fetch: bool,
     pub(crate) addresses: Vec<Arc<str>>,
     pub(crate) zone: Option<Arc<str>>,
+}
+
+impl Introduction {
+    /// The node of this configuration, which has the blob and needs nothing from the origin.
+    pub(crate) fn of_seed(config: &Config) -> Self {
+        Self { pieces: Vec::new(), can_fetch: false, addresses: config.addresses.clone(), zone: config.zone.clone() }
+    }
 }
 
 /// What the leader of one swarm knows. Also kept by a node that has the blob, for those who enrol there.
@@ -254,6 +262,11 @@ impl Tracker {
         }
     }
 
+    /// A participant has not started these runs and will not.
+    pub(crate) fn release(&mut self, peer: &PeerId, runs: &[(u32, u32)]) {
+        self.assignments.retain(|run| run.peer != *peer || !runs.iter().any(|(first, _)| *first == run.first));
+    }
+
     /// A fetch from the origin failed at `peer`; `first` and `count` are what it did not get.
     pub(crate) fn unassigned(
         &mut self,
@@ -281,6 +294,7 @@ impl Tracker {
                 if let Some(participant) = self.participants.get_mut(peer) {
                     participant.can_fetch = false;
                 }
+                self.assignments.retain(|run| run.peer != *peer);
                 if self.participants.values().any(|participant| participant.can_fetch) {
                     Verdict::GoOn
                 } else {
@@ -290,6 +304,10 @@ impl Tracker {
             FailureClass::NotFound => Verdict::Fail(class, cooldown),
             FailureClass::RateLimited if cooldown > MAX_RATE_LIMIT_WAIT => Verdict::Fail(class, cooldown),
             FailureClass::RateLimited | FailureClass::Transient => {
+                if self.participants.get(peer).is_some_and(|participant| participant.paused_until > now) {
+                    // Another run of the same failure.
+                    return Verdict::GoOn;
+                }
                 self.transient_failures += 1;
                 if self.transient_failures >= MAX_TRANSIENT_FAILURES {
                     return Verdict::Fail(class, cooldown);

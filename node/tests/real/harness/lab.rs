@@ -18,9 +18,6 @@ const PARTS: &[(&str, &str)] = &[
 /// A statically linked busybox, the only program in the test images.
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
-/// If this environment variable is set, a lab's directory stays when the test is over.
-pub(crate) const KEEP: &str = "LONGSHORE_KEEP";
-
 /// A private directory and what is missing on this machine, if anything. Declare it first in a test: it goes last.
 pub(crate) struct Lab {
     directory: Option<tempfile::TempDir>,
@@ -71,7 +68,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         unmount_below(self.path());
         let directory = self.directory.take().expect("drop runs once");
-        if std::env::var_os(KEEP).is_some() {
+        if std::env::var_os("KEEP_LAB").is_some() {
             eprintln!("kept: {}", directory.keep().display());
         }
     }

@@ -44,8 +44,6 @@ impl Process {
     fn start(name: &str, mut command: Command, log: &Path, errors: &Path) -> Self {
         let open = |path| File::options().create(true).append(true).open(path).expect("a log in the lab can be opened");
         let child = command
-            // It is ours, and an agent takes every variable with its prefix for a setting.
-            .env_remove(super::lab::KEEP)
             .stdin(Stdio::null())
             .stdout(open(log))
             .stderr(open(errors))
