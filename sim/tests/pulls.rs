@@ -268,7 +268,7 @@ fn nodes_without_a_credential_lead_and_nodes_with_one_fetch() {
         }
         world.run_until(Duration::from_secs(15), World::all_done);
         assert_all_have(&world, &image, &pulling);
-        assert!(copies(&world, &image) < 1.01, "seed {seed}: {} copies\n{}", copies(&world, &image), story(&world));
+        assert!(copies(&world, &image) < 1.05, "seed {seed}: {} copies\n{}", copies(&world, &image), story(&world));
     }
 }
 

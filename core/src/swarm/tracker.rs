@@ -31,10 +31,9 @@ pub(crate) const FOREIGN: usize = 2;
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
 /// Most runs that one participant fetches from the origin at a time.
 pub(crate) const MAX_RUNS_EACH: usize = 2;
-/// A run has at most this many bytes: a fetcher that dies loses no more.
-pub(crate) const MAX_RUN_BYTES: u64 = 8 * 1024 * 1024;
-/// A blob is cut into at least this many runs if it has as many pieces, so that many connections share the work.
-pub(crate) const MIN_RUNS: u32 = 64;
+/// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
+/// first pieces are soon with many participants, and that a fetcher that dies loses no more.
+pub(crate) const RUN_BYTES: u64 = 1024 * 1024;
 /// The shortest time that a fetcher gets for a run.
 pub(crate) const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
@@ -410,8 +409,7 @@ impl Tracker {
                 }
             }
         }
-        let by_bytes = u32::try_from(MAX_RUN_BYTES / geometry.piece_bytes()).unwrap_or(u32::MAX);
-        let longest = (pieces / MIN_RUNS).min(by_bytes).max(1);
+        let longest = (RUN_BYTES / geometry.piece_bytes()).max(1);
         let first = free.iter().position(|free| *free)?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))
