@@ -49,6 +49,8 @@ pub(crate) struct Flight {
     pub(crate) private: bool,
     /// Mirror requests that wait for it or are being served from it.
     pub(crate) waiters: BTreeSet<RequestId>,
+    /// A mirror request has waited for it. A short body may be sent, and the request gone, before the blob is durable.
+    pub(crate) wanted_here: bool,
     /// The credential of the latest waiter that had one.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) started: Time,
@@ -85,6 +87,7 @@ impl Flight {
             media_type: None,
             private: false,
             waiters: BTreeSet::new(),
+            wanted_here: false,
             credential: None,
             started: now,
             last_byte: now,
