@@ -273,6 +273,27 @@ fn nodes_without_a_credential_lead_and_nodes_with_one_fetch() {
 }
 
 #[test]
+fn a_node_that_comes_back_while_others_still_hold_it_for_dead_is_served_by_them() {
+    for seed in 0..10 {
+        let mut world = World::new(Options { nodes: 2, seed, ..Options::default() });
+        let image = world.publish(&[200 * MIB]);
+        let (first, second) = ((seed % 2) as usize, 1 - (seed % 2) as usize);
+        world.kill(second);
+        world.pull(first, &image, Duration::ZERO);
+        // It has found out by now that the other one does not answer.
+        world.run_for(Duration::from_millis(1500));
+        world.start(second);
+        world.pull(second, &image, Duration::from_millis(10));
+        let events = world.events;
+        world.run_until(LIMIT, World::all_done);
+        assert_all_have(&world, &image, &all(&world));
+        assert!(copies(&world, &image) < 1.01, "seed {seed}: {} copies\n{}", copies(&world, &image), story(&world));
+        let events = world.events - events;
+        assert!(events < 20_000, "seed {seed}: {events} events for 50 pieces");
+    }
+}
+
+#[test]
 fn an_anonymous_request_for_a_private_image_is_told_so_at_once_on_every_node() {
     let mut world = world(4);
     world.origin.private = true;
