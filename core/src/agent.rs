@@ -23,6 +23,8 @@ mod swarming;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cache::Cache;
 use crate::calls::Calls;
 use crate::config::Config;
@@ -51,7 +53,7 @@ pub const MAX_KNOWN_SIZES: usize = 16_384;
 pub const MAX_SPINES: usize = 64;
 
 /// What an operation that a driver runs for us is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Op {
     /// A transfer of a flight.
     Fetch(Digest),
@@ -72,7 +74,7 @@ enum Op {
 }
 
 /// What one node decides. See the [crate documentation](crate) for the contract.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Agent {
     config: Config,
     cx: Context,
@@ -103,6 +105,7 @@ pub struct Agent {
     draining: bool,
     drained: bool,
     #[cfg(debug_assertions)]
+    #[serde(skip)]
     must_drain: bool,
 }
 
