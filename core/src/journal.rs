@@ -68,7 +68,9 @@ pub enum JournalError {
     #[error("this is no journal: it does not start with {:?}", core::str::from_utf8(file::MAGIC).unwrap_or_default().trim_end())]
     NoJournal,
     /// Written in another format.
-    #[error("this journal has format {found}, this program reads format {FORMAT}; replay it with the program that wrote it ({program})")]
+    #[error(
+        "this journal has format {found}, this program reads format {FORMAT}; replay it with the program that wrote it ({program})"
+    )]
     OtherFormat {
         /// Its format.
         found: u32,

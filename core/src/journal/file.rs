@@ -124,16 +124,15 @@ impl<'a> Frames<'a> {
         if checksum(&prefix[..9], stored) != number(9) {
             return Err(damaged("its checksum differs"));
         }
-        let contents =
-            lz4_flex::block::decompress(stored, size).map_err(|_| damaged("it cannot be decompressed"))?;
+        let contents = lz4_flex::block::decompress(stored, size).map_err(|_| damaged("it cannot be decompressed"))?;
         if contents.len() != size {
             return Err(damaged("it has another size than it says"));
         }
         let frame = match prefix[0] {
             0 => {
                 // The format comes first in every version, so that it can be told before anything else is decoded.
-                let (format, rest) = postcard::take_from_bytes::<u32>(&contents)
-                    .map_err(|_| damaged("the header has no format"))?;
+                let (format, rest) =
+                    postcard::take_from_bytes::<u32>(&contents).map_err(|_| damaged("the header has no format"))?;
                 if format != FORMAT {
                     let program = postcard::take_from_bytes::<String>(rest).map_or_else(|_| "?".to_owned(), |it| it.0);
                     return Err(JournalError::OtherFormat { found: format, program });

@@ -193,11 +193,7 @@ impl<'a, S: Serializer> Serializer for Redactor<'a, S> {
         self.inner.serialize_unit_variant(name, index, variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<S::Ok, S::Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
         let Self { inner, replace, mut place, .. } = self;
         place.keep |= KEPT_TYPES.contains(&name);
         inner.serialize_newtype_struct(name, &Redacted { value, replace, place })
