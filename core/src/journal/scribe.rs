@@ -24,21 +24,27 @@ impl Scribe {
     /// Starts with a newborn agent: one that was made with exactly these, and has handled nothing.
     #[must_use]
     pub fn new(program: &str, epoch_unix_micros: u64, config: Config, seed: u64, birth: Time) -> Self {
-        let running = Running::default();
-        let header = Header {
+        Self::resume(Header {
             format: FORMAT,
             program: program.to_owned(),
             epoch_unix_micros,
             number: 0,
             inputs_before: 0,
             time: birth,
-            digest: running.value(),
+            digest: Running::default().value(),
             config,
             seed,
             redacted: false,
             state: None,
-        };
-        Self { header, running, time: birth, batch: Batch::after(0, birth), open: false }
+        })
+    }
+
+    /// Starts with the agent that this header describes, instead of a newborn one.
+    #[must_use]
+    pub fn resume(header: Header) -> Self {
+        let (running, time) = (Running::resume(header.digest), header.time);
+        let batch = Batch::after(header.inputs_before, time);
+        Self { header, running, time, batch, open: false }
     }
 
     /// What the current file starts with.
