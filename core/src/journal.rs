@@ -157,6 +157,3 @@ impl Header {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

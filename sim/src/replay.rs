@@ -210,6 +210,9 @@ pub fn replay(journals: &[Journal], mut visit: impl FnMut(&Step<'_>)) -> Result<
     let mut runner = Runner::new(&first.header)?;
     let mut before: Option<&Journal> = None;
     for journal in journals {
+        if runner.result.divergence.is_some() || runner.result.died {
+            break;
+        }
         if let Some(before) = before {
             if !before.is_followed_by(journal) {
                 let what = "another file of the journal that follows the one before it without a gap";

@@ -39,14 +39,16 @@ pub struct Pseudonyms {
 
 impl Pseudonyms {
     /// First pass: notes every text in `value` that has to be replaced.
-    pub fn collect(&mut self, value: &impl Serialize) {
+    ///
+    /// # Errors
+    /// When it does not encode.
+    pub fn collect(&mut self, value: &impl Serialize) -> Result<(), JournalError> {
         let texts = RefCell::new(&mut self.texts);
         let note = |label: &'static str, text: &str| {
             texts.borrow_mut().insert((label, text.to_owned()));
             String::new()
         };
-        // Hashing cannot fail, and nobody wants the hash.
-        let _ = hash(value, &note);
+        hash(value, &note).map(drop)
     }
 
     /// Second pass, after everything has been collected: gives every text its pseudonym. The pairs, for whoever has the
@@ -82,14 +84,18 @@ impl Pseudonyms {
 }
 
 /// A hash of everything in `value` that redaction keeps: equal for two values that differ in replaceable texts only.
-#[must_use]
-pub fn shape(value: &impl Serialize) -> u64 {
+///
+/// # Errors
+/// When it does not encode.
+pub fn shape(value: &impl Serialize) -> Result<u64, JournalError> {
     hash(value, &|_, _| String::new())
 }
 
-fn hash(value: &impl Serialize, replace: &Replace<'_>) -> u64 {
+fn hash(value: &impl Serialize, replace: &Replace<'_>) -> Result<u64, JournalError> {
     let wrapped = Redacted { value, replace, place: Place::default() };
-    postcard::serialize_with_flavor(&wrapped, Fnv::default()).map_or(0, Fnv::value)
+    postcard::serialize_with_flavor(&wrapped, Fnv::default())
+        .map(Fnv::value)
+        .map_err(|error| JournalError::Encode { what: "what is redacted", why: error.to_string() })
 }
 
 /// The pseudonym of a text in a field of this name.
@@ -164,7 +170,7 @@ impl<'a, S: Serializer> Serializer for Redactor<'a, S> {
 
     pass! {
         serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
-        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_f32(f32),
+        serialize_i128(i128), serialize_u128(u128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_f32(f32),
         serialize_f64(f64), serialize_char(char), serialize_bytes(&[u8]), serialize_unit_struct(&'static str),
     }
 

@@ -52,12 +52,12 @@ pub fn redact(journal: &Journal) -> Result<Redacted, RedactError> {
         return Err(RedactError::Diverged(divergence));
     }
     let mut pseudonyms = Pseudonyms::default();
-    pseudonyms.collect(&journal.header.config);
+    pseudonyms.collect(&journal.header.config)?;
     let mut original = journal.header.agent()?;
-    pseudonyms.collect(&original);
+    pseudonyms.collect(&original)?;
     for batch in &journal.batches {
         for record in batch.records() {
-            pseudonyms.collect(&record?.input);
+            pseudonyms.collect(&record?.input)?;
         }
     }
     let key = pseudonyms.assign().map(|(text, name)| (text.to_owned(), name.to_owned())).collect();
@@ -66,7 +66,7 @@ pub fn redact(journal: &Journal) -> Result<Redacted, RedactError> {
     let mut disguised = header.agent()?;
     let mut scribe = Scribe::resume(header.clone());
     let mut batches = Vec::new();
-    let (mut outputs, mut disguised_outputs) = (Vec::new(), Vec::new());
+    let (mut outputs, mut disguised_outputs) = (Vec::<Output>::new(), Vec::<Output>::new());
     for batch in &journal.batches {
         for (number, record) in (batch.first..).zip(batch.records()) {
             let Record { time, input, check } = record?;
@@ -78,7 +78,7 @@ pub fn redact(journal: &Journal) -> Result<Redacted, RedactError> {
             if panicked != panicked_too {
                 return differs("one of them panics");
             }
-            if !same(&outputs, &disguised_outputs) {
+            if shape(&outputs)? != shape(&disguised_outputs)? {
                 return differs("what it does");
             }
             if original.poll_deadline() != disguised.poll_deadline() {
@@ -111,8 +111,4 @@ fn header(header: &Header, agent: &longshore_core::Agent, pseudonyms: &Pseudonym
         None => None,
     };
     Ok(Header { config: pseudonyms.redact(&header.config)?, redacted: true, state, ..header.clone() })
-}
-
-fn same(outputs: &[Output], others: &[Output]) -> bool {
-    outputs.len() == others.len() && outputs.iter().zip(others).all(|(one, other)| shape(one) == shape(other))
 }
