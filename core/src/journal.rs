@@ -29,9 +29,12 @@ use crate::agent::Agent;
 use crate::config::Config;
 use crate::time::Time;
 
-/// The version of everything that is encoded here. Part of it is the shape of [`Input`](crate::input::Input),
-/// [`Config`] and the agent's state: postcard does not describe itself, so any change of these needs another number.
-/// A test compares encoded examples with this number's.
+/// The version of everything that is encoded here. Part of it is the shape of [`Input`](crate::input::Input) and
+/// [`Config`]: postcard does not describe itself, so any change of these needs another number. A test compares encoded
+/// examples with this number's.
+///
+/// The shape of the agent's state changes more often and is not part of it: files with a state are for the program that
+/// wrote them. Another one refuses the state, or differs from the digests at once.
 pub const FORMAT: u32 = 1;
 
 /// What a replay starts from.

@@ -165,3 +165,6 @@ impl Iterator for Frames<'_> {
         Some(read)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -328,3 +328,6 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Redactor<'_, S> {
         self.inner.end()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,8 +93,10 @@ impl Threads {
                 subject.add(&Subject::digest(&digest));
             }
         }
-        // A notice, a refusal of the store: nothing numbers them, but what they are about has a history here.
+        // Nothing numbers what the store reports by itself, but the digest has a history here. What peers and containerd
+        // say is a beginning.
         if cause.is_none()
+            && matches!(step.input, Input::StoreFailed { .. })
             && let Some(digest) = subject.digests.first()
             && let Some((number, _)) = self.threads.get(&Thread::About(*digest))
         {
