@@ -8,9 +8,9 @@ use super::Recorded;
 
 const HOUR_MICROS: u64 = 3_600_000_000;
 
-/// An hour of a node that is asked something by its peers ten times a second, as many as issue 3's reference has.
+/// An hour of a node with ten inputs a second; ten to a batch, as a shell that flushes every second makes them.
 fn hour() -> Journal {
-    let mut recorded = Recorded::new(7, 1000);
+    let mut recorded = Recorded::new(7, 10);
     recorded.input(Time::from_micros(10), Input::Recovered { blobs: Vec::new(), partials: Vec::new() });
     let (mut at, mut stream) = (0, 0);
     while at < HOUR_MICROS {
