@@ -35,10 +35,11 @@ use crate::flight::Flight;
 use crate::input::{Input, PartialBlob};
 use crate::members::Members;
 use crate::metrics::Counters;
-use crate::names::{CredentialId, Kind, OpId, RequestId, StreamId};
+use crate::names::{CredentialId, OpId, RequestId, StreamId};
 use crate::output::Output;
 use crate::presence::Presence;
 use crate::spine::{Midstate, Wanted};
+use crate::swarm::download::Download;
 use crate::swarm::tracker::Tracker;
 use crate::time::Time;
 use crate::timers::Deadline;
@@ -49,8 +50,19 @@ pub const ENROL_INTERVAL: Duration = Duration::from_secs(2);
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Sizes of blobs that manifests named, kept for requests to come; a few hundred images' worth.
 pub const MAX_KNOWN_SIZES: usize = 16_384;
+/// Downloads of blobs that are complete, kept while peers may still be asking for their pieces.
+pub const MAX_RECENT: usize = 32;
 /// Spines of complete blobs, kept for peers to come: 8 KiB each for a blob of 256 pieces.
 pub const MAX_SPINES: usize = 64;
+
+/// What a verified manifest says about a blob.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Named {
+    /// Size in bytes.
+    size: u64,
+    /// The manifest is private, so this is as well.
+    private: bool,
+}
 
 /// What an operation that a driver runs for us is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,9 +103,13 @@ pub struct Agent {
     ops: BTreeMap<OpId, Op>,
     /// Incomplete blobs on disk that no flight works on.
     partials: BTreeMap<Digest, PartialBlob>,
-    /// Sizes in bytes and kinds of blobs that verified manifests named.
-    sizes: BTreeMap<Digest, (u64, Kind)>,
+    /// What verified manifests said about blobs.
+    sizes: BTreeMap<Digest, Named>,
+    /// Spines of complete blobs; empty ones for blobs that have none.
     spines: BTreeMap<Digest, Vec<Midstate>>,
+    /// Downloads of blobs that were committed lately: they vouch for pieces that peers are asking for.
+    recent: BTreeMap<Digest, Download>,
+    spine_waiters: BTreeMap<Digest, Vec<swarming::SpineWaiter>>,
     /// Who uses which credential: requests and flights.
     credentials: BTreeMap<CredentialId, u32>,
     /// Credentials that the origin accepted for a private blob, until when.
@@ -135,6 +151,8 @@ impl Agent {
             partials: BTreeMap::new(),
             sizes: BTreeMap::new(),
             spines: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            spine_waiters: BTreeMap::new(),
             credentials: BTreeMap::new(),
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,
@@ -215,6 +233,7 @@ impl Agent {
             Input::Committed { digest, result } => self.committed(digest, result),
             Input::Evicted { digest } => self.evicted(digest),
             Input::StoreFailed { digest, error } => self.store_failed(digest, &error),
+            Input::Spine { digest, states } => self.spine_read(digest, states),
             Input::Manifest { digest, media_type, children } => self.manifest_read(digest, media_type, children),
             Input::Drain => self.drain(),
         }

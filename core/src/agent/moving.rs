@@ -29,7 +29,7 @@ pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// For so many pieces at a time.
-pub(super) const STARVING_BATCH: usize = 16;
+pub(super) const STARVING_BATCH: usize = 64;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
 /// The largest manifest that is fetched, in bytes: four times what containerd accepts.
@@ -38,7 +38,7 @@ pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
     pub(super) fn learn_size(&mut self, digest: Digest, size: u64, media_type: Option<Arc<str>>) {
-        let named = self.sizes.get(&digest).is_some_and(|(named, _)| *named != size);
+        let named = self.sizes.get(&digest).is_some_and(|named| named.size != size);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         if flight.media_type.is_none() {
             flight.media_type = media_type;
@@ -303,7 +303,22 @@ impl Agent {
                     self.fill(digest);
                 }
             }
-            Verdict::Doubtful => self.cx.counters.pieces_rejected += 1,
+            Verdict::Unvouched => {
+                // Its word may be on the way.
+                let now = self.cx.now;
+                self.end_fetch(digest, op, |neighbours, peer| {
+                    neighbours.failed(peer, now, NEIGHBOUR_PAUSE);
+                });
+                self.cx.emit(Output::CancelTransfer { op });
+                self.finish_op(op);
+                self.fill(digest);
+            }
+            Verdict::Doubtful => {
+                self.cx.counters.pieces_rejected += 1;
+                if let (Some(peer), Some(flight)) = (from, self.flights.get_mut(&digest)) {
+                    flight.neighbours.forget_piece(&peer, piece);
+                }
+            }
         }
     }
 
@@ -437,6 +452,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
+        let culprits = download.settle_doubts();
         let next = download.next_to_hash();
         let prefix = download.prefix();
         if let Some(wanted @ Wanted { piece, from }) = next {
@@ -445,6 +461,9 @@ impl Agent {
                 download.hashing(op);
             }
             self.cx.emit(Output::HashPiece { op, digest, size, piece, from });
+        }
+        for peer in culprits {
+            self.convict(digest, &peer, "sent a piece that does not fit into the blob");
         }
         match prefix {
             Prefix::Bytes(bytes) => self.release(digest, bytes),
@@ -535,11 +554,7 @@ impl Agent {
 }
 
 pub(super) fn facts(flight: &Flight) -> BlobFacts {
-    BlobFacts {
-        media_type: flight.media_type.clone(),
-        source: flight.source.clone(),
-        private: flight.private || flight.credential.is_some(),
-    }
+    BlobFacts { media_type: flight.media_type.clone(), source: flight.source.clone(), private: flight.is_private() }
 }
 
 fn origin_failure(failure: TransferFailure) -> (OriginFailure, bool) {

@@ -21,7 +21,7 @@ use crate::piece::Geometry;
 use crate::timers::Deadline;
 
 /// A refused piece may be asked for again after this long: about what a slot takes to become free.
-pub(super) const BUSY_RETRY: Duration = Duration::from_millis(100);
+pub(super) const BUSY_RETRY: Duration = Duration::from_millis(30);
 /// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.
 pub(super) const MAX_NOTICE_STREAMS: usize = 2048;
 
@@ -126,7 +126,6 @@ impl Agent {
         self.cx.timers.clear(Deadline::Handshake(stream));
         let Some(open) = self.streams.get_mut(&stream) else { return };
         open.doing = Doing::Answering;
-        let peer = open.peer.clone();
         let fits = open.protocol == request.protocol();
         let response = match request {
             Request::PullIntent { digest } if fits => {
@@ -137,7 +136,7 @@ impl Agent {
                 self.cx.counters.coord_please_pull_served += 1;
                 Some(Response::PleasePull(self.please_pull(&batch)))
             }
-            Request::Enrol(enrol) if fits => Some(Response::Enrol(self.enrolled(&peer, enrol))),
+            Request::Enrol(enrol) if fits => return self.answer_enrolment(stream, enrol),
             _ => None,
         };
         match response {
@@ -148,6 +147,11 @@ impl Agent {
                 self.cx.emit(Output::StreamReset { stream });
             }
         }
+    }
+
+    /// Who asks on a stream that is still open.
+    pub(super) fn asking_peer(&self, stream: StreamId) -> Option<PeerId> {
+        self.streams.get(&stream).map(|open| open.peer.clone())
     }
 
     /// What this node answers when it is asked about a digest; also its own part in its own cascades.
@@ -230,7 +234,8 @@ impl Agent {
             self.cx.emit(Output::PieceRefuse { stream, refusal });
             return;
         }
-        let claim = download.and_then(|download| download.sum(piece)).cloned();
+        let vouching = download.or_else(|| self.recent.get(&digest));
+        let claim = vouching.and_then(|download| download.sum(piece)).cloned();
         open.doing = Doing::Piece { holds: cached.then_some(digest) };
         if cached {
             self.cache.hold(&digest);

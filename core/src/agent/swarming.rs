@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::mirroring::STAT_PATIENCE;
 use super::{Agent, ENROL_INTERVAL, Op};
 use crate::calls::{Call, Purpose};
@@ -11,7 +13,7 @@ use crate::failures::Suppression;
 use crate::flight::{Role, Stage};
 use crate::input::{CallError, OriginFailure, OriginStat};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
-use crate::names::{Kind, PeerId, Source};
+use crate::names::{Kind, PeerId, Source, StreamId};
 use crate::output::{Explanation, Output};
 use crate::spine::Midstate;
 use crate::swarm::tracker::{Assignment, DEGREE, Introduction, Verdict};
@@ -29,6 +31,16 @@ pub(super) const MAX_REFERRALS: u32 = 10;
 pub(super) const REFERRAL_PAUSE: Duration = Duration::from_millis(500);
 /// Most midstates in one message: 36 bytes each, far below the message limit.
 pub(super) const MAX_SPINE: usize = 4096;
+
+/// Most who wait for one spine to be read; others ask again.
+const MAX_SPINE_WAITERS: usize = 256;
+
+/// Somebody who is answered when a spine has been read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum SpineWaiter {
+    Greeting(PeerId),
+    Enrolment(StreamId, Box<Enrol>),
+}
 
 impl Agent {
     // ---- the participant's side ----
@@ -49,6 +61,7 @@ impl Agent {
             source: flight.source.clone(),
             zone: self.config.zone.clone(),
             addresses: self.config.addresses.clone(),
+            private: flight.is_private(),
         };
         let call = Call { peer: tracker.clone(), digest, purpose: Purpose::Enrol, generation: flight.generation };
         let timeout = self.config.call_timeout;
@@ -63,12 +76,13 @@ impl Agent {
             return;
         }
         match result {
-            Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine })) => {
+            Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine, private })) => {
                 flight.referrals = 0;
+                flight.private |= private;
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);
                 }
-                self.hear_spine(digest, &spine);
+                self.hear_spine(digest, tracker, &spine);
                 for Neighbour { peer, addresses, zone } in neighbours {
                     self.learn(&peer, &addresses);
                     self.meet(digest, &peer, zone);
@@ -114,9 +128,10 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let pieces = Have::Exactly(flight.pieces_bytes());
         let Some(neighbour) = flight.neighbours.get_mut(peer) else { return };
-        if !neighbour.greeted {
-            neighbour.greeted = true;
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new() };
+        if !core::mem::replace(&mut neighbour.greeted, true) {
+            let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
+            let (size, private) = (flight.size, flight.is_private());
+            let notice = Notice::Have { digest, size, pieces, sums: Vec::new(), spine, private };
             self.cx.emit(Output::Notify { peer: peer.clone(), notice });
         }
     }
@@ -127,11 +142,11 @@ impl Agent {
         }
     }
 
-    fn hear_spine(&mut self, digest: Digest, spine: &[(u32, Midstate)]) {
+    fn hear_spine(&mut self, digest: Digest, claimant: &PeerId, spine: &[(u32, Midstate)]) {
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
         if let Some(download) = download {
             for (piece, state) in spine.iter().take(MAX_SPINE) {
-                download.claim(*piece, *state);
+                download.claim(*piece, *state, claimant);
             }
         }
     }
@@ -143,12 +158,20 @@ impl Agent {
         let news = core::mem::take(&mut download.news);
         let tracker_news = core::mem::take(&mut download.tracker_news);
         let sums = download.sums_of(&news);
+        let spine = download.spine_around(&news);
+        let private = flight.is_private();
         if !news.is_empty() {
             for (peer, neighbour) in flight.neighbours.iter() {
                 if !neighbour.complete && neighbour.greeted {
                     let pieces = Have::Also(news.clone());
-                    let notice =
-                        Notice::Have { digest, size: flight.size, pieces, sums: sums.clone(), spine: Vec::new() };
+                    let notice = Notice::Have {
+                        digest,
+                        size: flight.size,
+                        pieces,
+                        sums: sums.clone(),
+                        spine: spine.clone(),
+                        private,
+                    };
                     self.cx.emit(Output::Notify { peer: peer.clone(), notice });
                 }
             }
@@ -162,7 +185,7 @@ impl Agent {
                 .any(|(peer, neighbour)| peer == tracker && neighbour.greeted && !neighbour.complete)
         {
             let pieces = Have::Also(tracker_news);
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums, spine: Vec::new() };
+            let notice = Notice::Have { digest, size: flight.size, pieces, sums, spine: Vec::new(), private };
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
         }
     }
@@ -171,7 +194,10 @@ impl Agent {
 
     pub(super) fn noticed(&mut self, peer: &PeerId, notice: Notice) {
         match notice {
-            Notice::Have { digest, size, pieces, sums: _, spine } => {
+            Notice::Have { digest, size, pieces, sums: _, spine, private } => {
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.private |= private;
+                }
                 self.heard_have(peer, digest, size, &pieces, &spine)
             }
             Notice::Assign { digest, size, first, count, source, deadline: _ } => {
@@ -216,7 +242,7 @@ impl Agent {
             if !flight.neighbours.contains(peer) {
                 self.meet(digest, peer, None);
             }
-            self.hear_spine(digest, spine);
+            self.hear_spine(digest, peer, spine);
             if let Some(flight) = self.flights.get_mut(&digest)
                 && flight.neighbours.heard(peer, pieces)
             {
@@ -224,15 +250,9 @@ impl Agent {
             }
         } else if let Some(blob) = self.cache.get(&digest) {
             // Somebody exchanges pieces of what we have whole.
-            if !matches!(pieces, Have::All | Have::Also(_)) {
-                let notice = Notice::Have {
-                    digest,
-                    size: Some(blob.size),
-                    pieces: Have::All,
-                    sums: Vec::new(),
-                    spine: self.spine_of(&digest),
-                };
-                self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+            let size = blob.size;
+            if matches!(pieces, Have::Exactly(_)) {
+                self.offer(digest, peer, size);
             }
         } else if !tracked && matches!(pieces, Have::Exactly(_)) {
             self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest } });
@@ -245,6 +265,47 @@ impl Agent {
     fn spine_of(&self, digest: &Digest) -> Vec<(u32, Midstate)> {
         let states = self.spines.get(digest).map(Vec::as_slice).unwrap_or_default();
         states.iter().take(MAX_SPINE).enumerate().map(|(piece, state)| (piece as u32, *state)).collect()
+    }
+
+    /// Tells somebody that we have the whole blob, with the spine to check it by.
+    fn offer(&mut self, digest: Digest, peer: &PeerId, size: u64) {
+        if self.spine_is_coming(digest, size) {
+            return self.await_spine(digest, SpineWaiter::Greeting(peer.clone()));
+        }
+        let spine = self.spine_of(&digest);
+        let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
+        let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine, private };
+        self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+    }
+
+    /// Whether the spine of a blob that is here has to be read first. A blob of one piece needs none.
+    fn spine_is_coming(&self, digest: Digest, size: u64) -> bool {
+        crate::piece::Geometry::of_blob(size).pieces() > 1 && !self.spines.contains_key(&digest)
+    }
+
+    fn await_spine(&mut self, digest: Digest, waiter: SpineWaiter) {
+        let waiters = self.spine_waiters.entry(digest).or_default();
+        if waiters.is_empty() {
+            self.cx.emit(Output::ReadSpine { digest });
+        }
+        if waiters.len() < MAX_SPINE_WAITERS {
+            waiters.push(waiter);
+        }
+    }
+
+    /// The store has read the spine of a blob, or there is none: whoever waited for it is answered.
+    pub(super) fn spine_read(&mut self, digest: Digest, states: Vec<Midstate>) {
+        self.remember_spine(digest, states);
+        for waiter in self.spine_waiters.remove(&digest).unwrap_or_default() {
+            match waiter {
+                SpineWaiter::Greeting(peer) => {
+                    if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
+                        self.offer(digest, &peer, size);
+                    }
+                }
+                SpineWaiter::Enrolment(stream, enrol) => self.answer_enrolment(stream, *enrol),
+            }
+        }
     }
 
     fn left(&mut self, peer: &PeerId, digest: Digest) {
@@ -304,6 +365,7 @@ impl Agent {
                     pieces: Have::All,
                     sums: Vec::new(),
                     spine: Vec::new(),
+                    private: blob.facts.private,
                 },
                 None => Notice::Unassigned { digest, first, count, class, cooldown, no_ranges: false },
             };
@@ -359,7 +421,9 @@ impl Agent {
             && flight.size.is_some()
         {
             let pieces = Have::Exactly(flight.pieces_bytes());
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new() };
+            let private = flight.is_private();
+            let notice =
+                Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new(), private };
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
         }
     }
@@ -379,21 +443,28 @@ impl Agent {
         let OriginFailure { class, retry_after, challenge, detail, .. } = failure;
         if class == FailureClass::Auth && !no_ranges {
             flight.turned_away = Some(class);
+            flight.private = true;
         }
+        let mut runs = vec![(first, count)];
         if let Some(download) = &mut flight.download {
-            download.drop_runs();
+            runs.extend(download.drop_runs());
         }
         let cooldown = retry_after.unwrap_or_default();
         match flight.role.clone() {
             Role::Following(tracker) => {
-                let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
-                self.cx.emit(Output::Notify { peer: tracker, notice });
-                // Our own waiter's credential was refused: nobody else can help it to a better one.
+                for (first, count) in runs {
+                    let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                }
                 if class == FailureClass::Auth && !no_ranges {
-                    self.enrol(digest);
+                    self.turned_away_here(digest, &detail, challenge);
                 }
             }
             _ => {
+                // One failure, whatever it was to fetch next.
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.release(&own, &runs[1..]);
+                }
                 if let Verdict::Fail(class, _) = self.verdict(&own, digest, first, class, cooldown, no_ranges) {
                     let credential = self.flights.get(&digest).and_then(|flight| flight.credential);
                     if class == FailureClass::RateLimited && credential.is_none() {
@@ -404,6 +475,17 @@ impl Agent {
                 }
                 self.track(digest);
             }
+        }
+    }
+
+    /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
+    /// otherwise this node goes on as one that cannot fetch.
+    fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.waiters.is_empty() {
+            self.enrol(digest);
+        } else {
+            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
         }
     }
 
@@ -438,8 +520,10 @@ impl Agent {
         if let Verdict::Fail(class, _) = self.verdict(peer, digest, first, class, cooldown, no_ranges) {
             let detail = format!("{peer} was turned away by the origin");
             return match class {
-                // Our own requester, without a credential, needs the origin's challenge.
-                FailureClass::Auth => self.turned_away(digest, class, cooldown),
+                // Our own requester, without a credential, needs the origin's challenge; others have to know why.
+                FailureClass::Auth if self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty()) => {
+                    self.turned_away(digest, class, cooldown);
+                }
                 _ => self.fail_flight(digest, class, &detail, Vec::new(), None),
             };
         }
@@ -463,22 +547,34 @@ impl Agent {
 
     // ---- the tracker's side ----
 
-    /// Serves an enrolment.
-    pub(super) fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
-        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses } = enrol;
+    /// Answers an enrolment, once there is all that the answer needs.
+    pub(super) fn answer_enrolment(&mut self, stream: StreamId, enrol: Enrol) {
+        let Some(peer) = self.asking_peer(stream) else { return };
+        let size = self.cache.get(&enrol.digest).map(|blob| blob.size);
+        if size.is_some_and(|size| self.spine_is_coming(enrol.digest, size)) {
+            return self.await_spine(enrol.digest, SpineWaiter::Enrolment(stream, Box::new(enrol)));
+        }
+        let response = Response::Enrol(self.enrolled(&peer, enrol));
+        self.cx.emit(Output::StreamReply { stream, response });
+    }
+
+    fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
+        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses, private } = enrol;
         let now = self.cx.now;
         self.learn(peer, &addresses);
         let introduction =
             Introduction { pieces, can_fetch: can_fetch_origin, addresses: addresses.clone(), zone: zone.clone() };
-        if let Some(blob) = self.cache.get(&digest) {
-            let size = blob.size;
+        if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
             let tracker = self.trackers.entry(digest).or_default();
             tracker.learn(crate::piece::Geometry::of_blob(size), false);
+            tracker.enrol(now, &self.config.peer, Introduction::of_seed(&self.config));
+            tracker.heard(now, &self.config.peer, &Have::All);
             tracker.enrol(now, peer, introduction);
             let mut neighbours = tracker.neighbours(&mut self.cx, peer);
             self.add_own_contact(&mut neighbours);
             self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
-            return EnrolReply::Enrolled { size: Some(size), neighbours, spine: self.spine_of(&digest) };
+            let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
+            return EnrolReply::Enrolled { size: Some(size), neighbours, spine: self.spine_of(&digest), private };
         }
         if !self.flights.contains_key(&digest) {
             match self.failures.recent(now, &digest) {
@@ -494,6 +590,9 @@ impl Agent {
                 Some(failure) => return EnrolReply::Failed(failure),
                 None => return EnrolReply::NotTracking,
             }
+        }
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.private |= private;
         }
         if let Some(size) = size {
             self.learn_size(digest, size, None);
@@ -524,9 +623,8 @@ impl Agent {
         self.meet(digest, peer, zone);
         self.track(digest);
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
-        let spine =
-            flight.download.as_ref().map(|download| download.chain().computed(0, MAX_SPINE)).unwrap_or_default();
-        EnrolReply::Enrolled { size: flight.size, neighbours, spine }
+        let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
+        EnrolReply::Enrolled { size: flight.size, neighbours, spine, private: flight.is_private() }
     }
 
     fn ranks_before(&self, digest: &Digest, other: &PeerId) -> bool {
@@ -601,6 +699,15 @@ impl Agent {
         let now = self.cx.now;
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
+        let stuck = assignments.is_empty() && tracker.is_stuck(now);
+        if stuck && self.flights.contains_key(&digest) {
+            let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
+            if waited_for {
+                return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);
+            }
+            let detail = "nobody who takes part has a credential that the origin accepts";
+            return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
+        }
         let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
         let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
             (Some(flight), _) => {

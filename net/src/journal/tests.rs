@@ -49,7 +49,8 @@ impl Tested {
         });
         let digest = longshore_core::digest::Digest::from_bytes([1; 32]);
         let pieces = longshore_core::message::Have::Also(Vec::new());
-        let notice = Notice::Have { digest, size: None, pieces, sums: sums.collect(), spine: Vec::new() };
+        let notice =
+            Notice::Have { digest, size: None, pieces, sums: sums.collect(), spine: Vec::new(), private: false };
         let now = self.now + Duration::from_millis(10);
         self.input(now, Input::Notice { peer: PeerId::new("12D3KooWOther"), notice });
     }

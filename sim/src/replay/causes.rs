@@ -56,6 +56,7 @@ enum Thread {
     Commit(Digest),
     Evict(Digest),
     ReadManifest(Digest),
+    ReadSpine(Digest),
     About(Digest),
 }
 
@@ -150,6 +151,7 @@ fn connection(input: &Input) -> (Option<Thread>, &'static str) {
         Input::PieceHashed { op, .. } => (Some(Thread::Op(op.0)), "ends the hashing ordered at"),
         Input::Committed { digest, .. } => (Some(Thread::Commit(*digest)), "ends the commit ordered at"),
         Input::Evicted { digest } => (Some(Thread::Evict(*digest)), "ends the eviction ordered at"),
+        Input::Spine { digest, .. } => (Some(Thread::ReadSpine(*digest)), "ends the reading ordered at"),
         Input::Manifest { digest, .. } => (Some(Thread::ReadManifest(*digest)), "ends the reading ordered at"),
         Input::Tick
         | Input::Members(_)
@@ -216,6 +218,7 @@ fn started(output: &Output) -> Option<Thread> {
         | Output::HashPiece { op, .. } => Some(Thread::Op(op.0)),
         Output::Commit { digest, .. } => Some(Thread::Commit(*digest)),
         Output::Evict { digest } => Some(Thread::Evict(*digest)),
+        Output::ReadSpine { digest } => Some(Thread::ReadSpine(*digest)),
         Output::ReadManifest { digest } => Some(Thread::ReadManifest(*digest)),
         _ => None,
     }
@@ -245,6 +248,7 @@ fn of_input(input: &Input) -> Subject {
         | Input::Committed { digest, .. }
         | Input::Evicted { digest }
         | Input::StoreFailed { digest, .. }
+        | Input::Spine { digest, .. }
         | Input::Manifest { digest, .. } => Subject::digest(digest),
         Input::StreamOpened { peer, .. } | Input::Disconnected { peer } => Subject::peer(peer),
         Input::StreamRequest { request, .. } => of_request(request),
@@ -280,6 +284,8 @@ fn of_output(output: &Output) -> Subject {
         | Output::Record { digest, .. }
         | Output::HashPiece { digest, .. }
         | Output::Commit { digest, .. }
+        | Output::KeepSpine { digest, .. }
+        | Output::ReadSpine { digest }
         | Output::Discard { digest }
         | Output::Evict { digest }
         | Output::Touch { digest }

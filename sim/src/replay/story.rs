@@ -39,6 +39,7 @@ pub const fn kind(input: &Input) -> &'static str {
         Input::Committed { .. } => "Committed",
         Input::Evicted { .. } => "Evicted",
         Input::StoreFailed { .. } => "StoreFailed",
+        Input::Spine { .. } => "Spine",
         Input::Manifest { .. } => "Manifest",
         Input::Drain => "Drain",
     }
@@ -134,6 +135,7 @@ pub fn input(input: &Input) -> String {
             format!("{} {}", digest.short(), if result.is_ok() { "durable" } else { "failed" })
         }
         Input::Evicted { digest } | Input::StoreFailed { digest, .. } => digest.short(),
+        Input::Spine { digest, states } => format!("{} {} midstates", digest.short(), states.len()),
         Input::Manifest { digest, children, .. } => format!("{} {} children", digest.short(), children.len()),
     };
     format!("{} {what}", kind(input)).trim_end().to_owned()
@@ -255,6 +257,8 @@ pub fn output(output: &Output) -> String {
         Output::Record { piece, .. } => format!("record piece {}", piece.piece),
         Output::HashPiece { op, piece, .. } => format!("op {}: hash piece {piece}", op.0),
         Output::Commit { digest, .. } => format!("commit {}", digest.short()),
+        Output::KeepSpine { digest, states } => format!("keep spine {} ({} midstates)", digest.short(), states.len()),
+        Output::ReadSpine { digest } => format!("read spine {}", digest.short()),
         Output::Discard { digest } => format!("discard {}", digest.short()),
         Output::Evict { digest } => format!("evict {}", digest.short()),
         Output::Touch { digest } => format!("touch {}", digest.short()),

@@ -97,10 +97,10 @@ fn neighbour() -> BoxedStrategy<Neighbour> {
 
 fn request() -> BoxedStrategy<Request> {
     let enrol =
-        (digest(), option::of(size()), vec(any::<u8>(), 0..2), any::<bool>(), source(), zone(), texts("address"))
-            .prop_map(|(digest, size, pieces, can_fetch_origin, source, zone, addresses)| {
-                Request::Enrol(Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses })
-            });
+        (digest(), option::of(size()), vec(any::<u8>(), 0..2), any::<[bool; 2]>(), source(), zone(), texts("address"));
+    let enrol = enrol.prop_map(|(digest, size, pieces, [can_fetch_origin, private], source, zone, addresses)| {
+        Request::Enrol(Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses, private })
+    });
     prop_oneof![
         digest().prop_map(|digest| Request::PullIntent { digest }),
         (vec(digest(), 0..3), source(), any::<bool>())
@@ -124,8 +124,8 @@ fn response() -> BoxedStrategy<Response> {
     ];
     let result = (digest(), outcome).prop_map(|(digest, outcome)| PullResult { digest, outcome });
     let enrol = prop_oneof![
-        (option::of(size()), vec(neighbour(), 0..3), spine())
-            .prop_map(|(size, neighbours, spine)| EnrolReply::Enrolled { size, neighbours, spine }),
+        (option::of(size()), vec(neighbour(), 0..3), spine(), any::<bool>())
+            .prop_map(|(size, neighbours, spine, private)| EnrolReply::Enrolled { size, neighbours, spine, private }),
         neighbour().prop_map(|tracker| EnrolReply::Elsewhere { tracker }),
         Just(EnrolReply::NotTracking),
         failure().prop_map(EnrolReply::Failed),
@@ -144,8 +144,9 @@ fn have() -> BoxedStrategy<Have> {
 
 fn notice() -> BoxedStrategy<Notice> {
     prop_oneof![
-        (digest(), option::of(size()), have(), vec(sum(), 0..3), spine())
-            .prop_map(|(digest, size, pieces, sums, spine)| Notice::Have { digest, size, pieces, sums, spine }),
+        (digest(), option::of(size()), have(), vec(sum(), 0..3), spine(), any::<bool>()).prop_map(
+            |(digest, size, pieces, sums, spine, private)| Notice::Have { digest, size, pieces, sums, spine, private }
+        ),
         (digest(), option::of(size()), 0_u32..6, 0_u32..4, source(), short()).prop_map(
             |(digest, size, first, count, source, deadline)| Notice::Assign {
                 digest,
@@ -290,6 +291,7 @@ fn answers() -> BoxedStrategy<Input> {
         1 => (digest(), prop_oneof![4 => Just(Ok(())), 1 => store_error().prop_map(Err)])
             .prop_map(|(digest, result)| Input::Committed { digest, result }),
         1 => digest().prop_map(|digest| Input::Evicted { digest }),
+        1 => (digest(), vec(midstate(), 0..4)).prop_map(|(digest, states)| Input::Spine { digest, states }),
         1 => (digest(), store_error()).prop_map(|(digest, error)| Input::StoreFailed { digest, error }),
     ]
     .boxed()

@@ -72,6 +72,7 @@ fn what_the_wire_says_is_what_the_journal_says() {
                 size: Some(u64::MAX),
                 pieces: vec![0xff; 32],
                 can_fetch_origin: true,
+                private: true,
                 source,
                 zone: Some("z\u{e9}".into()),
                 addresses: vec!["/ip4/10.0.0.7/tcp/4001".into()],

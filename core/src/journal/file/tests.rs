@@ -67,7 +67,14 @@ fn the_format_is_this() {
         },
         Input::Notice {
             peer,
-            notice: Notice::Have { digest, size: Some(9), pieces: have, sums: vec![sum], spine: vec![] },
+            notice: Notice::Have {
+                digest,
+                size: Some(9),
+                pieces: have,
+                sums: vec![sum],
+                spine: vec![],
+                private: false,
+            },
         },
         Input::Transfer {
             op: OpId(1),
