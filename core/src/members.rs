@@ -46,7 +46,7 @@ pub(crate) enum Recognition {
 }
 
 /// The membership view: what the source of membership said last, and this node itself.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Members {
     own: Member,
     scope: Scope,

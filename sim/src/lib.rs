@@ -6,4 +6,5 @@
 
 pub mod content;
 pub mod queue;
+pub mod replay;
 pub mod world;
