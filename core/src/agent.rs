@@ -91,7 +91,9 @@ pub struct Agent {
     partials: BTreeMap<Digest, PartialBlob>,
     /// Sizes in bytes and kinds of blobs that verified manifests named.
     sizes: BTreeMap<Digest, (u64, Kind)>,
+    /// Spines of complete blobs; empty ones for blobs that have none.
     spines: BTreeMap<Digest, Vec<Midstate>>,
+    spine_waiters: BTreeMap<Digest, Vec<swarming::SpineWaiter>>,
     /// Who uses which credential: requests and flights.
     credentials: BTreeMap<CredentialId, u32>,
     /// Credentials that the origin accepted for a private blob, until when.
@@ -132,6 +134,7 @@ impl Agent {
             partials: BTreeMap::new(),
             sizes: BTreeMap::new(),
             spines: BTreeMap::new(),
+            spine_waiters: BTreeMap::new(),
             credentials: BTreeMap::new(),
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,
@@ -212,6 +215,7 @@ impl Agent {
             Input::Committed { digest, result } => self.committed(digest, result),
             Input::Evicted { digest } => self.evicted(digest),
             Input::StoreFailed { digest, error } => self.store_failed(digest, &error),
+            Input::Spine { digest, states } => self.spine_read(digest, states),
             Input::Manifest { digest, media_type, children } => self.manifest_read(digest, media_type, children),
             Input::Drain => self.drain(),
         }

@@ -156,6 +156,13 @@ pub enum Input {
         /// How.
         error: StoreError,
     },
+    /// The spine of a committed blob was read; empty if there is none.
+    Spine {
+        /// The blob.
+        digest: Digest,
+        /// The midstates before each piece, and after the last one.
+        states: Vec<Midstate>,
+    },
     /// A stored manifest was read.
     Manifest {
         /// Its digest.

@@ -222,6 +222,18 @@ pub enum Output {
         /// What to remember about it.
         facts: BlobFacts,
     },
+    /// Remember the spine of a committed blob beside it.
+    KeepSpine {
+        /// The blob.
+        digest: Digest,
+        /// The midstates before each piece, and after the last one.
+        states: Vec<Midstate>,
+    },
+    /// Read the spine of a committed blob back.
+    ReadSpine {
+        /// The blob.
+        digest: Digest,
+    },
     /// Delete the staging file and all that is remembered about it.
     Discard {
         /// The blob.

@@ -95,11 +95,6 @@ impl Chain {
         }
     }
 
-    /// Drops what was claimed about the midstate before `piece`.
-    pub fn disclaim(&mut self, piece: u32) {
-        self.claims.remove(&piece);
-    }
-
     /// Notes that `piece` was hashed here from `from` and gave `to`. Returns whether that extended the prefix.
     pub fn hashed(&mut self, piece: u32, from: Midstate, to: Midstate) -> bool {
         if piece > self.tip() {

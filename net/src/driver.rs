@@ -109,6 +109,10 @@ pub trait BlobStore: Send {
     fn hash_piece(&mut self, op: OpId, digest: Digest, size: u64, piece: u32, from: Midstate);
     /// Makes a staged blob durable.
     fn commit(&mut self, digest: Digest, facts: BlobFacts);
+    /// Remembers the spine of a committed blob.
+    fn keep_spine(&mut self, digest: Digest, states: Vec<Midstate>);
+    /// Reads the spine of a committed blob.
+    fn read_spine(&mut self, digest: Digest);
     /// Drops a staged blob.
     fn discard(&mut self, digest: Digest);
     /// Deletes a committed blob.

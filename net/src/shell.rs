@@ -188,6 +188,8 @@ impl<M: Mirror, P: Peers, O: Origin, S: BlobStore> Shell<M, P, O, S> {
             Output::Record { digest, piece } => store.record(digest, piece),
             Output::HashPiece { op, digest, size, piece, from } => store.hash_piece(op, digest, size, piece, from),
             Output::Commit { digest, facts } => store.commit(digest, facts),
+            Output::KeepSpine { digest, states } => store.keep_spine(digest, states),
+            Output::ReadSpine { digest } => store.read_spine(digest),
             Output::Discard { digest } => store.discard(digest),
             Output::Evict { digest } => store.evict(digest),
             Output::Touch { digest } => store.touch(digest),

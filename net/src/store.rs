@@ -19,6 +19,7 @@ pub mod manifest;
 mod orders;
 mod reader;
 mod recover;
+mod spine;
 mod staging;
 #[cfg(test)]
 mod tests;

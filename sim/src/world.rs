@@ -103,6 +103,7 @@ pub(crate) struct Complete {
     size: u64,
     contents: BTreeMap<u32, Content>,
     facts: BlobFacts,
+    spine: Vec<longshore_core::spine::Midstate>,
 }
 
 #[derive(Debug, Default)]

@@ -18,17 +18,21 @@ fn pull_everywhere(world: &mut World, image: &Image) {
     }
 }
 
-fn assert_all_have(world: &World, image: &Image) {
+fn assert_all_have(world: &World, image: &Image, nodes: &[usize]) {
     assert_eq!(world.violations, Vec::<String>::new());
-    for node in world.node_indices().filter(|node| world.is_up(*node)) {
+    for node in nodes.iter().copied().filter(|node| world.is_up(*node)) {
         assert!(
             matches!(world.pull_state(node), PullState::Done(_)),
             "node {node} is not done: {:#?}",
             world.agent(node).map(|agent| agent.status())
         );
         assert_eq!(world.fallbacks(node), 0, "node {node} had to ask the registry itself\n{}", story(world));
+        assert!(world.has(node, &image.manifest));
     }
-    let _ = image;
+}
+
+fn all(world: &World) -> Vec<usize> {
+    world.node_indices().collect()
 }
 
 /// What happened, one line each.
@@ -50,7 +54,7 @@ fn the_origin_sends_one_copy_to_a_cluster_of_any_size() {
         let image = world.publish(&[64 * MIB, 10 * MIB, 3 * MIB, 100_000]);
         pull_everywhere(&mut world, &image);
         world.run_until(LIMIT, World::all_done);
-        assert_all_have(&world, &image);
+        assert_all_have(&world, &image, &all(&world));
         assert!(copies(&world, &image) < 1.001, "{nodes} nodes: {} copies", copies(&world, &image));
         world.run_for(Duration::from_secs(30));
         for node in world.node_indices() {
@@ -72,7 +76,7 @@ fn the_slowest_node_is_near_the_optimum() {
     let image = world.publish(&[256 * MIB]);
     pull_everywhere(&mut world, &image);
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     let slowest = world.node_indices().filter_map(|node| match world.pull_state(node) {
         PullState::Done(took) => Some(took),
         _ => None,
@@ -93,7 +97,7 @@ fn late_comers_are_served_by_the_cluster_alone() {
         world.pull(node, &image, Duration::ZERO);
     }
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
 }
 
 #[test]
@@ -107,7 +111,7 @@ fn any_node_may_die_at_any_time_and_the_others_finish() {
         world.kill(victim);
         let done = world.run_until(LIMIT, World::all_done);
         assert!(done, "seed {seed}: not done; {:#?}", world.explanations.iter().rev().take(20).collect::<Vec<_>>());
-        assert_all_have(&world, &image);
+        assert_all_have(&world, &image, &all(&world));
         assert!(copies(&world, &image) < 1.6, "seed {seed}: {} copies", copies(&world, &image));
     }
 }
@@ -124,7 +128,7 @@ fn a_restarted_agent_goes_on_with_what_is_on_its_disk() {
     world.start(0);
     world.pull(0, &image, Duration::from_millis(10));
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     assert!(copies(&world, &image) < 1.3, "{} copies", copies(&world, &image));
 }
 
@@ -135,9 +139,38 @@ fn a_peer_that_serves_wrong_bytes_is_convicted_and_nobody_gets_them() {
     world.corrupt(2);
     pull_everywhere(&mut world, &image);
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     assert!(world.total(|counters| counters.peers_convicted) > 0);
     assert!(world.total(|counters| counters.pieces_rejected) < 40, "a convict is asked again and again");
+}
+
+#[test]
+fn a_disk_that_rots_after_the_pull_is_found_out_by_the_first_piece() {
+    for restarted in [false, true] {
+        let mut world = world(4);
+        let image = world.publish(&[30 * MIB, 5 * MIB]);
+        world.pull(0, &image, Duration::ZERO);
+        world.run_until(LIMIT, World::all_done);
+        world.run_for(Duration::from_secs(20));
+        let holders: Vec<_> = world.node_indices().filter(|node| world.has_image(*node, &image)).collect();
+        for node in world.node_indices() {
+            world.corrupt(node);
+            if restarted {
+                world.kill(node);
+                world.start(node);
+            }
+        }
+        for node in world.node_indices().filter(|node| !holders.contains(node)) {
+            world.pull(node, &image, Duration::from_millis(50));
+        }
+        world.run_until(LIMIT, World::all_done);
+        assert_all_have(
+            &world,
+            &image,
+            &world.node_indices().filter(|node| !holders.contains(node)).collect::<Vec<_>>(),
+        );
+        assert!(world.total(|counters| counters.peers_convicted) > 0);
+    }
 }
 
 #[test]
@@ -147,7 +180,7 @@ fn a_partition_costs_one_copy_for_each_side() {
     world.partition(BTreeMap::from_iter((4..8).map(|node| (node, 1))));
     pull_everywhere(&mut world, &image);
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     assert!(copies(&world, &image) < 2.1, "{} copies", copies(&world, &image));
 }
 
@@ -161,7 +194,7 @@ fn nodes_that_see_different_clusters_still_share() {
     let image = world.publish(&[30 * MIB]);
     pull_everywhere(&mut world, &image);
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     assert!(copies(&world, &image) < 2.05, "{} copies", copies(&world, &image));
 }
 
@@ -172,7 +205,7 @@ fn an_origin_without_ranges_is_asked_by_one_node_only() {
     let image = world.publish(&[30 * MIB]);
     pull_everywhere(&mut world, &image);
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     assert!(copies(&world, &image) < 1.1, "{} copies", copies(&world, &image));
 }
 
@@ -203,7 +236,7 @@ fn a_private_image_is_fetched_once_with_the_credentials_of_those_who_have_some()
         world.pull_with(node, &image, Duration::from_millis(node as u64), Some(CredentialId(7)));
     }
     world.run_until(LIMIT, World::all_done);
-    assert_all_have(&world, &image);
+    assert_all_have(&world, &image, &all(&world));
     assert!(copies(&world, &image) < 1.01, "{} copies", copies(&world, &image));
 }
 

@@ -95,8 +95,12 @@ impl Agent {
         self.failures.succeeded(&digest);
         self.cx.counters.blobs_completed += 1;
         self.explain_completed(digest, flight.origin_bytes, flight.peer_bytes);
-        self.keep_spine(digest, download.chain().computed(0, usize::MAX).into_iter().map(|(_, state)| state).collect());
         self.cache.insert(StoredBlob { digest, size, facts });
+        let states: Vec<_> = download.chain().computed(0, usize::MAX).into_iter().map(|(_, state)| state).collect();
+        if download.geometry().pieces() > 1 {
+            self.cx.emit(Output::KeepSpine { digest, states: states.clone() });
+            self.remember_spine(digest, states);
+        }
         self.presence.available(&mut self.cx, digest);
         let all = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine: Vec::new() };
         let mut told = BTreeSet::new();
@@ -124,11 +128,11 @@ impl Agent {
         self.promote();
     }
 
-    fn keep_spine(&mut self, digest: Digest, states: Vec<crate::spine::Midstate>) {
-        if states.len() > 2 {
+    pub(super) fn remember_spine(&mut self, digest: Digest, states: Vec<crate::spine::Midstate>) {
+        if self.cache.is_stored(&digest) || self.flights.contains_key(&digest) {
             self.spines.insert(digest, states);
             if self.spines.len() > MAX_SPINES {
-                // Which one goes hardly matters: a peer without it hashes a little more.
+                // Which one goes hardly matters: it is read again when somebody needs it.
                 let victim = self.cx.below(MAX_SPINES as u32) as usize;
                 if let Some(digest) = self.spines.keys().nth(victim).copied() {
                     self.spines.remove(&digest);
@@ -172,9 +176,10 @@ impl Agent {
         let Some(blob) = self.cache.get(&digest) else { return };
         let parent = blob.facts.source.clone();
         let private = blob.facts.private;
-        if let Some(media_type) = media_type {
-            self.cache.set_media_type(&digest, media_type);
-        }
+        // What is no manifest by its content was asked for as one all the same: it has no better name than bytes.
+        let media_type = media_type.unwrap_or_else(|| "application/octet-stream".into());
+        self.cache.set_media_type(&digest, media_type);
+        self.serve_read(digest);
         let mut missing: Vec<_> = Vec::new();
         for child in children {
             while self.sizes.len() >= MAX_KNOWN_SIZES {

@@ -26,6 +26,8 @@ enum State {
     Asking,
     /// It waits for its flight.
     Waiting,
+    /// It waits until a manifest that is here has been read.
+    Reading,
     /// Headers are out. A body may still be growing.
     Serving,
     /// It was answered with an error, or cut short.
@@ -85,6 +87,12 @@ impl Agent {
         let digest = request.digest;
         let Some(blob) = self.cache.get(&digest) else { return self.serve_missing(id) };
         let (size, media_type, kind) = (blob.size, blob.facts.media_type.clone(), blob.facts.source.kind);
+        if kind == Kind::Manifest && media_type.is_none() {
+            // containerd goes by the media type: what the manifest is has to be read first.
+            request.state = State::Reading;
+            self.cx.emit(Output::ReadManifest { digest });
+            return;
+        }
         request.state = State::Serving;
         request.holds = true;
         let is_get = request.method == Method::Get;
@@ -145,6 +153,9 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         let Some(size) = flight.size else { return };
         let (released, media_type) = (flight.released, flight.media_type.clone());
+        if flight.source.kind == Kind::Manifest && media_type.is_none() {
+            return;
+        }
         let waiters: Vec<_> = flight.waiters.iter().copied().collect();
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
@@ -185,8 +196,9 @@ impl Agent {
         let Some(request) = self.requests.get(&id) else { return };
         let digest = request.digest;
         let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
+        let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
         match flight.size {
-            Some(size) if self.cx.now - flight.last_byte < FRESH => {
+            Some(size) if typed && self.cx.now - flight.last_byte < FRESH => {
                 let media_type = flight.media_type.clone();
                 self.answer(id, size, media_type);
             }
@@ -227,7 +239,7 @@ impl Agent {
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal) {
         self.cx.timers.clear(Deadline::Headers(id));
         if let Some(request) = self.requests.get_mut(&id)
-            && matches!(request.state, State::Asking | State::Waiting)
+            && matches!(request.state, State::Asking | State::Waiting | State::Reading)
         {
             request.state = State::Over;
             self.cx.counters.mirror_refused += 1;
@@ -276,9 +288,20 @@ impl Agent {
                         request.holds = true;
                         self.cache.hold(&digest);
                     }
-                    State::Asking | State::Over => {}
+                    State::Asking | State::Reading | State::Over => {}
                 }
             }
+        }
+    }
+
+    /// A manifest has been read: whoever waited to know what it is gets it.
+    pub(super) fn serve_read(&mut self, digest: Digest) {
+        let waiting = |(id, request): (&RequestId, &Request)| {
+            (request.digest == digest && request.state == State::Reading).then_some(*id)
+        };
+        let waiting: Vec<_> = self.requests.iter().filter_map(waiting).collect();
+        for id in waiting {
+            self.serve_present(id);
         }
     }
 

@@ -303,7 +303,12 @@ impl Agent {
                     self.fill(digest);
                 }
             }
-            Verdict::Doubtful => self.cx.counters.pieces_rejected += 1,
+            Verdict::Doubtful => {
+                self.cx.counters.pieces_rejected += 1;
+                if let (Some(peer), Some(flight)) = (from, self.flights.get_mut(&digest)) {
+                    flight.neighbours.forget_piece(&peer, piece);
+                }
+            }
         }
     }
 
@@ -437,6 +442,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
+        let culprits = download.settle_doubts();
         let next = download.next_to_hash();
         let prefix = download.prefix();
         if let Some(wanted @ Wanted { piece, from }) = next {
@@ -445,6 +451,9 @@ impl Agent {
                 download.hashing(op);
             }
             self.cx.emit(Output::HashPiece { op, digest, size, piece, from });
+        }
+        for peer in culprits {
+            self.convict(digest, &peer, "sent a piece that does not fit into the blob");
         }
         match prefix {
             Prefix::Bytes(bytes) => self.release(digest, bytes),

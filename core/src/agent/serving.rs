@@ -124,7 +124,6 @@ impl Agent {
         self.cx.timers.clear(Deadline::Handshake(stream));
         let Some(open) = self.streams.get_mut(&stream) else { return };
         open.doing = Doing::Answering;
-        let peer = open.peer.clone();
         let fits = open.protocol == request.protocol();
         let response = match request {
             Request::PullIntent { digest } if fits => {
@@ -135,7 +134,7 @@ impl Agent {
                 self.cx.counters.coord_please_pull_served += 1;
                 Some(Response::PleasePull(self.please_pull(&batch)))
             }
-            Request::Enrol(enrol) if fits => Some(Response::Enrol(self.enrolled(&peer, enrol))),
+            Request::Enrol(enrol) if fits => return self.answer_enrolment(stream, enrol),
             _ => None,
         };
         match response {
@@ -146,6 +145,11 @@ impl Agent {
                 self.cx.emit(Output::StreamReset { stream });
             }
         }
+    }
+
+    /// Who asks on a stream that is still open.
+    pub(super) fn asking_peer(&self, stream: StreamId) -> Option<PeerId> {
+        self.streams.get(&stream).map(|open| open.peer.clone())
     }
 
     /// What this node answers when it is asked about a digest; also its own part in its own cascades.

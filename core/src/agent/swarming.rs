@@ -11,7 +11,7 @@ use crate::failures::Suppression;
 use crate::flight::{Role, Stage};
 use crate::input::{CallError, OriginFailure, OriginStat};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
-use crate::names::{Kind, PeerId, Source};
+use crate::names::{Kind, PeerId, Source, StreamId};
 use crate::output::{Explanation, Output};
 use crate::spine::Midstate;
 use crate::swarm::tracker::{Assignment, DEGREE, Introduction, Verdict};
@@ -29,6 +29,16 @@ pub(super) const MAX_REFERRALS: u32 = 10;
 pub(super) const REFERRAL_PAUSE: Duration = Duration::from_millis(500);
 /// Most midstates in one message: 36 bytes each, far below the message limit.
 pub(super) const MAX_SPINE: usize = 4096;
+
+/// Most who wait for one spine to be read; others ask again.
+const MAX_SPINE_WAITERS: usize = 256;
+
+/// Somebody who is answered when a spine has been read.
+#[derive(Clone, Debug)]
+pub(super) enum SpineWaiter {
+    Greeting(PeerId),
+    Enrolment(StreamId, Box<Enrol>),
+}
 
 impl Agent {
     // ---- the participant's side ----
@@ -68,7 +78,7 @@ impl Agent {
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);
                 }
-                self.hear_spine(digest, &spine);
+                self.hear_spine(digest, tracker, &spine);
                 for Neighbour { peer, addresses, zone } in neighbours {
                     self.learn(&peer, &addresses);
                     self.meet(digest, &peer, zone);
@@ -116,7 +126,9 @@ impl Agent {
         let Some(neighbour) = flight.neighbours.get_mut(peer) else { return };
         if !neighbour.greeted {
             neighbour.greeted = true;
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new() };
+            let chain = flight.download.as_ref().map(|download| download.chain());
+            let spine = chain.map(|chain| chain.computed(1, MAX_SPINE)).unwrap_or_default();
+            let notice = Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine };
             self.cx.emit(Output::Notify { peer: peer.clone(), notice });
         }
     }
@@ -127,11 +139,11 @@ impl Agent {
         }
     }
 
-    fn hear_spine(&mut self, digest: Digest, spine: &[(u32, Midstate)]) {
+    fn hear_spine(&mut self, digest: Digest, claimant: &PeerId, spine: &[(u32, Midstate)]) {
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
         if let Some(download) = download {
             for (piece, state) in spine.iter().take(MAX_SPINE) {
-                download.claim(*piece, *state);
+                download.claim(*piece, *state, claimant);
             }
         }
     }
@@ -143,12 +155,13 @@ impl Agent {
         let news = core::mem::take(&mut download.news);
         let tracker_news = core::mem::take(&mut download.tracker_news);
         let sums = download.sums_of(&news);
+        let spine = download.spine_around(&news);
         if !news.is_empty() {
             for (peer, neighbour) in flight.neighbours.iter() {
                 if !neighbour.complete && neighbour.greeted {
                     let pieces = Have::Also(news.clone());
                     let notice =
-                        Notice::Have { digest, size: flight.size, pieces, sums: sums.clone(), spine: Vec::new() };
+                        Notice::Have { digest, size: flight.size, pieces, sums: sums.clone(), spine: spine.clone() };
                     self.cx.emit(Output::Notify { peer: peer.clone(), notice });
                 }
             }
@@ -216,7 +229,7 @@ impl Agent {
             if !flight.neighbours.contains(peer) {
                 self.meet(digest, peer, None);
             }
-            self.hear_spine(digest, spine);
+            self.hear_spine(digest, peer, spine);
             if let Some(flight) = self.flights.get_mut(&digest)
                 && flight.neighbours.heard(peer, pieces)
             {
@@ -224,15 +237,9 @@ impl Agent {
             }
         } else if let Some(blob) = self.cache.get(&digest) {
             // Somebody exchanges pieces of what we have whole.
-            if !matches!(pieces, Have::All | Have::Also(_)) {
-                let notice = Notice::Have {
-                    digest,
-                    size: Some(blob.size),
-                    pieces: Have::All,
-                    sums: Vec::new(),
-                    spine: self.spine_of(&digest),
-                };
-                self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+            let size = blob.size;
+            if matches!(pieces, Have::Exactly(_)) {
+                self.offer(digest, peer, size);
             }
         } else if !tracked && matches!(pieces, Have::Exactly(_)) {
             self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest } });
@@ -245,6 +252,46 @@ impl Agent {
     fn spine_of(&self, digest: &Digest) -> Vec<(u32, Midstate)> {
         let states = self.spines.get(digest).map(Vec::as_slice).unwrap_or_default();
         states.iter().take(MAX_SPINE).enumerate().map(|(piece, state)| (piece as u32, *state)).collect()
+    }
+
+    /// Tells somebody that we have the whole blob, with the spine to check it by.
+    fn offer(&mut self, digest: Digest, peer: &PeerId, size: u64) {
+        if self.spine_is_coming(digest, size) {
+            return self.await_spine(digest, SpineWaiter::Greeting(peer.clone()));
+        }
+        let spine = self.spine_of(&digest);
+        let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine };
+        self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+    }
+
+    /// Whether the spine of a blob that is here has to be read first. A blob of one piece needs none.
+    fn spine_is_coming(&self, digest: Digest, size: u64) -> bool {
+        crate::piece::Geometry::of_blob(size).pieces() > 1 && !self.spines.contains_key(&digest)
+    }
+
+    fn await_spine(&mut self, digest: Digest, waiter: SpineWaiter) {
+        let waiters = self.spine_waiters.entry(digest).or_default();
+        if waiters.is_empty() {
+            self.cx.emit(Output::ReadSpine { digest });
+        }
+        if waiters.len() < MAX_SPINE_WAITERS {
+            waiters.push(waiter);
+        }
+    }
+
+    /// The store has read the spine of a blob, or there is none: whoever waited for it is answered.
+    pub(super) fn spine_read(&mut self, digest: Digest, states: Vec<Midstate>) {
+        self.remember_spine(digest, states);
+        for waiter in self.spine_waiters.remove(&digest).unwrap_or_default() {
+            match waiter {
+                SpineWaiter::Greeting(peer) => {
+                    if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
+                        self.offer(digest, &peer, size);
+                    }
+                }
+                SpineWaiter::Enrolment(stream, enrol) => self.answer_enrolment(stream, *enrol),
+            }
+        }
     }
 
     fn left(&mut self, peer: &PeerId, digest: Digest) {
@@ -463,15 +510,24 @@ impl Agent {
 
     // ---- the tracker's side ----
 
-    /// Serves an enrolment.
-    pub(super) fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
+    /// Answers an enrolment, once there is all that the answer needs.
+    pub(super) fn answer_enrolment(&mut self, stream: StreamId, enrol: Enrol) {
+        let Some(peer) = self.asking_peer(stream) else { return };
+        let size = self.cache.get(&enrol.digest).map(|blob| blob.size);
+        if size.is_some_and(|size| self.spine_is_coming(enrol.digest, size)) {
+            return self.await_spine(enrol.digest, SpineWaiter::Enrolment(stream, Box::new(enrol)));
+        }
+        let response = Response::Enrol(self.enrolled(&peer, enrol));
+        self.cx.emit(Output::StreamReply { stream, response });
+    }
+
+    fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
         let Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses } = enrol;
         let now = self.cx.now;
         self.learn(peer, &addresses);
         let introduction =
             Introduction { pieces, can_fetch: can_fetch_origin, addresses: addresses.clone(), zone: zone.clone() };
-        if let Some(blob) = self.cache.get(&digest) {
-            let size = blob.size;
+        if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
             let tracker = self.trackers.entry(digest).or_default();
             tracker.learn(crate::piece::Geometry::of_blob(size), false);
             tracker.enrol(now, peer, introduction);

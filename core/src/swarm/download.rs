@@ -51,6 +51,15 @@ pub(crate) enum Fetch {
     },
 }
 
+/// A piece against somebody's claims.
+#[derive(Clone, Debug)]
+struct Doubt {
+    sender: PeerId,
+    /// The midstate that the piece led to.
+    gave: Midstate,
+    claimants: Vec<PeerId>,
+}
+
 /// What became of a piece that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -60,8 +69,8 @@ pub(crate) enum Verdict {
     Known,
     /// It does not fit what its sender claimed of it: the sender is to blame.
     Wrong,
-    /// It does not fit between two midstates that somebody claimed: the claims are dropped, and the piece has to be
-    /// fetched again and hashed alone, which shows who is to blame.
+    /// It does not fit between two midstates that somebody else claimed. Whoever is wrong is known when the chain has
+    /// passed; until then this sender is not asked for this piece again.
     Doubtful,
 }
 
@@ -83,6 +92,11 @@ pub(crate) struct Download {
     have: PieceSet,
     stored: BTreeMap<u32, Stored>,
     chain: Chain,
+    /// Who claimed the midstate before a piece.
+    claimants: BTreeMap<u32, PeerId>,
+    /// Pieces that did not fit between claimed midstates. The origin's bytes will tell who is wrong: two liars could agree
+    /// with each other.
+    doubts: BTreeMap<u32, Vec<Doubt>>,
     hashing: Option<OpId>,
     fetches: BTreeMap<OpId, Fetch>,
     /// How often each piece is being fetched now.
@@ -98,12 +112,17 @@ pub(crate) struct Download {
 
 impl Download {
     pub(crate) fn new(digest: Digest, geometry: Geometry) -> Self {
+        let mut chain = Chain::default();
+        // What comes after the last piece needs nobody's word: it is the digest.
+        chain.claim(geometry.pieces(), Midstate::from_bytes(*digest.as_bytes()));
         Self {
             digest,
             geometry,
             have: PieceSet::none(geometry.pieces()),
             stored: BTreeMap::new(),
-            chain: Chain::default(),
+            chain,
+            claimants: BTreeMap::new(),
+            doubts: BTreeMap::new(),
             hashing: None,
             fetches: BTreeMap::new(),
             fetched: BTreeMap::new(),
@@ -146,10 +165,37 @@ impl Download {
         &self.chain
     }
 
-    pub(crate) fn claim(&mut self, piece: u32, state: Midstate) {
-        if piece < self.geometry.pieces() {
+    /// Somebody says what the midstate before `piece` is. The first claim stands until it is refuted.
+    pub(crate) fn claim(&mut self, piece: u32, state: Midstate, claimant: &PeerId) {
+        if piece < self.geometry.pieces() && self.chain.before(piece).is_none() {
             self.chain.claim(piece, state);
+            self.claimants.insert(piece, claimant.clone());
         }
+    }
+
+    /// Midstates around these pieces, as far as they were hashed here and not alone: what others need to check them.
+    pub(crate) fn spine_around(&self, pieces: &[u32]) -> Vec<(u32, Midstate)> {
+        let unsummed = pieces.iter().filter(|piece| self.sum(**piece).is_none());
+        let around = unsummed.flat_map(|piece| [*piece, *piece + 1]);
+        around.filter_map(|piece| Some((piece, self.chain.before(piece)?))).collect()
+    }
+
+    /// After the chain has grown: who sent something else than what is there, or claimed another midstate.
+    pub(crate) fn settle_doubts(&mut self) -> Vec<PeerId> {
+        let tip = self.chain.tip();
+        let mut culprits = Vec::new();
+        while let Some(entry) = self.doubts.first_entry().filter(|entry| *entry.key() < tip) {
+            let piece = *entry.key();
+            let truth = self.chain.before(piece + 1);
+            for doubt in entry.remove() {
+                if Some(doubt.gave) == truth {
+                    culprits.extend(doubt.claimants);
+                } else {
+                    culprits.push(doubt.sender);
+                }
+            }
+        }
+        culprits
     }
 
     /// Who vouches for a stored piece, for those whom we send it to.
@@ -332,9 +378,7 @@ impl Download {
             }
             (Hashed::Chained(after), Check::From(from)) => {
                 if self.chain.before(piece + 1).is_some_and(|claimed| claimed != after) {
-                    self.chain.disclaim(piece);
-                    self.chain.disclaim(piece + 1);
-                    return Verdict::Doubtful;
+                    return self.doubt(piece, after, &via);
                 }
                 self.chain.hashed(piece, from, after);
                 // What the sender claims of the piece alone was not checked here, so it is not passed on.
@@ -354,6 +398,20 @@ impl Download {
         self.news.push(piece);
         self.tracker_news.push(piece);
         Verdict::Accepted(RecordedPiece { piece, proof, author })
+    }
+
+    /// A piece leads from one midstate to another than the one that was claimed to follow.
+    fn doubt(&mut self, piece: u32, after: Midstate, via: &Via) -> Verdict {
+        let Via::Peer(sender) = via else { return Verdict::Wrong };
+        let claimants = [self.claimants.get(&piece), self.claimants.get(&(piece + 1))];
+        let anybody_else = claimants.iter().flatten().any(|claimant| *claimant != sender);
+        if !anybody_else {
+            // It is refuted by what was hashed here, by the digest, or by its own word.
+            return Verdict::Wrong;
+        }
+        let claimants = claimants.into_iter().flatten().cloned().collect();
+        self.doubts.entry(piece).or_default().push(Doubt { sender: sender.clone(), gave: after, claimants });
+        Verdict::Doubtful
     }
 
     /// The next stored piece to hash in order to extend the verified prefix, if none is being hashed.
@@ -415,7 +473,9 @@ impl Download {
             }
             self.lose(*piece);
         }
-        self.chain = Chain::default();
+        self.chain = Self::new(self.digest, self.geometry).chain;
+        self.claimants.clear();
+        self.doubts.clear();
         self.origin_only = true;
         self.news.clear();
         self.tracker_news.clear();

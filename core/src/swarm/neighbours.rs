@@ -177,6 +177,14 @@ impl Neighbours {
         }
     }
 
+    /// A neighbour is not asked for this piece again.
+    pub(crate) fn forget_piece(&mut self, peer: &PeerId, piece: u32) {
+        if let Some(neighbour) = self.peers.get_mut(peer) {
+            neighbour.complete = false;
+            neighbour.pieces.remove(piece);
+        }
+    }
+
     /// When the first neighbour that has told us to come back later can be asked again.
     pub(crate) fn next_free(&self, now: Time) -> Option<Time> {
         self.peers.values().map(|neighbour| neighbour.busy_until).filter(|until| *until > now).min()

@@ -11,6 +11,7 @@ use longshore_core::digest::Digest;
 /// |---|---|
 /// | `blobs/sha256/<hex>` | a complete blob |
 /// | `blobs/sha256/<hex>.json` | its sidecar: size and facts |
+/// | `blobs/sha256/<hex>.spine` | its midstates, 32 bytes each; may be missing |
 /// | `staging/<hex>` | the sparse file of an incomplete blob |
 /// | `staging/<hex>.pieces` | its record log: size and facts, then one line for each piece |
 /// | `trash/<number>` | a file on its way out |
@@ -44,6 +45,10 @@ impl Layout {
 
     pub(super) fn sidecar(&self, digest: Digest) -> PathBuf {
         self.blobs().join(format!("{}.json", digest.hex()))
+    }
+
+    pub(super) fn spine(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(format!("{}.spine", digest.hex()))
     }
 
     pub(super) fn staging(&self) -> PathBuf {

@@ -58,11 +58,20 @@ impl Descriptor {
     }
 }
 
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 /// Reads a manifest. Anything that is none has no children.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Manifest {
     let Ok(document) = serde_json::from_slice::<Document>(bytes) else { return Manifest::default() };
-    let media_type = document.media_type.map(Into::into);
+    // OCI lets the media type be left out; then the fields say which of the two kinds it is.
+    let implied = match (&document.manifests, &document.config, &document.layers) {
+        (Some(_), None, None) => Some(OCI_INDEX),
+        (None, Some(_), Some(_)) => Some(OCI_MANIFEST),
+        _ => None,
+    };
+    let media_type = document.media_type.map(Into::into).or(implied.map(Into::into));
     let (None, Some(config), Some(layers)) = (document.manifests, document.config, document.layers) else {
         return Manifest { media_type, children: Vec::new() };
     };
@@ -96,9 +105,8 @@ mod tests {
             descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 2, 20),
             descriptor("application/vnd.oci.image.layer.v1.tar+zstd", 1, 10),
         );
-        // OCI lets the media type be left out.
         let expected = vec![child(9, 900, Kind::Config), child(2, 20, Kind::Blob), child(1, 10, Kind::Blob)];
-        assert_eq!(parse(text.as_bytes()), Manifest { media_type: None, children: expected });
+        assert_eq!(parse(text.as_bytes()), Manifest { media_type: Some(OCI_MANIFEST.into()), children: expected });
     }
 
     #[test]
@@ -125,7 +133,7 @@ mod tests {
         ] {
             let field = media_type.map_or(String::new(), |media_type| format!(r#""mediaType":"{media_type}","#));
             let text = format!(r#"{{{field}"schemaVersion":2,"manifests":[{entry}]}}"#);
-            let expected = Manifest { media_type: media_type.map(Into::into), children: vec![] };
+            let expected = Manifest { media_type: Some(media_type.unwrap_or(OCI_INDEX).into()), children: vec![] };
             assert_eq!(parse(text.as_bytes()), expected);
         }
     }

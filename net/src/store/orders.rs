@@ -21,7 +21,7 @@ use super::manifest::{MAX_MANIFEST_BYTES, Manifest, parse};
 use super::reader::Released;
 use super::recover::hash_stored;
 use super::staging::Staged;
-use super::{Blob, Store, commit};
+use super::{Blob, Store, commit, spine};
 use crate::driver::BlobStore;
 
 impl BlobStore for Store {
@@ -62,6 +62,24 @@ impl BlobStore for Store {
         blobs.insert(digest, Blob::Committing { staged: Arc::clone(&staged), doomed: false });
         drop(blobs);
         self.blocking(move |store| store.commit_now(&staged, facts));
+    }
+
+    fn keep_spine(&mut self, digest: Digest, states: Vec<Midstate>) {
+        self.blocking(move |store| {
+            // Nobody misses it but peers that could check our pieces a little earlier.
+            if let Err(error) = spine::write(&store.inner.layout, digest, &states) {
+                warn!(%digest, %error, "cannot keep the spine of a blob");
+            }
+        });
+    }
+
+    fn read_spine(&mut self, digest: Digest) {
+        self.blocking(move |store| {
+            let states = store.reader(digest).map_or(Vec::new(), |reader| {
+                spine::read(&store.inner.layout, digest, reader.size()).unwrap_or_default()
+            });
+            store.report(Input::Spine { digest, states });
+        });
     }
 
     fn discard(&mut self, digest: Digest) {
@@ -156,7 +174,8 @@ impl Store {
             released.send_replace(Released::Gone);
         }
         // The blob goes first: a sidecar without a blob is nothing.
-        self.throw_away([self.inner.layout.blob(digest), self.inner.layout.sidecar(digest)], then);
+        let layout = &self.inner.layout;
+        self.throw_away([layout.blob(digest), layout.sidecar(digest), layout.spine(digest)], then);
     }
 
     fn commit_now(&self, staged: &Arc<Staged>, facts: BlobFacts) {

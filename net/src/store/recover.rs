@@ -102,7 +102,7 @@ fn committed(layout: &Layout) -> io::Result<Vec<StoredBlob>> {
                     remove(&layout.sidecar(digest))?;
                 }
             }
-        } else if !layout.blob(digest).exists() || path != layout.sidecar(digest) {
+        } else if !layout.blob(digest).exists() || (path != layout.sidecar(digest) && path != layout.spine(digest)) {
             // A crash between writing the sidecar and giving the blob its name.
             remove(&path)?;
         }

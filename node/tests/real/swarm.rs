@@ -127,18 +127,21 @@ fn a_peer_with_corrupted_pieces_is_convicted_and_no_wrong_byte_reaches_container
     let Some(lab) = Lab::open() else { return };
     let world = World::build(&lab, 2, &[8 * MIB], "");
     let layer = world.image.largest_layer().clone();
-    world.pull(0, None).expect_success("the honest pull");
+    // The designated puller gets the layer in any case; the other one is the one that asks it.
+    let corrupted = world.cluster.designated(&layer.digest);
+    let asking = 1 - corrupted;
+    world.pull(corrupted, None).expect_success("the honest pull");
 
-    corrupt_blob_on_disk(&world.cluster.agents[0].data, layer.size);
-    world.pull(1, None).expect_success("the pull beside a corrupted peer");
-    world.assert_complete(1);
-    assert!(world.cluster.agents[1].counter("pieces_rejected") >= 1);
-    assert!(world.cluster.agents[1].counter("peers_convicted") >= 1);
-    let printed = world.containerds[1].run(&world.by_tag(), "proof", &["/bin/busybox", "wc", "-c", "/data-0"]);
+    corrupt_blob_on_disk(&world.cluster.agents[corrupted].data, layer.size);
+    world.pull(asking, None).expect_success("the pull beside a corrupted peer");
+    world.assert_complete(asking);
+    assert!(world.cluster.agents[asking].counter("pieces_rejected") >= 1);
+    assert!(world.cluster.agents[asking].counter("peers_convicted") >= 1);
+    let printed = world.containerds[asking].run(&world.by_tag(), "proof", &["/bin/busybox", "wc", "-c", "/data-0"]);
     assert!(printed.contains(&(8 * MIB).to_string()), "{printed}");
 
     let path = world.blob_path(&layer);
-    let served = http::get(world.cluster.agents[1].mirror_port, &path, &[]).unwrap();
+    let served = http::get(world.cluster.agents[asking].mirror_port, &path, &[]).unwrap();
     assert!(served.body == world.image.read(&layer), "the second agent keeps what it verified");
 }
 

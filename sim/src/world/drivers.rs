@@ -108,7 +108,7 @@ impl World {
             Output::Commit { digest, facts } => {
                 let result = match self.nodes[node].disk.staged.remove(&digest) {
                     Some(Staged { size, contents, .. }) => {
-                        let complete = Complete { size, contents, facts };
+                        let complete = Complete { size, contents, facts, spine: Vec::new() };
                         self.nodes[node].disk.complete.insert(digest, complete);
                         if !self.has(node, &digest) {
                             self.violations
@@ -132,6 +132,16 @@ impl World {
                 }
                 self.nodes[node].disk.complete.remove(&digest);
                 self.later(node, Duration::ZERO, Input::Evicted { digest });
+            }
+            Output::KeepSpine { digest, states } => {
+                if let Some(complete) = self.nodes[node].disk.complete.get_mut(&digest) {
+                    complete.spine = states;
+                }
+            }
+            Output::ReadSpine { digest } => {
+                let complete = self.nodes[node].disk.complete.get(&digest);
+                let states = complete.map(|complete| complete.spine.clone()).unwrap_or_default();
+                self.later(node, Duration::from_micros(200), Input::Spine { digest, states });
             }
             Output::ReadManifest { digest } => {
                 let children = self.blobs.get(&digest).map(|blob| blob.children.clone()).unwrap_or_default();

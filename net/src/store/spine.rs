@@ -1,0 +1,69 @@
+//! The midstates of a committed blob in a file beside it: what a peer needs to check our pieces one by one.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+
+use longshore_core::digest::Digest;
+use longshore_core::piece::Geometry;
+use longshore_core::spine::Midstate;
+
+use super::layout::Layout;
+
+/// Bytes of one midstate.
+const STATE_BYTES: usize = 32;
+
+/// Writes the spine; the file gets its name when it is whole and on disk.
+pub(super) fn write(layout: &Layout, digest: Digest, states: &[Midstate]) -> io::Result<()> {
+    let path = layout.spine(digest);
+    let fresh = path.with_extension("spine.fresh");
+    let bytes: Vec<u8> = states.iter().flat_map(|state| state.to_bytes()).collect();
+    let mut file = File::create(&fresh)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    if layout.blob(digest).exists() { fs::rename(&fresh, path) } else { fs::remove_file(&fresh) }
+}
+
+/// Reads the spine of a blob of `size` bytes; `None` if there is none, or none that leads from SHA-256's initial value to
+/// the digest in as many steps as the blob has pieces.
+pub(super) fn read(layout: &Layout, digest: Digest, size: u64) -> Option<Vec<Midstate>> {
+    let bytes = fs::read(layout.spine(digest)).ok()?;
+    let (chunks, rest) = bytes.as_chunks::<STATE_BYTES>();
+    let states: Vec<_> = chunks.iter().map(|chunk| Midstate::from_bytes(*chunk)).collect();
+    let fits = rest.is_empty() && states.len() == Geometry::of_blob(size).pieces() as usize + 1;
+    let leads = states.first() == Some(&Midstate::INITIAL)
+        && states.last().is_some_and(|last| last.to_bytes() == *digest.as_bytes());
+    (fits && leads).then_some(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spine_that_does_not_fit_its_blob_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        fs::create_dir_all(layout.blobs()).unwrap();
+        let last = Midstate([7; 8]);
+        let digest = Digest::from_bytes(last.to_bytes());
+        fs::write(layout.blob(digest), b"x").unwrap();
+        let states = [Midstate::INITIAL, last];
+        write(&layout, digest, &states).unwrap();
+        assert_eq!(read(&layout, digest, 1).as_deref(), Some(states.as_slice()));
+        assert_eq!(read(&layout, digest, 300 * 1024), None, "another number of pieces");
+        fs::write(layout.spine(digest), [0; 64]).unwrap();
+        assert_eq!(read(&layout, digest, 1), None, "another content");
+        fs::write(layout.spine(digest), [0; 63]).unwrap();
+        assert_eq!(read(&layout, digest, 1), None, "torn");
+    }
+
+    #[test]
+    fn the_spine_of_a_blob_that_is_gone_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        fs::create_dir_all(layout.blobs()).unwrap();
+        let digest = Digest::from_bytes([1; 32]);
+        write(&layout, digest, &[Midstate::INITIAL]).unwrap();
+        assert_eq!(fs::read_dir(layout.blobs()).unwrap().count(), 0);
+    }
+}
