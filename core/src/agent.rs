@@ -33,10 +33,11 @@ use crate::flight::Flight;
 use crate::input::{Input, PartialBlob};
 use crate::members::Members;
 use crate::metrics::Counters;
-use crate::names::{CredentialId, Kind, OpId, RequestId, StreamId};
+use crate::names::{CredentialId, OpId, RequestId, StreamId};
 use crate::output::Output;
 use crate::presence::Presence;
 use crate::spine::{Midstate, Wanted};
+use crate::swarm::download::Download;
 use crate::swarm::tracker::Tracker;
 use crate::time::Time;
 use crate::timers::Deadline;
@@ -47,8 +48,19 @@ pub const ENROL_INTERVAL: Duration = Duration::from_secs(2);
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Sizes of blobs that manifests named, kept for requests to come; a few hundred images' worth.
 pub const MAX_KNOWN_SIZES: usize = 16_384;
+/// Downloads of blobs that are complete, kept while peers may still be asking for their pieces.
+pub const MAX_RECENT: usize = 32;
 /// Spines of complete blobs, kept for peers to come: 8 KiB each for a blob of 256 pieces.
 pub const MAX_SPINES: usize = 64;
+
+/// What a verified manifest says about a blob.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    /// Size in bytes.
+    size: u64,
+    /// The manifest is private, so this is as well.
+    private: bool,
+}
 
 /// What an operation that a driver runs for us is for.
 #[derive(Clone, Debug)]
@@ -89,10 +101,12 @@ pub struct Agent {
     ops: BTreeMap<OpId, Op>,
     /// Incomplete blobs on disk that no flight works on.
     partials: BTreeMap<Digest, PartialBlob>,
-    /// Sizes in bytes and kinds of blobs that verified manifests named.
-    sizes: BTreeMap<Digest, (u64, Kind)>,
+    /// What verified manifests said about blobs.
+    sizes: BTreeMap<Digest, Named>,
     /// Spines of complete blobs; empty ones for blobs that have none.
     spines: BTreeMap<Digest, Vec<Midstate>>,
+    /// Downloads of blobs that were committed lately: they vouch for pieces that peers are asking for.
+    recent: BTreeMap<Digest, Download>,
     spine_waiters: BTreeMap<Digest, Vec<swarming::SpineWaiter>>,
     /// Who uses which credential: requests and flights.
     credentials: BTreeMap<CredentialId, u32>,
@@ -134,6 +148,7 @@ impl Agent {
             partials: BTreeMap::new(),
             sizes: BTreeMap::new(),
             spines: BTreeMap::new(),
+            recent: BTreeMap::new(),
             spine_waiters: BTreeMap::new(),
             credentials: BTreeMap::new(),
             authorized: BTreeMap::new(),

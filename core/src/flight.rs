@@ -100,6 +100,11 @@ impl Flight {
         }
     }
 
+    /// Whether the origin gives it only to those who have a credential, as far as is known here.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private || self.credential.is_some()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         !matches!(self.stage, Stage::Queued)
     }

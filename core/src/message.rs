@@ -172,6 +172,8 @@ pub struct Enrol {
     pub zone: Option<Arc<str>>,
     /// Addresses where others can reach the sender.
     pub addresses: Vec<Arc<str>>,
+    /// The sender knows that the origin gives this blob only to those who have a credential.
+    pub private: bool,
 }
 
 /// The tracker's answer to [`Enrol`].
@@ -185,6 +187,8 @@ pub enum EnrolReply {
         neighbours: Vec<Neighbour>,
         /// Midstates that the tracker has computed or checked, by piece number, the state *before* that piece.
         spine: Vec<(u32, Midstate)>,
+        /// The origin gives this blob only to those who have a credential.
+        private: bool,
     },
     /// Somebody with a better rank leads this swarm; enrol there. The sender is a source of pieces all the same.
     Elsewhere {
@@ -223,6 +227,8 @@ pub enum Notice {
         sums: Vec<PieceSum>,
         /// Midstates before the given pieces, that the sender has computed or checked.
         spine: Vec<(u32, Midstate)>,
+        /// The origin gives this blob only to those who have a credential.
+        private: bool,
     },
     /// Tracker to participant: fetch these pieces from the origin.
     Assign {

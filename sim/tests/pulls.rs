@@ -259,3 +259,20 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(5), run(5));
     assert_ne!(run(5).1, run(6).1);
 }
+
+#[test]
+fn nodes_without_a_credential_lead_and_nodes_with_one_fetch() {
+    use longshore_core::names::CredentialId;
+    for seed in 0..30 {
+        let mut world = World::new(Options { nodes: 5, seed, ..Options::default() });
+        world.origin.private = true;
+        let image = world.publish(&[20 * MIB, 2 * MIB, 300_000, 200_000]);
+        let pulling: Vec<_> = (0..5).filter(|node| *node as u64 != seed % 5 && *node as u64 != seed / 5 % 5).collect();
+        for node in &pulling {
+            world.pull_with(*node, &image, Duration::from_millis(*node as u64 * (seed % 7)), Some(CredentialId(7)));
+        }
+        world.run_until(Duration::from_secs(15), World::all_done);
+        assert_all_have(&world, &image, &pulling);
+        assert!(copies(&world, &image) < 1.01, "seed {seed}: {} copies\n{}", copies(&world, &image), story(&world));
+    }
+}

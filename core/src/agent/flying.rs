@@ -33,9 +33,8 @@ impl Agent {
         if !self.flights.contains_key(&digest) {
             self.generations += 1;
             let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
-            if let Some(partial) = self.partials.get(&digest) {
-                flight.private = partial.private;
-            }
+            flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
+                || self.sizes.get(&digest).is_some_and(|named| named.private);
             self.flights.insert(digest, flight);
             let patience = self.config.no_progress_timeout;
             self.cx.wake(Deadline::NoProgress(digest), patience);
@@ -66,7 +65,7 @@ impl Agent {
     }
 
     fn begin(&mut self, digest: Digest) {
-        let known = self.sizes.get(&digest).map(|(size, _)| *size);
+        let known = self.sizes.get(&digest).map(|named| named.size);
         let on_disk = self.partials.get(&digest).map(|partial| partial.size);
         self.resolve(digest, true);
         if let Some(size) = known.or(on_disk) {
@@ -200,7 +199,10 @@ impl Agent {
             self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
             return;
         }
-        self.failures.honour(self.cx.now, digest, cooldown);
+        if class != FailureClass::Auth {
+            // The next one who asks may have a credential.
+            self.failures.honour(self.cx.now, digest, cooldown);
+        }
         self.fail_flight(digest, class, "another node was turned away by the origin", Vec::new(), Some(cooldown));
     }
 

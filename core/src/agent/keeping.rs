@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Agent, MAX_KNOWN_SIZES, MAX_SPINES};
+use super::{Agent, MAX_KNOWN_SIZES, MAX_RECENT, MAX_SPINES, Named};
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::{Child, PartialBlob, Proof, RecordedPiece, StoreError, StoredBlob};
@@ -88,8 +88,8 @@ impl Agent {
         if let Err(error) = result {
             return self.store_failed(digest, &error);
         }
-        let Some(flight) = self.close_flight(digest) else { return };
-        let (Some(size), Some(download)) = (flight.size, &flight.download) else { return };
+        let Some(mut flight) = self.close_flight(digest) else { return };
+        let (Some(size), Some(download)) = (flight.size, flight.download.take()) else { return };
         let facts = super::moving::facts(&flight);
         let kind = facts.source.kind;
         self.failures.succeeded(&digest);
@@ -102,7 +102,13 @@ impl Agent {
             self.remember_spine(digest, states);
         }
         self.presence.available(&mut self.cx, digest);
-        let all = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine: Vec::new() };
+        let private = flight.is_private();
+        let spine = download.spine(super::swarming::MAX_SPINE);
+        let all = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine, private };
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_first();
+        }
+        self.recent.insert(digest, download);
         let mut told = BTreeSet::new();
         for (peer, neighbour) in flight.neighbours.iter() {
             if !neighbour.complete {
@@ -120,7 +126,8 @@ impl Agent {
         }
         self.settle_waiters(digest, flight.waiters.iter().copied());
         self.release_credential(flight.credential);
-        if kind == Kind::Manifest && self.config.prefetch {
+        if kind == Kind::Manifest && !flight.waiters.is_empty() {
+            // The whole image is wanted here. A manifest that only a peer asked for brings nothing else.
             self.cx.emit(Output::ReadManifest { digest });
         }
         self.track(digest);
@@ -149,6 +156,7 @@ impl Agent {
         for digest in condemned {
             self.end_tracking(digest);
             self.spines.remove(&digest);
+            self.recent.remove(&digest);
             self.cx.emit(Output::Evict { digest });
         }
     }
@@ -185,7 +193,7 @@ impl Agent {
             while self.sizes.len() >= MAX_KNOWN_SIZES {
                 self.sizes.pop_first();
             }
-            self.sizes.insert(child.digest, (child.size, child.kind));
+            self.sizes.insert(child.digest, Named { size: child.size, private });
             let here = self.cache.get(&child.digest).is_some();
             if let Some(flight) = self.flights.get(&child.digest) {
                 if flight.size.is_none() {
@@ -199,16 +207,21 @@ impl Agent {
             return;
         }
         let now = self.cx.now;
+        let credential = self.requester_credential(&digest);
         self.cx.shuffle(&mut missing);
         for child in missing {
             let failed = self.failures.recent(now, &child.digest).is_some()
                 || self.failures.honoured(now, &child.digest).is_some();
-            // A private image's layers need the requester's credential: its own requests bring it.
-            if failed || private || self.flights.len() >= self.config.max_admitted_flights as usize {
+            // A private image's layers need a credential: that of whoever asked for the manifest, or that which comes with
+            // the request for the layer.
+            if failed
+                || (private && credential.is_none())
+                || self.flights.len() >= self.config.max_admitted_flights as usize
+            {
                 continue;
             }
             let source = Source { kind: child.kind, ..parent.clone() };
-            self.want(child.digest, &source, None);
+            self.want(child.digest, &source, credential);
         }
         self.promote();
     }

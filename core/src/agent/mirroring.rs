@@ -44,6 +44,8 @@ pub(crate) struct Request {
     state: State,
     /// It reads a committed blob.
     holds: bool,
+    /// The origin would serve it.
+    authorized: bool,
 }
 
 impl Agent {
@@ -56,7 +58,8 @@ impl Agent {
         credential: Option<CredentialId>,
     ) {
         self.use_credential(credential);
-        let request = Request { digest, method, source, credential, state: State::Asking, holds: false };
+        let request =
+            Request { digest, method, source, credential, state: State::Asking, holds: false, authorized: false };
         self.requests.insert(id, request);
         if self.draining {
             return self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
@@ -64,15 +67,28 @@ impl Agent {
         if !self.recovered {
             return self.refuse(id, Refusal::Unavailable { reason: "the agent is starting".into() });
         }
-        if let Some(blob) = self.cache.get(&digest) {
-            let private = blob.facts.private && self.config.auth_check == AuthCheck::Origin;
-            let known = credential.and_then(|credential| self.authorized.get(&(credential, digest)));
-            if private && known.is_none_or(|until| *until <= self.cx.now) {
-                return self.ask_origin(id, Op::Authorize(id));
-            }
+        if self.cache.get(&digest).is_some() {
             return self.serve_present(id);
         }
         self.serve_missing(id);
+    }
+
+    /// Whether the origin has to be asked before this requester gets something private.
+    fn must_authorize(&self, id: RequestId, private: bool) -> bool {
+        if !private || self.config.auth_check == AuthCheck::Off {
+            return false;
+        }
+        let Some(request) = self.requests.get(&id) else { return false };
+        let known = request.credential.and_then(|credential| self.authorized.get(&(credential, request.digest)));
+        !request.authorized && known.is_none_or(|until| *until <= self.cx.now)
+    }
+
+    fn authorize(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.state = State::Asking;
+        }
+        self.cx.timers.clear(Deadline::Headers(id));
+        self.ask_origin(id, Op::Authorize(id));
     }
 
     fn ask_origin(&mut self, id: RequestId, op: Op) {
@@ -83,9 +99,15 @@ impl Agent {
     }
 
     fn serve_present(&mut self, id: RequestId) {
+        let Some(digest) = self.requests.get(&id).map(|request| request.digest) else { return };
+        let Some(private) = self.cache.get(&digest).map(|blob| blob.facts.private) else {
+            return self.serve_missing(id);
+        };
+        if self.must_authorize(id, private) {
+            return self.authorize(id);
+        }
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let digest = request.digest;
-        let Some(blob) = self.cache.get(&digest) else { return self.serve_missing(id) };
+        let Some(blob) = self.cache.get(&digest) else { return };
         let (size, media_type, kind) = (blob.size, blob.facts.media_type.clone(), blob.facts.source.kind);
         if kind == Kind::Manifest && media_type.is_none() {
             // containerd goes by the media type: what the manifest is has to be read first.
@@ -128,8 +150,8 @@ impl Agent {
         if method == Method::Head && source.kind != Kind::Manifest && !self.flights.contains_key(&digest) {
             // A HEAD never pulls a blob (a manifest is small, and its GET follows at once).
             return match self.sizes.get(&digest) {
-                Some((size, _)) => {
-                    let size = *size;
+                Some(named) => {
+                    let size = named.size;
                     self.answer(id, size, None);
                 }
                 None => self.ask_origin(id, Op::Head(id)),
@@ -152,7 +174,7 @@ impl Agent {
     pub(super) fn answer_waiters(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
         let Some(size) = flight.size else { return };
-        let (released, media_type) = (flight.released, flight.media_type.clone());
+        let (released, media_type, private) = (flight.released, flight.media_type.clone(), flight.is_private());
         if flight.source.kind == Kind::Manifest && media_type.is_none() {
             return;
         }
@@ -160,7 +182,11 @@ impl Agent {
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
             if request.state == State::Waiting && (request.method == Method::Head || released > 0 || size == 0) {
-                self.answer(id, size, media_type.clone());
+                if self.must_authorize(id, private) {
+                    self.authorize(id);
+                } else {
+                    self.answer(id, size, media_type.clone());
+                }
             }
         }
     }
@@ -197,6 +223,9 @@ impl Agent {
         let digest = request.digest;
         let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
         let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
+        if self.must_authorize(id, flight.is_private()) {
+            return self.authorize(id);
+        }
         match flight.size {
             Some(size) if typed && self.cx.now - flight.last_byte < FRESH => {
                 let media_type = flight.media_type.clone();
@@ -268,6 +297,8 @@ impl Agent {
             let Some(request) = self.requests.get(&id) else { continue };
             match request.state {
                 State::Serving => self.abort(id),
+                // It is waiting for the origin's word; that decides, and starts another flight if need be.
+                State::Asking => {}
                 _ if class == FailureClass::Auth => self.refuse_unauthorized(id, challenge.to_vec()),
                 _ => self.refuse(id, Refusal::NotHere),
             }
@@ -288,10 +319,16 @@ impl Agent {
                         request.holds = true;
                         self.cache.hold(&digest);
                     }
+                    // The origin's answer is on its way, and finds the blob here.
                     State::Asking | State::Reading | State::Over => {}
                 }
             }
         }
+    }
+
+    /// The credential of somebody who asked for a blob and is being served.
+    pub(super) fn requester_credential(&self, digest: &Digest) -> Option<CredentialId> {
+        self.requests.values().filter(|request| request.digest == *digest).find_map(|request| request.credential)
     }
 
     /// A manifest has been read: whoever waited to know what it is gets it.
@@ -336,14 +373,28 @@ impl Agent {
     }
 
     fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
-        let Some(request) = self.requests.get(&id) else { return };
+        let Some(request) = self.requests.get_mut(&id) else { return };
         match result {
             Ok(_) => {
+                request.authorized = true;
                 if let Some(credential) = request.credential {
                     let until = self.cx.now + AUTHORIZATION_TTL;
                     self.authorized.insert((credential, request.digest), until);
                 }
-                self.serve_present(id);
+                let digest = request.digest;
+                if self.cache.get(&digest).is_some() {
+                    return self.serve_present(id);
+                }
+                // Its flight goes on, and may have ended meanwhile.
+                request.state = State::Waiting;
+                let waits = self.flights.get_mut(&digest).is_some_and(|flight| flight.waiters.contains(&id));
+                if waits {
+                    let patience = self.config.header_timeout;
+                    self.cx.wake(Deadline::Headers(id), patience);
+                    self.answer_waiters(digest);
+                } else {
+                    self.serve_missing(id);
+                }
             }
             Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
             // Not proven is not allowed; the next host is the registry itself.

@@ -38,7 +38,7 @@ pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
     pub(super) fn learn_size(&mut self, digest: Digest, size: u64, media_type: Option<Arc<str>>) {
-        let named = self.sizes.get(&digest).is_some_and(|(named, _)| *named != size);
+        let named = self.sizes.get(&digest).is_some_and(|named| named.size != size);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         if flight.media_type.is_none() {
             flight.media_type = media_type;
@@ -303,6 +303,16 @@ impl Agent {
                     self.fill(digest);
                 }
             }
+            Verdict::Unvouched => {
+                // Its word may be on the way.
+                let now = self.cx.now;
+                self.end_fetch(digest, op, |neighbours, peer| {
+                    neighbours.failed(peer, now, NEIGHBOUR_PAUSE);
+                });
+                self.cx.emit(Output::CancelTransfer { op });
+                self.finish_op(op);
+                self.fill(digest);
+            }
             Verdict::Doubtful => {
                 self.cx.counters.pieces_rejected += 1;
                 if let (Some(peer), Some(flight)) = (from, self.flights.get_mut(&digest)) {
@@ -544,11 +554,7 @@ impl Agent {
 }
 
 pub(super) fn facts(flight: &Flight) -> BlobFacts {
-    BlobFacts {
-        media_type: flight.media_type.clone(),
-        source: flight.source.clone(),
-        private: flight.private || flight.credential.is_some(),
-    }
+    BlobFacts { media_type: flight.media_type.clone(), source: flight.source.clone(), private: flight.is_private() }
 }
 
 fn origin_failure(failure: TransferFailure) -> (OriginFailure, bool) {

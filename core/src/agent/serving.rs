@@ -232,7 +232,8 @@ impl Agent {
             self.cx.emit(Output::PieceRefuse { stream, refusal });
             return;
         }
-        let claim = download.and_then(|download| download.sum(piece)).cloned();
+        let vouching = download.or_else(|| self.recent.get(&digest));
+        let claim = vouching.and_then(|download| download.sum(piece)).cloned();
         open.doing = Doing::Piece { holds: cached.then_some(digest) };
         if cached {
             self.cache.hold(&digest);

@@ -59,6 +59,7 @@ impl Agent {
             source: flight.source.clone(),
             zone: self.config.zone.clone(),
             addresses: self.config.addresses.clone(),
+            private: flight.is_private(),
         };
         let call = Call { peer: tracker.clone(), digest, purpose: Purpose::Enrol, generation: flight.generation };
         let timeout = self.config.call_timeout;
@@ -73,8 +74,9 @@ impl Agent {
             return;
         }
         match result {
-            Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine })) => {
+            Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine, private })) => {
                 flight.referrals = 0;
+                flight.private |= private;
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);
                 }
@@ -124,11 +126,10 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let pieces = Have::Exactly(flight.pieces_bytes());
         let Some(neighbour) = flight.neighbours.get_mut(peer) else { return };
-        if !neighbour.greeted {
-            neighbour.greeted = true;
-            let chain = flight.download.as_ref().map(|download| download.chain());
-            let spine = chain.map(|chain| chain.computed(1, MAX_SPINE)).unwrap_or_default();
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine };
+        if !core::mem::replace(&mut neighbour.greeted, true) {
+            let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
+            let (size, private) = (flight.size, flight.is_private());
+            let notice = Notice::Have { digest, size, pieces, sums: Vec::new(), spine, private };
             self.cx.emit(Output::Notify { peer: peer.clone(), notice });
         }
     }
@@ -156,12 +157,19 @@ impl Agent {
         let tracker_news = core::mem::take(&mut download.tracker_news);
         let sums = download.sums_of(&news);
         let spine = download.spine_around(&news);
+        let private = flight.is_private();
         if !news.is_empty() {
             for (peer, neighbour) in flight.neighbours.iter() {
                 if !neighbour.complete && neighbour.greeted {
                     let pieces = Have::Also(news.clone());
-                    let notice =
-                        Notice::Have { digest, size: flight.size, pieces, sums: sums.clone(), spine: spine.clone() };
+                    let notice = Notice::Have {
+                        digest,
+                        size: flight.size,
+                        pieces,
+                        sums: sums.clone(),
+                        spine: spine.clone(),
+                        private,
+                    };
                     self.cx.emit(Output::Notify { peer: peer.clone(), notice });
                 }
             }
@@ -175,7 +183,7 @@ impl Agent {
                 .any(|(peer, neighbour)| peer == tracker && neighbour.greeted && !neighbour.complete)
         {
             let pieces = Have::Also(tracker_news);
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums, spine: Vec::new() };
+            let notice = Notice::Have { digest, size: flight.size, pieces, sums, spine: Vec::new(), private };
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
         }
     }
@@ -184,7 +192,10 @@ impl Agent {
 
     pub(super) fn noticed(&mut self, peer: &PeerId, notice: Notice) {
         match notice {
-            Notice::Have { digest, size, pieces, sums: _, spine } => {
+            Notice::Have { digest, size, pieces, sums: _, spine, private } => {
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.private |= private;
+                }
                 self.heard_have(peer, digest, size, &pieces, &spine)
             }
             Notice::Assign { digest, size, first, count, source, deadline: _ } => {
@@ -260,7 +271,8 @@ impl Agent {
             return self.await_spine(digest, SpineWaiter::Greeting(peer.clone()));
         }
         let spine = self.spine_of(&digest);
-        let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine };
+        let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
+        let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine, private };
         self.cx.emit(Output::Notify { peer: peer.clone(), notice });
     }
 
@@ -351,6 +363,7 @@ impl Agent {
                     pieces: Have::All,
                     sums: Vec::new(),
                     spine: Vec::new(),
+                    private: blob.facts.private,
                 },
                 None => Notice::Unassigned { digest, first, count, class, cooldown, no_ranges: false },
             };
@@ -406,7 +419,9 @@ impl Agent {
             && flight.size.is_some()
         {
             let pieces = Have::Exactly(flight.pieces_bytes());
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new() };
+            let private = flight.is_private();
+            let notice =
+                Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new(), private };
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
         }
     }
@@ -426,6 +441,7 @@ impl Agent {
         let OriginFailure { class, retry_after, challenge, detail, .. } = failure;
         if class == FailureClass::Auth && !no_ranges {
             flight.turned_away = Some(class);
+            flight.private = true;
         }
         if let Some(download) = &mut flight.download {
             download.drop_runs();
@@ -522,7 +538,7 @@ impl Agent {
     }
 
     fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
-        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses } = enrol;
+        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses, private } = enrol;
         let now = self.cx.now;
         self.learn(peer, &addresses);
         let introduction =
@@ -534,7 +550,8 @@ impl Agent {
             let mut neighbours = tracker.neighbours(&mut self.cx, peer);
             self.add_own_contact(&mut neighbours);
             self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
-            return EnrolReply::Enrolled { size: Some(size), neighbours, spine: self.spine_of(&digest) };
+            let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
+            return EnrolReply::Enrolled { size: Some(size), neighbours, spine: self.spine_of(&digest), private };
         }
         if !self.flights.contains_key(&digest) {
             match self.failures.recent(now, &digest) {
@@ -550,6 +567,9 @@ impl Agent {
                 Some(failure) => return EnrolReply::Failed(failure),
                 None => return EnrolReply::NotTracking,
             }
+        }
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.private |= private;
         }
         if let Some(size) = size {
             self.learn_size(digest, size, None);
@@ -580,9 +600,8 @@ impl Agent {
         self.meet(digest, peer, zone);
         self.track(digest);
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
-        let spine =
-            flight.download.as_ref().map(|download| download.chain().computed(0, MAX_SPINE)).unwrap_or_default();
-        EnrolReply::Enrolled { size: flight.size, neighbours, spine }
+        let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
+        EnrolReply::Enrolled { size: flight.size, neighbours, spine, private: flight.is_private() }
     }
 
     fn ranks_before(&self, digest: &Digest, other: &PeerId) -> bool {

@@ -69,6 +69,8 @@ pub(crate) enum Verdict {
     Known,
     /// It does not fit what its sender claimed of it: the sender is to blame.
     Wrong,
+    /// Nobody vouches for it, the sender neither: there is nothing to compare it with.
+    Unvouched,
     /// It does not fit between two midstates that somebody else claimed. Whoever is wrong is known when the chain has
     /// passed; until then this sender is not asked for this piece again.
     Doubtful,
@@ -171,6 +173,16 @@ impl Download {
             self.chain.claim(piece, state);
             self.claimants.insert(piece, claimant.clone());
         }
+    }
+
+    /// Midstates that others can check our pieces by: those of the prefix, and those around pieces that were hashed
+    /// between two of them; at most `limit`.
+    pub(crate) fn spine(&self, limit: usize) -> Vec<(u32, Midstate)> {
+        let mut spine = self.chain.computed(1, limit);
+        let beyond: Vec<_> = self.have.iter().filter(|piece| *piece >= self.chain.tip()).collect();
+        spine.extend(self.spine_around(&beyond));
+        spine.truncate(limit);
+        spine
     }
 
     /// Midstates around these pieces, as far as they were hashed here and not alone: what others need to check them.
@@ -371,7 +383,8 @@ impl Download {
                 let author = match (&via, claim) {
                     (_, Some(claim)) if claim.sum != sum => return Verdict::Wrong,
                     (_, Some(claim)) => claim.author,
-                    (Via::Peer(peer), None) => peer.clone(),
+                    // Nothing to compare with: a rotten disk would go unnoticed.
+                    (Via::Peer(_), None) => return Verdict::Unvouched,
                     (Via::Origin | Via::Disk, None) => own.clone(),
                 };
                 (Some(PieceSum { piece, sum, author: author.clone() }), Proof::Alone(sum), author)

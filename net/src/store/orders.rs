@@ -75,9 +75,10 @@ impl BlobStore for Store {
 
     fn read_spine(&mut self, digest: Digest) {
         self.blocking(move |store| {
-            let states = store.reader(digest).map_or(Vec::new(), |reader| {
-                spine::read(&store.inner.layout, digest, reader.size()).unwrap_or_default()
-            });
+            let states = match (store.reader(digest), store.open_file(digest)) {
+                (Ok(reader), Ok((file, _))) => spine::read_or_make(&store.inner.layout, digest, reader.size(), &file),
+                _ => Vec::new(),
+            };
             store.report(Input::Spine { digest, states });
         });
     }

@@ -4,10 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 
 use longshore_core::digest::Digest;
+use longshore_core::input::Hashed;
+use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
+use tracing::warn;
 
+use super::hash::PieceHasher;
 use super::layout::Layout;
+use super::recover::hash_stored;
 
 /// Bytes of one midstate.
 const STATE_BYTES: usize = 32;
@@ -35,6 +40,37 @@ pub(super) fn read(layout: &Layout, digest: Digest, size: u64) -> Option<Vec<Mid
     (fits && leads).then_some(states)
 }
 
+/// Reads the spine, or hashes the blob again if there is none; empty if the blob is not what its name says any more.
+pub(super) fn read_or_make(layout: &Layout, digest: Digest, size: u64, file: &File) -> Vec<Midstate> {
+    if let Some(states) = read(layout, digest, size) {
+        return states;
+    }
+    let states = make(file, Geometry::of_blob(size)).unwrap_or_else(|error| {
+        warn!(%digest, %error, "cannot read a blob to make its spine");
+        Vec::new()
+    });
+    if states.last().map(|last| last.to_bytes()) != Some(*digest.as_bytes()) {
+        warn!(%digest, "a stored blob does not have its digest any more; peers will not take it from here");
+        return Vec::new();
+    }
+    if let Err(error) = write(layout, digest, &states) {
+        warn!(%digest, %error, "cannot keep the spine of a blob");
+    }
+    states
+}
+
+fn make(file: &File, geometry: Geometry) -> io::Result<Vec<Midstate>> {
+    let mut states = vec![Midstate::INITIAL];
+    for piece in 0..geometry.pieces() {
+        let from = states[states.len() - 1];
+        match hash_stored(file, geometry, piece, PieceHasher::new(geometry, Check::From(from)))? {
+            Hashed::Chained(state) => states.push(state),
+            Hashed::Alone(_) => return Err(io::Error::other("a chained check gave no midstate")),
+        }
+    }
+    Ok(states)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +91,24 @@ mod tests {
         assert_eq!(read(&layout, digest, 1), None, "another content");
         fs::write(layout.spine(digest), [0; 63]).unwrap();
         assert_eq!(read(&layout, digest, 1), None, "torn");
+    }
+
+    #[test]
+    fn a_missing_spine_is_made_again_and_a_rotten_blob_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        fs::create_dir_all(layout.blobs()).unwrap();
+        let mut bytes = vec![7; 600 * 1024];
+        let digest = Digest::from_bytes(<sha2::Sha256 as sha2::Digest>::digest(&bytes).into());
+        fs::write(layout.blob(digest), &bytes).unwrap();
+        let file = || File::open(layout.blob(digest)).unwrap();
+        let states = read_or_make(&layout, digest, bytes.len() as u64, &file());
+        assert_eq!(states.len(), 4);
+        assert_eq!(read(&layout, digest, bytes.len() as u64), Some(states));
+        fs::remove_file(layout.spine(digest)).unwrap();
+        bytes[300_000] ^= 1;
+        fs::write(layout.blob(digest), &bytes).unwrap();
+        assert_eq!(read_or_make(&layout, digest, bytes.len() as u64, &file()), []);
     }
 
     #[test]

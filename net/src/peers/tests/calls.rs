@@ -39,7 +39,14 @@ impl Node {
 }
 
 fn notice(number: u32) -> Notice {
-    Notice::Have { digest: digest(1), size: None, pieces: Have::Also(vec![number]), sums: vec![], spine: vec![] }
+    Notice::Have {
+        digest: digest(1),
+        size: None,
+        pieces: Have::Also(vec![number]),
+        sums: vec![],
+        spine: vec![],
+        private: false,
+    }
 }
 
 #[tokio::test]

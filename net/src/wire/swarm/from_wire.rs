@@ -96,6 +96,7 @@ impl TryFrom<wire::Enrol> for core::Enrol {
             source: source(enrol.source, "enrol")?,
             zone: enrol.zone.map(Into::into),
             addresses: texts(enrol.addresses),
+            private: enrol.private,
         })
     }
 }
@@ -109,6 +110,7 @@ impl TryFrom<wire::EnrolReply> for core::EnrolReply {
                 size: enrolled.size,
                 neighbours: all(enrolled.neighbours)?,
                 spine: spine(&enrolled.spine, "enrolled")?,
+                private: enrolled.private,
             }),
             wire::EnrolOutcome::Elsewhere(tracker) => Ok(Self::Elsewhere { tracker: tracker.try_into()? }),
             wire::EnrolOutcome::NotTracking(_) => Ok(Self::NotTracking),
@@ -129,6 +131,7 @@ impl TryFrom<wire::Notice> for core::Notice {
                 pieces: have.pieces.ok_or(bad("have", "pieces", "absent"))?.into(),
                 sums: all(have.sums)?,
                 spine: spine(&have.spine, "have")?,
+                private: have.private,
             }),
             wire::NoticeKind::Assign(assign) => Ok(Self::Assign {
                 digest,

@@ -102,6 +102,8 @@ pub struct Enrol {
     pub zone: Option<String>,
     #[prost(string, repeated, tag = "7")]
     pub addresses: Vec<String>,
+    #[prost(bool, tag = "8")]
+    pub private: bool,
 }
 
 #[derive(Clone, PartialEq, ProstMessage)]
@@ -130,6 +132,8 @@ pub struct Enrolled {
     pub neighbours: Vec<Neighbour>,
     #[prost(message, repeated, tag = "3")]
     pub spine: Vec<SpinePoint>,
+    #[prost(bool, tag = "4")]
+    pub private: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ProstMessage)]
@@ -167,6 +171,8 @@ pub struct Have {
     pub sums: Vec<PieceSum>,
     #[prost(message, repeated, tag = "6")]
     pub spine: Vec<SpinePoint>,
+    #[prost(bool, tag = "7")]
+    pub private: bool,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

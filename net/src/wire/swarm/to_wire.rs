@@ -68,6 +68,7 @@ impl From<&core::Enrol> for wire::Enrol {
             source: Some((&enrol.source).into()),
             zone: enrol.zone.as_deref().map(str::to_owned),
             addresses: texts(&enrol.addresses),
+            private: enrol.private,
         }
     }
 }
@@ -75,11 +76,12 @@ impl From<&core::Enrol> for wire::Enrol {
 impl From<&core::EnrolReply> for wire::EnrolReply {
     fn from(reply: &core::EnrolReply) -> Self {
         let outcome = match reply {
-            core::EnrolReply::Enrolled { size, neighbours, spine: points } => {
+            core::EnrolReply::Enrolled { size, neighbours, spine: points, private } => {
                 wire::EnrolOutcome::Enrolled(wire::Enrolled {
                     size: *size,
                     neighbours: neighbours.iter().map(Into::into).collect(),
                     spine: spine(points),
+                    private: *private,
                 })
             }
             core::EnrolReply::Elsewhere { tracker } => wire::EnrolOutcome::Elsewhere(tracker.into()),
@@ -93,13 +95,14 @@ impl From<&core::EnrolReply> for wire::EnrolReply {
 impl From<&core::Notice> for wire::Notice {
     fn from(notice: &core::Notice) -> Self {
         let (digest, kind) = match notice {
-            core::Notice::Have { digest, size, pieces, sums, spine: points } => (
+            core::Notice::Have { digest, size, pieces, sums, spine: points, private } => (
                 digest,
                 wire::NoticeKind::Have(wire::Have {
                     size: *size,
                     pieces: Some(pieces.into()),
                     sums: sums.iter().map(Into::into).collect(),
                     spine: spine(points),
+                    private: *private,
                 }),
             ),
             core::Notice::Assign { digest, size, first, count, source, deadline } => (

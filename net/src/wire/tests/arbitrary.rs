@@ -97,6 +97,7 @@ pub(super) fn enrol() -> impl Strategy<Value = Enrol> {
             pieces,
             can_fetch_origin,
             source,
+            private: !can_fetch_origin,
             zone,
             addresses,
         },
@@ -117,8 +118,9 @@ fn spine() -> impl Strategy<Value = Vec<(u32, Midstate)>> {
 
 pub(super) fn enrol_reply() -> impl Strategy<Value = EnrolReply> {
     prop_oneof![
-        (option::of(any::<u64>()), vec(neighbour(), 0..3), spine())
-            .prop_map(|(size, neighbours, spine)| EnrolReply::Enrolled { size, neighbours, spine }),
+        (option::of(any::<u64>()), vec(neighbour(), 0..3), spine()).prop_map(|(size, neighbours, spine)| {
+            EnrolReply::Enrolled { private: size.is_none(), size, neighbours, spine }
+        }),
         neighbour().prop_map(|tracker| EnrolReply::Elsewhere { tracker }),
         Just(EnrolReply::NotTracking),
         failure(millis()).prop_map(EnrolReply::Failed),
@@ -135,8 +137,9 @@ pub(super) fn notice() -> impl Strategy<Value = Notice> {
     let size = || option::of(any::<u64>());
     let numbers = || (any::<u32>(), any::<u32>());
     prop_oneof![
-        (digest(), size(), have, vec(piece_sum(), 0..3), spine())
-            .prop_map(|(digest, size, pieces, sums, spine)| Notice::Have { digest, size, pieces, sums, spine }),
+        (digest(), size(), have, vec(piece_sum(), 0..3), spine()).prop_map(|(digest, size, pieces, sums, spine)| {
+            Notice::Have { private: size.is_none(), digest, size, pieces, sums, spine }
+        }),
         (digest(), size(), numbers(), source(), millis()).prop_map(
             |(digest, size, (first, count), source, deadline)| Notice::Assign {
                 digest,

@@ -154,6 +154,7 @@ fn swarm_messages_keep_their_form() {
         pieces,
         sums: vec![sum.clone()],
         spine: vec![(1, Midstate::INITIAL)],
+        private: false,
     };
     let enrol = Enrol {
         digest: ONE,
@@ -163,6 +164,7 @@ fn swarm_messages_keep_their_form() {
         source: source(Kind::Config),
         zone: Some("z".into()),
         addresses: vec!["/ip4/10.0.0.1/tcp/4001".into()],
+        private: false,
     };
     let reply = |reply| encode_response(&Response::Enrol(reply), now());
     let assign = Notice::Assign {
@@ -189,6 +191,7 @@ fn swarm_messages_keep_their_form() {
                 size: Some(300),
                 neighbours: vec![neighbour.clone()],
                 spine: vec![(1, Midstate::INITIAL)],
+                private: false,
             }),
         ),
         ("elsewhere", reply(EnrolReply::Elsewhere { tracker: neighbour })),
