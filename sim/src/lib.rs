@@ -9,8 +9,10 @@
 
 pub mod chance;
 pub mod content;
+pub mod fuzz;
 pub mod invariants;
 pub mod queue;
+pub mod run;
 pub mod scenario;
 pub mod trace;
 pub mod world;

@@ -23,7 +23,7 @@ use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
 use longshore_core::time::Time;
 
-pub use client::{ClientOptions, PullState};
+pub use client::{ClientOptions, FinishedPull, PullState};
 pub use network::{Cut, Network};
 pub use origin::{Fault, Origin};
 
@@ -229,6 +229,8 @@ pub struct World {
     pub events: u64,
     /// Calls and notices sent so far.
     pub messages: u64,
+    /// Pulls that are done, in order of time.
+    pub finished_pulls: Vec<FinishedPull>,
     /// Bytes of pieces that went from one zone to another.
     pub cross_zone_bytes: u64,
 }
@@ -254,6 +256,7 @@ impl World {
             violations: Vec::new(),
             events: 0,
             messages: 0,
+            finished_pulls: Vec::new(),
             cross_zone_bytes: 0,
             options,
         };
@@ -299,11 +302,19 @@ impl World {
 
     /// Puts an image with layers of these sizes (bytes) into the origin.
     pub fn publish(&mut self, layers: &[u64]) -> Image {
+        self.publish_on(&[], layers)
+    }
+
+    /// The same, on top of layers of another image.
+    pub fn publish_on(&mut self, base: &[Child], layers: &[u64]) -> Image {
         let mut children = Vec::new();
         for (position, size) in core::iter::once(&2000).chain(layers).enumerate() {
             let kind = if position == 0 { Kind::Config } else { Kind::Blob };
             let digest = self.publish_blob(*size, kind, Vec::new());
             children.push(Child { digest, size: *size, kind });
+            if position == 0 {
+                children.extend(base.iter().filter(|child| child.kind == Kind::Blob).cloned());
+            }
         }
         let manifest = self.publish_blob(1500, Kind::Manifest, children.clone());
         Image { manifest, children }
@@ -406,10 +417,10 @@ impl World {
         if let Some(node) = Self::runs_on(&event)
             && self.nodes[node].paused_until > self.now
         {
-            if let Event::Wake(node, life) = event {
-                if self.nodes[node].life == life {
-                    self.nodes[node].armed = Some(self.nodes[node].paused_until);
-                }
+            if let Event::Wake(node, life) = event
+                && self.nodes[node].life == life
+            {
+                self.nodes[node].armed = Some(self.nodes[node].paused_until);
             }
             return self.queue.push(self.nodes[node].paused_until, event);
         }

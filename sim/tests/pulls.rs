@@ -216,7 +216,7 @@ fn an_origin_that_fails_sends_containerd_on_within_the_contract() {
         let image = world.publish(&[5 * MIB]);
         world.origin.fault = Some(fault);
         pull_everywhere(&mut world, &image);
-        world.run_for(Duration::from_secs(35));
+        world.run_for(Duration::from_secs(60));
         for node in 0..3 {
             assert!(world.failed_pulls(node) > 0, "{fault:?}: containerd on node {node} was kept waiting");
         }

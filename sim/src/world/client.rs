@@ -24,6 +24,8 @@ const MAX_TRIES: u32 = 3;
 const PROGRESS_CHECK: Duration = Duration::from_secs(10);
 /// The kubelet's back-off after the first failure, and its most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// How long a machine takes to start a pull after it has started itself; a pull that has to wait looks again as often.
+const MACHINE_START: Duration = Duration::from_secs(1);
 /// What containerd gets from the registry itself comes in chunks of so many bytes.
 const DIRECT_CHUNK: u64 = 4 << 20;
 
@@ -72,6 +74,19 @@ pub enum PullState {
     Done(Duration),
 }
 
+/// A pull that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinishedPull {
+    /// Where.
+    pub node: NodeIndex,
+    /// What.
+    pub manifest: Digest,
+    /// When it was done.
+    pub at: Time,
+    /// How long it took.
+    pub took: Duration,
+}
+
 #[derive(Debug)]
 struct Active {
     digest: Digest,
@@ -86,7 +101,10 @@ pub(crate) struct Client {
     queue: VecDeque<Child>,
     active: BTreeMap<RequestId, Active>,
     direct: BTreeSet<Digest>,
-    scheduled: bool,
+    /// Pulls that are to start.
+    pending: u32,
+    /// What was being pulled when the machine went down.
+    lost: Option<(Image, Option<CredentialId>)>,
     /// Numbers attempts: events of an earlier one mean nothing.
     attempt: u32,
     failures: u32,
@@ -108,9 +126,12 @@ impl Client {
         self.active.clear();
         self.queue.clear();
         self.direct.clear();
-        self.image = None;
-        self.scheduled = false;
         self.attempt += 1;
+        let image = self.image.take();
+        if self.finished.is_none() {
+            self.lost = image.map(|image| (image, self.credential)).or(self.lost.take());
+            self.started = None;
+        }
     }
 }
 
@@ -122,7 +143,7 @@ impl World {
 
     /// Starts a pull with a credential for the origin.
     pub fn pull_with(&mut self, node: NodeIndex, image: &Image, after: Duration, credential: Option<CredentialId>) {
-        self.nodes[node].client.scheduled = true;
+        self.nodes[node].client.pending += 1;
         self.client_later(node, after, ClientEvent::Start(image.clone(), credential));
     }
 
@@ -131,9 +152,17 @@ impl World {
     pub fn pull_state(&self, node: NodeIndex) -> PullState {
         let client = &self.nodes[node].client;
         match (client.started, client.finished) {
+            _ if client.pending > 0 => PullState::Pulling,
             (Some(started), Some(finished)) => PullState::Done(finished - started),
-            _ if client.scheduled => PullState::Pulling,
+            (Some(_), None) => PullState::Pulling,
             _ => PullState::Idle,
+        }
+    }
+
+    /// Goes on with the pull that was lost when the machine went down, as the kubelet does after a start.
+    pub fn resume_pull(&mut self, node: NodeIndex) {
+        if let Some((image, credential)) = self.nodes[node].client.lost.take() {
+            self.pull_with(node, &image, MACHINE_START, credential);
         }
     }
 
@@ -160,6 +189,11 @@ impl World {
     }
 
     pub(super) fn client_event(&mut self, node: NodeIndex, event: ClientEvent) {
+        let client = &self.nodes[node].client;
+        let busy = client.started.is_some() && client.finished.is_none();
+        if matches!(event, ClientEvent::Start(..)) && (busy || !self.is_up(node)) {
+            return self.client_later(node, MACHINE_START, event);
+        }
         if !self.is_up(node) {
             return;
         }
@@ -170,7 +204,7 @@ impl World {
                 let client = &mut self.nodes[node].client;
                 *client = Client {
                     image: Some(image),
-                    scheduled: true,
+                    pending: client.pending - 1,
                     started: Some(now),
                     credential,
                     attempt: client.attempt + 1,
@@ -189,7 +223,7 @@ impl World {
                 self.direct_chunk(node, digest, left, connection_free);
             }
             ClientEvent::DirectFailed(of) if of == attempt => self.pull_fails(node),
-            ClientEvent::Unpacked(of) if of == attempt => self.nodes[node].client.finished = Some(self.now),
+            ClientEvent::Unpacked(of) if of == attempt => self.finish(node),
             _ => {}
         }
     }
@@ -238,7 +272,7 @@ impl World {
 
     fn headers_late(&mut self, node: NodeIndex, request: RequestId) {
         let client = &mut self.nodes[node].client;
-        if !client.active.get(&request).is_some_and(|active| active.size.is_none()) {
+        if client.active.get(&request).is_none_or(|active| active.size.is_some()) {
             return;
         }
         let Some(active) = client.active.remove(&request) else { return };
@@ -382,13 +416,21 @@ impl World {
         }
     }
 
+    fn finish(&mut self, node: NodeIndex) {
+        let now = self.now;
+        let client = &mut self.nodes[node].client;
+        client.finished = Some(now);
+        let (Some(image), Some(started)) = (&client.image, client.started) else { return };
+        let pull = FinishedPull { node, manifest: image.manifest, at: now, took: now - started };
+        self.finished_pulls.push(pull);
+    }
+
     /// Everything is there. Each layer was unpacked when it and all before it had come.
     fn unpack(&mut self, node: NodeIndex) {
         let now = self.now;
         let client = &mut self.nodes[node].client;
         let (Some(rate), Some(image)) = (self.options.client.unpack_rate, &client.image) else {
-            client.finished = Some(now);
-            return;
+            return self.finish(node);
         };
         let mut at = client.started.unwrap_or(now);
         for child in &image.children {
