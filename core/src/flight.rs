@@ -54,6 +54,8 @@ pub(crate) struct Flight {
     pub(crate) started: Time,
     /// When the last byte arrived; the start, if none did.
     pub(crate) last_byte: Time,
+    /// When the tracker was told last that nobody can be asked for the next pieces.
+    pub(crate) pleaded: Time,
     pub(crate) origin_bytes: u64,
     pub(crate) peer_bytes: u64,
     pub(crate) stage: Stage,
@@ -86,6 +88,7 @@ impl Flight {
             credential: None,
             started: now,
             last_byte: now,
+            pleaded: Time::ZERO,
             origin_bytes: 0,
             peer_bytes: 0,
             stage: Stage::Queued,

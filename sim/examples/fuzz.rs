@@ -17,6 +17,11 @@ fn main() {
                 broken.scenario.faults.len(),
                 broken.violations[0]
             );
+            if std::env::var_os("LINES").is_some() {
+                for line in broken.report.iter().flat_map(|report| &report.last_lines) {
+                    println!("{line}");
+                }
+            }
             if arguments.get(2).is_some() {
                 let small = shrink(*broken, std::time::Duration::from_secs(arguments[2]));
                 println!("{}\n{}", small.violations[0], small.scenario.to_toml());

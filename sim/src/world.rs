@@ -41,6 +41,10 @@ const MAX_EXPLANATIONS: usize = 200_000;
 /// Violations that are kept: the first ones tell, a broken rule is broken again and again.
 const MAX_VIOLATIONS: usize = 1000;
 
+/// Names of the kinds that [`World::messages_by_kind`] counts.
+pub const MESSAGE_KINDS: [&str; 9] =
+    ["pull-intent", "please-pull", "enrol", "have", "assign", "unassigned", "starving", "leave", "piece"];
+
 /// What a world is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -229,6 +233,8 @@ pub struct World {
     pub events: u64,
     /// Calls and notices sent so far.
     pub messages: u64,
+    /// The same by kind, for those who look for the reason of too many; see [`MESSAGE_KINDS`].
+    pub messages_by_kind: [u64; MESSAGE_KINDS.len()],
     /// Pulls that are done, in order of time.
     pub finished_pulls: Vec<FinishedPull>,
     /// Bytes of pieces that went from one zone to another.
@@ -256,6 +262,7 @@ impl World {
             violations: Vec::new(),
             events: 0,
             messages: 0,
+            messages_by_kind: [0; MESSAGE_KINDS.len()],
             finished_pulls: Vec::new(),
             cross_zone_bytes: 0,
             options,

@@ -172,13 +172,18 @@ impl Agent {
             return;
         }
         self.cx.wake_by(Deadline::Fetch(digest), STARVING_INTERVAL);
-        let idle = now - flight.last_byte;
+        // The tracker's answer leads back here: without a pause that would be a question for each answer.
+        let idle = now - flight.last_byte.max(flight.pleaded);
         if idle < STARVING_INTERVAL || download.has_runs() {
             return;
         }
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
         let missing = download.missing(STARVING_BATCH);
-        match flight.role.clone() {
+        let role = flight.role.clone();
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.pleaded = now;
+        }
+        match role {
             Role::Following(tracker) => {
                 for piece in missing {
                     let notice = crate::message::Notice::Starving { digest, piece };

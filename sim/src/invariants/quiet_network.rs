@@ -23,11 +23,15 @@ pub fn check(world: &mut World, pieces: u64, blobs: u64) {
     let seconds = world.now().as_micros() / 1_000_000 + 1;
     let most = nodes * (pieces * PER_PIECE + blobs * PER_NODE_BLOB + seconds * PER_NODE_SECOND);
     if world.messages > most {
-        let sent = world.messages;
-        world.violate(
-            &RULE,
-            0,
-            &format!("{sent} messages for {pieces} pieces to {nodes} nodes in {seconds} s; {most} are enough"),
-        );
+        let kinds: Vec<_> = crate::world::MESSAGE_KINDS
+            .iter()
+            .zip(world.messages_by_kind)
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        let (sent, kinds) = (world.messages, kinds.join(", "));
+        let detail =
+            format!("{sent} messages ({kinds}) for {pieces} pieces to {nodes} nodes in {seconds} s; {most} are enough");
+        world.violate(&RULE, 0, &detail);
     }
 }

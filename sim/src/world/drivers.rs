@@ -100,8 +100,18 @@ impl World {
         }
     }
 
-    fn call(&mut self, node: NodeIndex, call: CallId, to: &PeerId, request: Request) {
+    /// Counts a message of a kind of [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
+    pub(super) fn count_message(&mut self, kind: usize) {
         self.messages += 1;
+        self.messages_by_kind[kind] += 1;
+    }
+
+    fn call(&mut self, node: NodeIndex, call: CallId, to: &PeerId, request: Request) {
+        self.count_message(match &request {
+            Request::PullIntent { .. } => 0,
+            Request::PleasePull(_) => 1,
+            Request::Enrol(_) => 2,
+        });
         let from_life = self.nodes[node].life;
         match self.index_of(to) {
             Some(to) => {
@@ -181,7 +191,13 @@ impl World {
     }
 
     fn notify(&mut self, node: NodeIndex, to: &PeerId, notice: Notice) {
-        self.messages += 1;
+        self.count_message(match &notice {
+            Notice::Have { .. } => 3,
+            Notice::Assign { .. } => 4,
+            Notice::Unassigned { .. } => 5,
+            Notice::Starving { .. } => 6,
+            Notice::Leave { .. } => 7,
+        });
         let Some(to) = self.index_of(to) else { return };
         let duplication = self.network.duplication;
         if self.chance.happens(duplication) {

@@ -40,7 +40,7 @@ impl World {
         from: &PeerId,
         (digest, size, piece, check): (Digest, u64, u32, Check),
     ) {
-        self.messages += 1;
+        self.count_message(8);
         let Some(from) = self.index_of(from) else {
             return self.transfer_fails(node, op, TransferFailure::Unreachable);
         };

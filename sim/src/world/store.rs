@@ -161,6 +161,7 @@ impl World {
             self.nodes[node].disk.staged.remove(&digest).ok_or(StoreError::Missing)
         };
         let result = result.map(|Staged { size, contents, .. }| {
+            self.nodes[node].released.remove(&digest);
             let complete = Complete { size, contents, facts, spine: Spine::Absent };
             self.nodes[node].disk.complete.insert(digest, complete);
             if !self.has(node, &digest) {
@@ -209,11 +210,9 @@ impl World {
                 .find(|piece| blob.size > 0 && staged.contents.get(*piece) != Some(blob.label));
         }
         if let Some(piece) = wrong {
-            self.violate(
-                &invariants::right_bytes::RULE,
-                node,
-                &format!("{digest}, piece {piece} was released with wrong bytes"),
-            );
+            let content = self.nodes[node].disk.staged.get(&digest).and_then(|staged| staged.contents.get(piece));
+            let detail = format!("{digest}, piece {piece} was released with wrong bytes ({content:?})");
+            self.violate(&invariants::right_bytes::RULE, node, &detail);
         }
         if bytes > before {
             self.nodes[node].client.last_byte = self.now;
