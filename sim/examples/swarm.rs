@@ -1,4 +1,4 @@
-//! Prints how near a cold pull comes to the optimum: `cargo run --release --example swarm -- NODES MIB [SEED]`.
+//! Prints how near a cold pull comes to the optimum: `cargo run --release --example swarm -- NODES MIB [SEED [LAYERS]]`.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ fn main() {
     let seed = arguments.get(2).copied().unwrap_or(1);
     let wall = std::time::Instant::now();
     let mut world = World::new(Options { nodes, seed, ..Options::default() });
-    let image = world.publish(&[size]);
+    let layers = arguments.get(3).copied().unwrap_or(1);
+    let image = world.publish(&vec![size / layers; layers as usize]);
     for node in world.node_indices() {
         world.pull(node, &image, Duration::ZERO);
     }

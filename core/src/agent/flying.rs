@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::failures::Suppression;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::CallError;
-use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcome, Request, Response};
+use crate::message::{FailureClass, Neighbour, Notice, PleasePull, PullIntent, PullOutcome, Request, Response};
 use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, Source};
 use crate::output::{Explanation, Output};
 use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
@@ -194,6 +194,9 @@ impl Agent {
     pub(super) fn turned_away(&mut self, digest: Digest, class: FailureClass, cooldown: Duration) {
         let Some(flight) = self.flights.get(&digest) else { return };
         if class == FailureClass::Auth && flight.credential.is_none() && !flight.waiters.is_empty() {
+            if self.ops.values().any(|op| matches!(op, Op::Challenge(of) if *of == digest)) {
+                return;
+            }
             let source = flight.source.clone();
             let op = self.start_op(Op::Challenge(digest), STAT_PATIENCE);
             self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
@@ -217,6 +220,8 @@ impl Agent {
             zone: self.config.zone.clone(),
         };
         let (survivor, asking) = (flight.has_pieces(), flight.asking_index);
+        // Without a credential it depends on those who have one.
+        let turned_away = !flight.can_fetch_origin();
         let geometry = flight.download.as_ref().map(|download| download.geometry());
         let whole_is_fetched = flight.source.kind == Kind::Manifest;
         let tracker = self.trackers.entry(digest).or_default();
@@ -224,7 +229,7 @@ impl Agent {
             tracker.learn(geometry, whole_is_fetched);
         }
         tracker.enrol(self.cx.now, &self.config.peer.clone(), introduction);
-        if survivor {
+        if survivor || turned_away {
             tracker.collect_until(self.cx.now + COLLECT);
         } else if asking {
             tracker.collect_until(self.cx.now + INDEX_GRACE);
@@ -276,7 +281,8 @@ impl Agent {
         let names: Vec<_> = usable.iter().map(|found| found.peer.clone()).collect();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.asking_index = false;
-        let waits_for_index = flight.role == Role::Leading && !flight.has_pieces() && names.is_empty();
+        let waits_for_index =
+            flight.role == Role::Leading && !flight.has_pieces() && flight.can_fetch_origin() && names.is_empty();
         if waits_for_index && let Some(tracker) = self.trackers.get_mut(&digest) {
             tracker.collected();
             return self.track(digest);
@@ -410,6 +416,11 @@ impl Agent {
         self.cx.counters.flights_failed += 1;
         self.cx.explain(Explanation::Failed { digest, class, detail: detail.into() });
         self.end_tracking(digest);
+        if let Role::Following(tracker) = &flight.role {
+            // What it was to fetch is free for others.
+            let notice = Notice::Leave { digest };
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+        }
         self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);
         self.park(&flight);
         self.release_credential(flight.credential);

@@ -29,7 +29,7 @@ pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// For so many pieces at a time.
-pub(super) const STARVING_BATCH: usize = 16;
+pub(super) const STARVING_BATCH: usize = 64;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
 /// The largest manifest that is fetched, in bytes: four times what containerd accepts.

@@ -19,7 +19,7 @@ use crate::piece::Geometry;
 use crate::timers::Deadline;
 
 /// A refused piece may be asked for again after this long: about what a slot takes to become free.
-pub(super) const BUSY_RETRY: Duration = Duration::from_millis(100);
+pub(super) const BUSY_RETRY: Duration = Duration::from_millis(30);
 /// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.
 pub(super) const MAX_NOTICE_STREAMS: usize = 2048;
 

@@ -443,20 +443,26 @@ impl Agent {
             flight.turned_away = Some(class);
             flight.private = true;
         }
+        let mut runs = vec![(first, count)];
         if let Some(download) = &mut flight.download {
-            download.drop_runs();
+            runs.extend(download.drop_runs());
         }
         let cooldown = retry_after.unwrap_or_default();
         match flight.role.clone() {
             Role::Following(tracker) => {
-                let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
-                self.cx.emit(Output::Notify { peer: tracker, notice });
-                // Our own waiter's credential was refused: nobody else can help it to a better one.
+                for (first, count) in runs {
+                    let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                }
                 if class == FailureClass::Auth && !no_ranges {
-                    self.enrol(digest);
+                    self.turned_away_here(digest, &detail, challenge);
                 }
             }
             _ => {
+                // One failure, whatever it was to fetch next.
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.release(&own, &runs[1..]);
+                }
                 if let Verdict::Fail(class, _) = self.verdict(&own, digest, first, class, cooldown, no_ranges) {
                     let credential = self.flights.get(&digest).and_then(|flight| flight.credential);
                     if class == FailureClass::RateLimited && credential.is_none() {
@@ -467,6 +473,17 @@ impl Agent {
                 }
                 self.track(digest);
             }
+        }
+    }
+
+    /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
+    /// otherwise this node goes on as one that cannot fetch.
+    fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.waiters.is_empty() {
+            self.enrol(digest);
+        } else {
+            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
         }
     }
 
@@ -501,8 +518,10 @@ impl Agent {
         if let Verdict::Fail(class, _) = self.verdict(peer, digest, first, class, cooldown, no_ranges) {
             let detail = format!("{peer} was turned away by the origin");
             return match class {
-                // Our own requester, without a credential, needs the origin's challenge.
-                FailureClass::Auth => self.turned_away(digest, class, cooldown),
+                // Our own requester, without a credential, needs the origin's challenge; others have to know why.
+                FailureClass::Auth if self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty()) => {
+                    self.turned_away(digest, class, cooldown);
+                }
                 _ => self.fail_flight(digest, class, &detail, Vec::new(), None),
             };
         }
@@ -546,6 +565,8 @@ impl Agent {
         if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
             let tracker = self.trackers.entry(digest).or_default();
             tracker.learn(crate::piece::Geometry::of_blob(size), false);
+            tracker.enrol(now, &self.config.peer, Introduction::of_seed(&self.config));
+            tracker.heard(now, &self.config.peer, &Have::All);
             tracker.enrol(now, peer, introduction);
             let mut neighbours = tracker.neighbours(&mut self.cx, peer);
             self.add_own_contact(&mut neighbours);
@@ -676,6 +697,15 @@ impl Agent {
         let now = self.cx.now;
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
+        let stuck = assignments.is_empty() && tracker.is_stuck(now);
+        if stuck && self.flights.contains_key(&digest) {
+            let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
+            if waited_for {
+                return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);
+            }
+            let detail = "nobody who takes part has a credential that the origin accepts";
+            return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
+        }
         let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
         let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
             (Some(flight), _) => {

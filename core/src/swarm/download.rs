@@ -287,9 +287,9 @@ impl Download {
         !self.runs.is_empty()
     }
 
-    /// Takes back what was enqueued; it is somebody else's now.
-    pub(crate) fn drop_runs(&mut self) {
-        self.runs.clear();
+    /// Takes back what was enqueued and has not started: first piece and number of pieces of each run.
+    pub(crate) fn drop_runs(&mut self) -> Vec<(u32, u32)> {
+        self.runs.drain(..).collect()
     }
 
     /// The next pieces to fetch from the origin: consecutive ones of a run that are missing.

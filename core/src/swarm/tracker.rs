@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::Config;
 use crate::context::Context;
 use crate::message::{FailureClass, Have, Neighbour};
 use crate::names::PeerId;
@@ -30,10 +31,9 @@ pub(crate) const FOREIGN: usize = 2;
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
 /// Most runs that one participant fetches from the origin at a time.
 pub(crate) const MAX_RUNS_EACH: usize = 2;
-/// A run has at most this many bytes: a fetcher that dies loses no more.
-pub(crate) const MAX_RUN_BYTES: u64 = 8 * 1024 * 1024;
-/// A blob is cut into at least this many runs if it has as many pieces, so that many connections share the work.
-pub(crate) const MIN_RUNS: u32 = 64;
+/// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
+/// first pieces are soon with many participants, and that a fetcher that dies loses no more.
+pub(crate) const RUN_BYTES: u64 = 1024 * 1024;
 /// The shortest time that a fetcher gets for a run.
 pub(crate) const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
@@ -93,6 +93,13 @@ pub(crate) struct Introduction {
     pub(crate) can_fetch: bool,
     pub(crate) addresses: Vec<Arc<str>>,
     pub(crate) zone: Option<Arc<str>>,
+}
+
+impl Introduction {
+    /// The node of this configuration, which has the blob and needs nothing from the origin.
+    pub(crate) fn of_seed(config: &Config) -> Self {
+        Self { pieces: Vec::new(), can_fetch: false, addresses: config.addresses.clone(), zone: config.zone.clone() }
+    }
 }
 
 /// What the leader of one swarm knows. Also kept by a node that has the blob, for those who enrol there.
@@ -254,6 +261,11 @@ impl Tracker {
         }
     }
 
+    /// A participant has not started these runs and will not.
+    pub(crate) fn release(&mut self, peer: &PeerId, runs: &[(u32, u32)]) {
+        self.assignments.retain(|run| run.peer != *peer || !runs.iter().any(|(first, _)| *first == run.first));
+    }
+
     /// A fetch from the origin failed at `peer`; `first` and `count` are what it did not get.
     pub(crate) fn unassigned(
         &mut self,
@@ -281,6 +293,7 @@ impl Tracker {
                 if let Some(participant) = self.participants.get_mut(peer) {
                     participant.can_fetch = false;
                 }
+                self.assignments.retain(|run| run.peer != *peer);
                 if self.participants.values().any(|participant| participant.can_fetch) {
                     Verdict::GoOn
                 } else {
@@ -290,6 +303,10 @@ impl Tracker {
             FailureClass::NotFound => Verdict::Fail(class, cooldown),
             FailureClass::RateLimited if cooldown > MAX_RATE_LIMIT_WAIT => Verdict::Fail(class, cooldown),
             FailureClass::RateLimited | FailureClass::Transient => {
+                if self.participants.get(peer).is_some_and(|participant| participant.paused_until > now) {
+                    // Another run of the same failure.
+                    return Verdict::GoOn;
+                }
                 self.transient_failures += 1;
                 if self.transient_failures >= MAX_TRANSIENT_FAILURES {
                     return Verdict::Fail(class, cooldown);
@@ -392,8 +409,7 @@ impl Tracker {
                 }
             }
         }
-        let by_bytes = u32::try_from(MAX_RUN_BYTES / geometry.piece_bytes()).unwrap_or(u32::MAX);
-        let longest = (pieces / MIN_RUNS).min(by_bytes).max(1);
+        let longest = (RUN_BYTES / geometry.piece_bytes()).max(1);
         let first = free.iter().position(|free| *free)?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))
@@ -473,6 +489,14 @@ impl Tracker {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.participants.is_empty()
+    }
+
+    /// Something is missing, and nobody who takes part may ask the origin for it.
+    pub(crate) fn is_stuck(&self, now: Time) -> bool {
+        now >= self.collecting_until
+            && self.assignments.is_empty()
+            && !self.participants.values().any(|participant| participant.can_fetch)
+            && self.next_run().is_some()
     }
 
     /// When something here is due: a late run, the end of collecting or of a pause.

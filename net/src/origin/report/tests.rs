@@ -48,12 +48,13 @@ async fn dropping_the_reports_stops_the_operations() {
     let (inputs, _receiver) = Inputs::channel();
     let reports = Reports::new(inputs);
     let (sender, receiver) = oneshot::channel::<()>();
-    reports.start(OpId(1), lost, |_report| async move {
+    reports.start(OpId(1), lost, |report| async move {
         std::future::pending::<()>().await;
-        drop(sender);
+        drop((report, sender));
     });
     drop(reports);
-    assert!(receiver.await.is_err(), "the task was dropped, and its sender with it");
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), receiver).await;
+    assert!(ended.expect("the task ends").is_err(), "the task was dropped, and its sender with it");
 }
 
 #[tokio::test]
@@ -64,6 +65,7 @@ async fn an_operation_that_panics_is_reported_all_the_same() {
         let _kept = report;
         panic!("on purpose");
     });
-    assert_eq!(receiver.recv().await, Some(lost(OpId(1))));
+    let input = tokio::time::timeout(std::time::Duration::from_secs(10), receiver.recv()).await;
+    assert_eq!(input.expect("an input in time"), Some(lost(OpId(1))));
     assert_eq!(reports.running(), 0);
 }

@@ -68,7 +68,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         unmount_below(self.path());
         let directory = self.directory.take().expect("drop runs once");
-        if std::env::var_os("LONGSHORE_KEEP").is_some() {
+        if std::env::var_os("KEEP_LAB").is_some() {
             eprintln!("kept: {}", directory.keep().display());
         }
     }
