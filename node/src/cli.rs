@@ -69,6 +69,11 @@ enum Command {
     /// Starts a registry and some agents on loopback, pulls on all of them at once as containerd does, and shows where the
     /// bytes come from. Nothing is left behind.
     Demo(DemoArgs),
+    /// Simulate clusters of many agents
+    ///
+    /// Thousands of agents in one process on virtual time: rollouts and incidents from files, random ones, and the rules
+    /// that have to hold in all of them.
+    Sim(crate::sim_command::SimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +175,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             print(&format!("{}\n", identity.map_err(Failure::other)?.peer_id()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Sim(args) => crate::sim_command::main(&args, print).map_err(Failure::usage),
         Command::Demo(args) => {
             let options = args.check().map_err(Failure::usage)?;
             runtime()?.block_on(crate::demo::run(options)).map_err(Failure::other)

@@ -6,4 +6,5 @@ pub mod config;
 pub mod demo;
 pub mod http;
 pub mod proc;
+pub mod sim_command;
 pub mod status;

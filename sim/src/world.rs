@@ -453,7 +453,7 @@ impl World {
             Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, *notice),
             Event::PieceAsked(transfer) => self.piece_asked(transfer),
             Event::PieceAtDownlink(transfer) => self.piece_at_downlink(transfer),
-            Event::PieceArrives(transfer) => self.piece_arrives(transfer),
+            Event::PieceArrives(transfer) => self.piece_arrives(*transfer),
             Event::OriginAtDownlink(transfer) => self.origin_at_downlink(transfer),
             Event::OriginPiece(transfer) => self.origin_piece(transfer),
             Event::Client(node, event) => self.client_event(node, *event),

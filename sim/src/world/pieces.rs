@@ -133,9 +133,9 @@ impl World {
         }
     }
 
-    pub(super) fn piece_arrives(&mut self, transfer: Box<PieceTransfer>) {
+    pub(super) fn piece_arrives(&mut self, transfer: PieceTransfer) {
         let PieceTransfer { to: node, to_life, from, from_life, op, digest, size, piece, check, content, claim } =
-            *transfer;
+            transfer;
         if self.nodes[node].life != to_life || self.nodes[node].cancelled.remove(&op) {
             return;
         }

@@ -125,12 +125,11 @@ impl World {
         // A transfer that lost the race against another one writes the same place.
         staged.contents.set(piece, content);
         let range = Geometry::of_blob(staged.size).range(piece);
-        if before != Some(content) && before.is_some() && range.end <= released {
-            self.violate(
-                &invariants::right_bytes::RULE,
-                node,
-                &format!("{digest}, piece {piece} was overwritten with something else after its release"),
-            );
+        let right = self.blobs.get(&digest).map(|blob| blob.label);
+        if before == right && Some(content) != right && range.end <= released {
+            let detail =
+                format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
+            self.violate(&invariants::right_bytes::RULE, node, &detail);
         }
         Ok(match check {
             Check::From(from) => Hashed::Chained(content::hash(from, piece, content)),
