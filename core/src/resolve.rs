@@ -343,9 +343,9 @@ impl Cascade {
         if let Some(cooldown) = cooldown.map(|failure| failure.cooldown).max().filter(|length| !length.is_zero()) {
             return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(cooldown));
         }
-        let reachable = self.others().count();
         if self.expansion.is_none() && self.probed < self.situation.ranked.len() {
-            let alone = reachable == 0 && self.answers.len() > usize::from(self.intents().count() > 0);
+            // This node counts: it can reach itself.
+            let alone = self.intents().next().is_none();
             if alone || self.situation.health < HEALTHY {
                 self.expansion = Some(if alone { Rule::AllUnreachable } else { Rule::Unhealthy });
                 let wave = self.wave(self.situation.width.max(1) * EXPANSION);
