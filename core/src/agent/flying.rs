@@ -28,8 +28,10 @@ pub(super) const COLLECT: Duration = Duration::from_millis(500);
 pub(super) const STALLED_SUPPRESSION: Duration = Duration::from_secs(10);
 
 impl Agent {
-    /// The flight for `digest`, started if there is none. A credential is kept for its origin requests.
-    pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) -> &mut Flight {
+    /// Makes sure that there is a flight for `digest`. A credential is kept for its origin requests: call
+    /// [`can_fetch_after_all`](Self::can_fetch_after_all) when whoever brought it is noted, because that may change
+    /// everything about the flight.
+    pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) {
         if !self.flights.contains_key(&digest) {
             self.generations += 1;
             let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
@@ -39,16 +41,14 @@ impl Agent {
             let patience = self.config.no_progress_timeout;
             self.cx.wake(Deadline::NoProgress(digest), patience);
         }
-        if credential.is_some() {
-            let old = self.flights.get_mut(&digest).and_then(|flight| {
-                flight.turned_away = None;
-                core::mem::replace(&mut flight.credential, credential)
-            });
+        if credential.is_some()
+            && let Some(flight) = self.flights.get_mut(&digest)
+        {
+            flight.turned_away = None;
+            let old = core::mem::replace(&mut flight.credential, credential);
             self.use_credential(credential);
             self.release_credential(old);
-            self.can_fetch_after_all(digest);
         }
-        self.flights.get_mut(&digest).expect("the flight was inserted above")
     }
 
     /// Starts queued flights while there is room: those that containerd waits for first, then in order of arrival.

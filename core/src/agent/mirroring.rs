@@ -159,14 +159,19 @@ impl Agent {
                 None => self.ask_origin(id, Op::Head(id)),
             };
         }
-        let flight = self.want(digest, &source, credential);
-        flight.waiters.insert(id);
-        flight.wanted_here = true;
+        self.want(digest, &source, credential);
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.waiters.insert(id);
+            flight.wanted_here = true;
+        }
         if let Some(request) = self.requests.get_mut(&id) {
             request.state = State::Waiting;
         }
         let patience = self.config.header_timeout;
         self.cx.wake(Deadline::Headers(id), patience);
+        if credential.is_some() {
+            self.can_fetch_after_all(digest);
+        }
         self.answer_waiters(digest);
         self.promote();
         // Somebody waits now: more may be fetched at a time.

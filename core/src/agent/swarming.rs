@@ -583,8 +583,10 @@ impl Agent {
                     if self.draining || self.flights.len() >= self.config.max_admitted_flights as usize {
                         return EnrolReply::NotTracking;
                     }
-                    let flight = self.want(digest, &source, None);
-                    flight.turned_away = Some(FailureClass::Auth);
+                    self.want(digest, &source, None);
+                    if let Some(flight) = self.flights.get_mut(&digest) {
+                        flight.turned_away = Some(FailureClass::Auth);
+                    }
                     self.promote();
                 }
                 Some(failure) => return EnrolReply::Failed(failure),
