@@ -292,7 +292,7 @@ impl FaultSpec {
             FaultKind::OriginSilent => world.origin.fault = Some(Fault::Silent),
             FaultKind::OriginRateLimited => world.origin.fault = Some(Fault::RateLimited(delay)),
             FaultKind::OriginNoRanges => world.origin.fault = Some(Fault::NoRanges),
-            FaultKind::OriginSlow => world.origin.rate = self.rate.unwrap_or_default().0.max(1),
+            FaultKind::OriginSlow => world.origin.set_rate(self.rate.unwrap_or_default().0),
             FaultKind::IndexEmpty => world.options.index_false_empty = per_million,
             FaultKind::Views => {
                 let classes = self.sides.unwrap_or(1).max(1) as usize;
@@ -342,7 +342,10 @@ impl FaultSpec {
             | FaultKind::OriginSilent
             | FaultKind::OriginRateLimited
             | FaultKind::OriginNoRanges => world.origin.fault = None,
-            FaultKind::OriginSlow => world.origin.rate = world.options.origin_rate,
+            FaultKind::OriginSlow => {
+                let rate = world.options.origin_rate;
+                world.origin.set_rate(rate);
+            }
             FaultKind::IndexEmpty => world.options.index_false_empty = 0,
             FaultKind::Views => world.node_indices().for_each(|node| world.heal_view(node)),
         }

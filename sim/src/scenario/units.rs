@@ -28,10 +28,10 @@ fn read(text: &str, kind: &str, units: &[(&str, u64)]) -> Result<u64, Unreadable
     let (_, factor) = units.iter().find(|(name, _)| *name == unit).ok_or_else(refuse)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let mut value = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(*factor)).ok_or_else(refuse)?;
-    let mut place = *factor;
-    for digit in fraction.chars() {
-        place /= 10;
-        value += place * u64::from(digit.to_digit(10).ok_or_else(refuse)?);
+    if !fraction.is_empty() {
+        let digits = fraction.parse::<u64>().map_err(|_| refuse())?;
+        let scale = 10_u128.checked_pow(fraction.len() as u32).ok_or_else(refuse)?;
+        value += (u128::from(digits) * u128::from(*factor) / scale) as u64;
     }
     Ok(value)
 }

@@ -109,7 +109,8 @@ impl World {
     /// The process of a node stands still for this long: nothing that reaches it is handled before.
     pub fn pause(&mut self, node: NodeIndex, length: Duration) {
         let until = self.now + length;
-        self.nodes[node].paused_until = until;
+        // Of two pauses at a time the longer one counts; else what waits for its end would be overtaken.
+        self.nodes[node].paused_until = self.nodes[node].paused_until.max(until);
         self.nodes[node].was_paused = true;
     }
 

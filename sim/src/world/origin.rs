@@ -89,9 +89,15 @@ impl Origin {
         }
     }
 
+    /// Bytes per second from now on. What is queued by the old rate does not hold up what comes next.
+    pub(crate) fn set_rate(&mut self, rate: u64) {
+        self.rate = rate.max(1);
+        self.free = Time::ZERO;
+    }
+
     pub(crate) fn heal(&mut self, options: &Options) {
         self.fault = None;
-        self.rate = options.origin_rate;
+        self.set_rate(options.origin_rate);
         self.delay = Duration::ZERO;
     }
 
