@@ -51,11 +51,15 @@ pub(crate) struct Flight {
     pub(crate) private: bool,
     /// Mirror requests that wait for it or are being served from it.
     pub(crate) waiters: BTreeSet<RequestId>,
+    /// A mirror request has waited for it. A short body may be sent, and the request gone, before the blob is durable.
+    pub(crate) wanted_here: bool,
     /// The credential of the latest waiter that had one.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) started: Time,
     /// When the last byte arrived; the start, if none did.
     pub(crate) last_byte: Time,
+    /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
+    pub(crate) last_complaint: Time,
     pub(crate) origin_bytes: u64,
     pub(crate) peer_bytes: u64,
     pub(crate) stage: Stage,
@@ -85,9 +89,11 @@ impl Flight {
             media_type: None,
             private: false,
             waiters: BTreeSet::new(),
+            wanted_here: false,
             credential: None,
             started: now,
             last_byte: now,
+            last_complaint: now,
             origin_bytes: 0,
             peer_bytes: 0,
             stage: Stage::Queued,

@@ -75,6 +75,11 @@ enum Command {
     /// Reads what 'longshore agent --journal DIR' has written, does exactly what the agent did, and names the first input
     /// after which the two differ, if they do: then another version recorded it. Tells what the agent did and why.
     Replay(ReplayArgs),
+    /// Simulate clusters of many agents
+    ///
+    /// Thousands of agents in one process on virtual time: rollouts and incidents from files, random ones, and the rules
+    /// that have to hold in all of them.
+    Sim(crate::sim_command::SimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +181,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             print(&format!("{}\n", identity.map_err(Failure::other)?.peer_id()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Sim(args) => crate::sim_command::main(&args, print).map_err(Failure::usage),
         Command::Demo(args) => {
             let options = args.check().map_err(Failure::usage)?;
             runtime()?.block_on(crate::demo::run(options)).map_err(Failure::other)

@@ -7,4 +7,5 @@ pub mod demo;
 pub mod http;
 pub mod proc;
 pub mod replay;
+pub mod sim_command;
 pub mod status;

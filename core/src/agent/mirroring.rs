@@ -161,6 +161,7 @@ impl Agent {
         }
         let flight = self.want(digest, &source, credential);
         flight.waiters.insert(id);
+        flight.wanted_here = true;
         if let Some(request) = self.requests.get_mut(&id) {
             request.state = State::Waiting;
         }

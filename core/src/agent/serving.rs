@@ -57,6 +57,8 @@ impl Agent {
             self.cx.emit(Output::StreamReset { stream });
             return;
         }
+        // Whoever speaks to us is there, whatever we found when we last asked.
+        self.failures.reached(&peer);
         let (mut busy, mut channels) = (0, 0);
         for open in self.streams.values() {
             if open.doing == Doing::Notices { channels += 1 } else { busy += 1 }

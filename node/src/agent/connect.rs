@@ -42,6 +42,12 @@ impl Connected {
             Err(AgentError::Mirror(MirrorError::Listen(address, error))) => {
                 Err(StartError::listen("mirror_listen", address, error))
             }
+            Err(AgentError::Mirror(MirrorError::Taken(address))) => {
+                Err(StartError::listen("mirror_listen", address, std::io::ErrorKind::AddrInUse.into()))
+            }
+            Err(AgentError::Peers(peers::StartError::Listen { address, source })) => {
+                Err(StartError::listen("peer_listen", address, source))
+            }
             Err(error) => Err(StartError::Other(error.to_string())),
         }
     }
