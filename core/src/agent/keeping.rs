@@ -222,6 +222,9 @@ impl Agent {
             }
             let source = Source { kind: child.kind, ..parent.clone() };
             self.want(child.digest, &source, credential);
+            if credential.is_some() {
+                self.can_fetch_after_all(child.digest);
+            }
         }
         self.promote();
     }
