@@ -189,7 +189,7 @@ impl Agent {
         self.cache.set_media_type(&digest, media_type);
         self.serve_read(digest);
         let mut missing: Vec<_> = Vec::new();
-        for child in children {
+        for child in children.into_iter().filter(|child| child.size <= crate::piece::MAX_BLOB_BYTES) {
             while self.sizes.len() >= MAX_KNOWN_SIZES {
                 self.sizes.pop_first();
             }

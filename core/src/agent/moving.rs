@@ -11,7 +11,7 @@ use crate::input::{BlobFacts, Hashed, OriginFailure, StoreError, TransferEvent, 
 use crate::message::{FailureClass, PieceRefusal, PieceSum};
 use crate::names::{OpId, PeerId};
 use crate::output::{Check, Output, Span};
-use crate::piece::Geometry;
+use crate::piece::{Geometry, MAX_BLOB_BYTES};
 use crate::spine::{Midstate, Wanted};
 use crate::swarm::download::{Download, Fetch, Prefix, Verdict};
 use crate::swarm::picker::{self, Choice};
@@ -38,6 +38,10 @@ pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
     pub(super) fn learn_size(&mut self, digest: Digest, size: u64, media_type: Option<Arc<str>>) {
+        if size > MAX_BLOB_BYTES {
+            // A peer's word; what the origin says is looked at where it comes in.
+            return;
+        }
         let named = self.sizes.get(&digest).is_some_and(|named| named.size != size);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         if flight.media_type.is_none() {

@@ -407,6 +407,10 @@ impl Agent {
 
     pub(super) fn size_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
         match result {
+            Ok(stat) if stat.size > crate::piece::MAX_BLOB_BYTES => {
+                let detail = format!("the origin says {} bytes; no blob is that large", stat.size);
+                self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+            }
             Ok(stat) => self.learn_size(digest, stat.size, stat.media_type),
             Err(failure) => self.origin_failed(digest, 0, 0, failure, false),
         }

@@ -15,6 +15,9 @@ use crate::piece::{Geometry, PieceSet};
 use crate::spine::{Chain, Midstate, Wanted};
 use crate::time::Time;
 
+/// Most runs that wait for the origin: far more than an honest tracker gives to one participant.
+pub(crate) const MAX_RUNS: usize = 1024;
+
 /// Where a piece came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
@@ -278,9 +281,13 @@ impl Download {
         }
     }
 
-    /// A run to fetch from the origin has been given to us.
+    /// A run to fetch from the origin has been given to us. The numbers are a peer's: what the blob does not have is
+    /// cut off, and what is beyond [`MAX_RUNS`] is dropped; its tracker gives it away again.
     pub(crate) fn enqueue(&mut self, first: u32, count: u32) {
-        self.runs.push_back((first, count));
+        let end = first.saturating_add(count).min(self.geometry.pieces());
+        if first < end && self.runs.len() < MAX_RUNS {
+            self.runs.push_back((first, end - first));
+        }
     }
 
     pub(crate) fn has_runs(&self) -> bool {
