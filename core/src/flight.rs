@@ -41,7 +41,10 @@ pub(crate) struct Flight {
     pub(crate) digest: Digest,
     /// Tells this flight from an earlier one of the same digest.
     pub(crate) generation: u64,
+    /// Where it comes from. A credential goes there, so a peer's word counts only while nobody here has asked for it.
     pub(crate) source: Source,
+    /// `source` is that of a requester on this node.
+    pub(crate) wanted_here: bool,
     /// Size of the blob in bytes, once known.
     pub(crate) size: Option<u64>,
     pub(crate) media_type: Option<Arc<str>>,
@@ -79,6 +82,7 @@ impl Flight {
             digest,
             generation,
             source,
+            wanted_here: false,
             size: None,
             media_type: None,
             private: false,

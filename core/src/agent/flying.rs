@@ -42,6 +42,9 @@ impl Agent {
         if credential.is_some() {
             let old = self.flights.get_mut(&digest).and_then(|flight| {
                 flight.turned_away = None;
+                // The one goes with the other: a credential must not reach the registry that somebody else named.
+                flight.source = source.clone();
+                flight.wanted_here = true;
                 core::mem::replace(&mut flight.credential, credential)
             });
             self.use_credential(credential);

@@ -207,7 +207,8 @@ impl Agent {
             return;
         }
         let now = self.cx.now;
-        let credential = self.requester_credential(&digest);
+        // The blob's own source may be the word of a peer that had it pulled: no credential goes there.
+        let (parent, credential) = self.requester(&digest).unwrap_or((parent, None));
         self.cx.shuffle(&mut missing);
         for child in missing {
             let failed = self.failures.recent(now, &child.digest).is_some()

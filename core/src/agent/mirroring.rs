@@ -159,6 +159,10 @@ impl Agent {
         }
         let flight = self.want(digest, &source, credential);
         flight.waiters.insert(id);
+        if !flight.wanted_here {
+            flight.wanted_here = true;
+            flight.source = source;
+        }
         if let Some(request) = self.requests.get_mut(&id) {
             request.state = State::Waiting;
         }
@@ -326,9 +330,11 @@ impl Agent {
         }
     }
 
-    /// The credential of somebody who asked for a blob and is being served.
-    pub(super) fn requester_credential(&self, digest: &Digest) -> Option<CredentialId> {
-        self.requests.values().filter(|request| request.digest == *digest).find_map(|request| request.credential)
+    /// Where somebody who has asked for a blob and is being served has it from, and with which credential, if any.
+    pub(super) fn requester(&self, digest: &Digest) -> Option<(Source, Option<CredentialId>)> {
+        let asking = self.requests.values().filter(|request| request.digest == *digest);
+        let best = asking.max_by_key(|request| request.credential.is_some())?;
+        Some((best.source.clone(), best.credential))
     }
 
     /// A manifest has been read: whoever waited to know what it is gets it.

@@ -379,8 +379,10 @@ impl Agent {
     /// Fetches a run from the origin: an assignment of somebody else's or of our own.
     fn take_on(&mut self, digest: Digest, first: u32, count: u32, source: &Source) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        // The tracker knows where it can be had; a peer's please_pull may have said less.
-        flight.source = source.clone();
+        // The tracker knows where it can be had; a peer's please_pull may have said less. Our own requester knows better.
+        if !flight.wanted_here {
+            flight.source = source.clone();
+        }
         match &mut flight.download {
             Some(download) if count > 0 => {
                 download.enqueue(first, count);
