@@ -47,6 +47,8 @@ pub(crate) struct Flight {
     pub(crate) wanted_here: bool,
     /// Size of the blob in bytes, once known.
     pub(crate) size: Option<u64>,
+    /// The origin or a verified manifest has said the same size.
+    pub(crate) size_vouched: bool,
     pub(crate) media_type: Option<Arc<str>>,
     /// Something of it was fetched with a credential.
     pub(crate) private: bool,
@@ -84,6 +86,7 @@ impl Flight {
             source,
             wanted_here: false,
             size: None,
+            size_vouched: false,
             media_type: None,
             private: false,
             waiters: BTreeSet::new(),
@@ -107,6 +110,11 @@ impl Flight {
     /// Whether the origin gives it only to those who have a credential, as far as is known here.
     pub(crate) fn is_private(&self) -> bool {
         self.private || self.credential.is_some()
+    }
+
+    /// The origin says that the blob has this size.
+    pub(crate) fn vouch_for_size(&mut self, size: u64) {
+        self.size_vouched |= self.size == Some(size);
     }
 
     pub(crate) fn is_running(&self) -> bool {

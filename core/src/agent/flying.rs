@@ -196,6 +196,9 @@ impl Agent {
     /// Somebody else's failure ends this flight; a missing credential is asked for in the origin's own words.
     pub(super) fn turned_away(&mut self, digest: Digest, class: FailureClass, cooldown: Duration) {
         let Some(flight) = self.flights.get(&digest) else { return };
+        if matches!(flight.stage, Stage::Committing) {
+            return;
+        }
         if class == FailureClass::Auth && flight.credential.is_none() && !flight.waiters.is_empty() {
             if self.ops.values().any(|op| matches!(op, Op::Challenge(of) if *of == digest)) {
                 return;
@@ -404,6 +407,10 @@ impl Agent {
         challenge: Vec<Arc<str>>,
         shared: Option<Duration>,
     ) {
+        if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Committing)) {
+            // Everything is here and verified: no tracker, participant or registry can take that back.
+            return;
+        }
         let Some(flight) = self.close_flight(digest) else { return };
         let now = self.cx.now;
         // What a requester's credential could not open says nothing about others.

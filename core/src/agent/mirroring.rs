@@ -112,11 +112,14 @@ impl Agent {
         if kind == Kind::Manifest && media_type.is_none() {
             // containerd goes by the media type: what the manifest is has to be read first.
             request.state = State::Reading;
+            let patience = self.config.header_timeout;
+            self.cx.wake(Deadline::Headers(id), patience);
             self.cx.emit(Output::ReadManifest { digest });
             return;
         }
         request.state = State::Serving;
         request.holds = true;
+        self.cx.timers.clear(Deadline::Headers(id));
         let is_get = request.method == Method::Get;
         self.cache.hold(&digest);
         self.cache.touch(&digest);
@@ -185,7 +188,7 @@ impl Agent {
         let waiters: Vec<_> = flight.waiters.iter().copied().collect();
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
-            if request.state == State::Waiting && (request.method == Method::Head || released > 0 || size == 0) {
+            if request.state == State::Waiting && (request.method == Method::Head || released > 0) {
                 if self.must_authorize(id, private) {
                     self.authorize(id);
                 } else {
@@ -355,8 +358,8 @@ impl Agent {
         self.cx.timers.clear(Deadline::Body(id));
         self.leave_flight(id, request.digest);
         self.release_credential(request.credential);
-        if request.holds && self.cache.release(&request.digest) {
-            self.cx.emit(Output::Evict { digest: request.digest });
+        if request.holds {
+            self.done_reading(request.digest);
         }
     }
 

@@ -52,10 +52,16 @@ impl Agent {
             return;
         }
         flight.size = Some(size);
+        flight.size_vouched = self.sizes.contains_key(&digest);
         let geometry = Geometry::of_blob(size);
         let download = match self.partials.remove(&digest) {
             Some(partial) if partial.size == size => Download::resume(&partial),
-            _ => Download::new(digest, geometry),
+            Some(_) => {
+                // The staging file is cut for another size.
+                self.cx.emit(Output::Discard { digest });
+                Download::new(digest, geometry)
+            }
+            None => Download::new(digest, geometry),
         };
         flight.neighbours.learn(geometry.pieces());
         let pieces = download.have().clone();
@@ -247,8 +253,10 @@ impl Agent {
         self.ops.insert(op, Op::Fetch(digest));
         self.learn_size(digest, size, media_type);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.vouch_for_size(size);
         let Some(download) = flight.download.as_mut().filter(|_| flight.size == Some(size)) else {
             // Somebody claimed another size, and pieces lie by that: start over with what the origin says.
+            flight.download = None;
             self.cx.emit(Output::CancelTransfer { op });
             self.finish_op(op);
             self.cx.emit(Output::Discard { digest });
@@ -278,6 +286,12 @@ impl Agent {
                     None => self.cx.counters.pieces_from_origin += 1,
                 }
                 let rivals = download.rivals(op, piece);
+                if from.is_none()
+                    && let Some(flight) = self.flights.get_mut(&digest)
+                {
+                    // The origin has answered a range of a blob of this size.
+                    flight.size_vouched = true;
+                }
                 self.cx.emit(Output::Record { digest, piece: recorded });
                 for rival in rivals {
                     self.cx.emit(Output::CancelTransfer { op: rival });
@@ -411,7 +425,7 @@ impl Agent {
                 match failure {
                     TransferFailure::Refused(PieceRefusal::Missing) => {
                         if let Some(flight) = self.flights.get_mut(&digest) {
-                            flight.neighbours.lacks(&peer, piece);
+                            flight.neighbours.forget_piece(&peer, piece);
                         }
                     }
                     TransferFailure::Malformed => self.convict(digest, &peer, "sent no piece but something else"),
@@ -546,6 +560,12 @@ impl Agent {
             StoreError::Missing => "the staging file is gone".to_owned(),
             StoreError::Io(words) => words.to_string(),
         };
+        if let Some(flight) = self.flights.get_mut(&digest)
+            && matches!(flight.stage, Stage::Committing)
+        {
+            // Only the store can undo what it is making durable.
+            flight.stage = Stage::Moving;
+        }
         if *error != StoreError::Full {
             // What is on disk cannot be relied on.
             self.cx.emit(Output::Discard { digest });
