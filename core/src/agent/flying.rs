@@ -28,7 +28,8 @@ pub(super) const COLLECT: Duration = Duration::from_millis(500);
 pub(super) const STALLED_SUPPRESSION: Duration = Duration::from_secs(10);
 
 impl Agent {
-    /// The flight for `digest`, started if there is none. A credential is kept for its origin requests.
+    /// The flight for `digest`, started if there is none. A credential is kept for its origin requests; the caller says
+    /// [`can_fetch_after_all`](Self::can_fetch_after_all) when it is done, which may end the flight.
     pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) -> &mut Flight {
         if !self.flights.contains_key(&digest) {
             self.generations += 1;
@@ -49,7 +50,6 @@ impl Agent {
             });
             self.use_credential(credential);
             self.release_credential(old);
-            self.can_fetch_after_all(digest);
         }
         self.flights.get_mut(&digest).expect("the flight was inserted above")
     }

@@ -247,6 +247,7 @@ impl Agent {
                 continue;
             }
             let source = Source { kind: child.kind, ..parent.clone() };
+            // These flights are new: nothing was closed that a credential could open.
             self.want(child.digest, &source, credential);
         }
         self.promote();

@@ -171,6 +171,9 @@ impl Agent {
         }
         let patience = self.config.header_timeout;
         self.cx.wake(Deadline::Headers(id), patience);
+        if credential.is_some() {
+            self.can_fetch_after_all(digest);
+        }
         self.answer_waiters(digest);
         self.promote();
         // Somebody waits now: more may be fetched at a time.
