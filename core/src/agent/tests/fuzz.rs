@@ -219,6 +219,9 @@ impl Dice {
     }
 }
 
+/// A transfer: the blob, its geometry if it is known, the next and the end of its pieces, and the peer if it is one's.
+type Work = (Digest, Option<Geometry>, u32, u32, Option<PeerId>);
+
 /// Drivers that do what the dice say, and check what they are asked for.
 struct World {
     bench: Bench,
@@ -226,8 +229,7 @@ struct World {
     requests: BTreeMap<RequestId, (Answer, Time)>,
     streams: BTreeMap<StreamId, Stage>,
     calls: BTreeMap<CallId, Request>,
-    /// Transfers with their blob's geometry, if it is known, and the next and the end of their pieces.
-    transfers: BTreeMap<OpId, (Digest, Option<Geometry>, u32, u32, Option<PeerId>)>,
+    transfers: BTreeMap<OpId, Work>,
     stats: BTreeMap<OpId, Digest>,
     providers: BTreeSet<OpId>,
     hashes: BTreeMap<OpId, (Digest, bool)>,
@@ -398,6 +400,7 @@ impl World {
                 let members = ["a", "b", "c"].into_iter().take(dice.below(4) as usize).map(member).collect();
                 self.input(Input::Members(members));
             }
+            22 if dice.below(30) == 0 => self.input(Input::Drain),
             21 if dice.below(8) == 0 => {
                 self.input(Input::StoreFailed { digest: dice.digest(), error: dice.store_error() })
             }
