@@ -20,6 +20,8 @@ parts=(
     "umoci umoci"
     "/bin/busybox busybox-static"
     "setpriv util-linux"
+    "ip iproute2"
+    "tc iproute2"
 )
 build_parts=(
     "cc gcc"

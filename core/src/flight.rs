@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::message::FailureClass;
 use crate::names::{CredentialId, PeerId, RequestId, Source};
@@ -12,7 +14,7 @@ use crate::swarm::neighbours::Neighbours;
 use crate::time::Time;
 
 /// How far a flight has come.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// It waits for one of the running flights to end.
     Queued,
@@ -25,7 +27,7 @@ pub(crate) enum Stage {
 }
 
 /// This node's part in the swarm.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// The cascade has not decided.
     Undecided,
@@ -36,14 +38,14 @@ pub(crate) enum Role {
 }
 
 /// A blob on its way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Flight {
     pub(crate) digest: Digest,
     /// Tells this flight from an earlier one of the same digest.
     pub(crate) generation: u64,
     /// Where it comes from. A credential goes there, so a peer's word counts only while nobody here has asked for it.
     pub(crate) source: Source,
-    /// `source` is that of a requester on this node.
+    /// A requester on this node has asked for it, and may be gone before the blob is durable; `source` is its.
     pub(crate) wanted_here: bool,
     /// Size of the blob in bytes, once known.
     pub(crate) size: Option<u64>,
@@ -59,6 +61,8 @@ pub(crate) struct Flight {
     pub(crate) started: Time,
     /// When the last byte arrived; the start, if none did.
     pub(crate) last_byte: Time,
+    /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
+    pub(crate) last_complaint: Time,
     pub(crate) origin_bytes: u64,
     pub(crate) peer_bytes: u64,
     pub(crate) stage: Stage,
@@ -93,6 +97,7 @@ impl Flight {
             credential: None,
             started: now,
             last_byte: now,
+            last_complaint: now,
             origin_bytes: 0,
             peer_bytes: 0,
             stage: Stage::Queued,

@@ -8,6 +8,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::{FailureClass, PullIntent, PullOutcome, RecentFailure};
 use crate::names::{Kind, PeerId};
 
@@ -39,7 +41,7 @@ pub fn stall_window(kind: Kind, size: Option<u64>) -> Duration {
 }
 
 /// Which rule decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rule {
     /// 1: a reachable node failed, and the origin would answer everybody the same.
     FailedElsewhere,
@@ -77,7 +79,7 @@ impl Rule {
 }
 
 /// What the cascade wants done next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Answers are missing.
     Wait,
@@ -90,7 +92,7 @@ pub enum Step {
 }
 
 /// How a cascade ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Enrol at the first of these; the others are sources as well.
     Follow(Vec<PeerId>),
@@ -103,7 +105,7 @@ pub enum Outcome {
 }
 
 /// What this node knows about its own situation when a cascade starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Situation {
     /// This node.
     pub own: PeerId,
@@ -123,7 +125,7 @@ pub struct Situation {
     pub health: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Answer {
     Pending,
     Unreachable,
@@ -133,7 +135,7 @@ enum Answer {
 }
 
 /// One run of the cascade for one digest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cascade {
     situation: Situation,
     answers: BTreeMap<usize, Answer>,

@@ -103,12 +103,12 @@ pub enum StartError {
     #[error("'listen' is empty; expected at least one multiaddr, for example /ip4/0.0.0.0/tcp/4001")]
     NoListenAddress,
     /// The operating system does not let us listen.
-    #[error("cannot listen on '{address}': {problem}")]
+    #[error("cannot listen on '{address}': {source}")]
     Listen {
         /// The address.
         address: String,
         /// What the system says.
-        problem: String,
+        source: std::io::Error,
     },
     /// The encrypted channel cannot be set up.
     #[error("cannot set up encryption with this identity: {0}")]
@@ -178,7 +178,7 @@ impl PeersDriver {
         let mut swarm = hub::swarm(config, NotMyself::new(transport).boxed(), identity.keypair().public());
         hub::listen(&mut swarm, &listen)
             .await
-            .map_err(|(address, problem)| StartError::Listen { address: address.to_string(), problem })?;
+            .map_err(|(address, source)| StartError::Listen { address: address.to_string(), source })?;
         let listening: Vec<Multiaddr> = swarm.listeners().cloned().collect();
         let reachable = reachable(&listening, advertise);
         for address in &reachable {

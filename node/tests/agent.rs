@@ -97,21 +97,27 @@ fn an_agent_ends_with_the_program_that_started_it() {
 
 #[test]
 fn a_taken_port_is_named_with_its_key_and_what_to_do() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
-    for key in ["--status-listen", "--mirror-listen"] {
-        let free = longshore::demo::ports::free(2).unwrap();
-        let other = if key == "--status-listen" { "--mirror-listen" } else { "--status-listen" };
-        let elsewhere = format!("127.0.0.1:{}", free[0]);
-        let peer = format!("/ip4/127.0.0.1/tcp/{}", free[1]);
-        let output =
-            longshore(&["agent", "--data-dir", data, "--peer-listen", &peer, key, &address, other, &elsewhere]);
+    let keys = ["--status-listen", "--mirror-listen", "--peer-listen"];
+    for (number, key) in keys.into_iter().enumerate() {
+        let free = longshore::demo::ports::free(keys.len()).unwrap();
+        let mut arguments = vec!["agent".to_owned(), "--data-dir".to_owned(), data.to_owned()];
+        for (other, name) in keys.into_iter().enumerate() {
+            let port = if other == number { taken } else { free[other] };
+            let multiaddr = format!("/ip4/127.0.0.1/tcp/{port}");
+            let address = if name == "--peer-listen" { multiaddr } else { format!("127.0.0.1:{port}") };
+            arguments.extend([name.to_owned(), address]);
+        }
+        let output = longshore(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         let name = key.trim_start_matches('-').replace('-', "_");
-        assert!(text.contains(&address) && text.contains(&name) && text.contains("another program"), "{text}");
+        for part in [&taken.to_string(), &name, "another program"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }
 

@@ -83,7 +83,7 @@ fn the_slowest_node_is_near_the_optimum() {
     });
     let optimum = image.bytes() as f64 / world.options.node_rate as f64;
     let ratio = slowest.max().unwrap_or_default().as_secs_f64() / optimum;
-    assert!(ratio < 1.6, "the slowest node took {ratio:.2} times the optimum");
+    assert!(ratio < 2.0, "the slowest node took {ratio:.2} times the optimum");
 }
 
 #[test]
@@ -216,7 +216,12 @@ fn an_origin_that_fails_sends_containerd_on_within_the_contract() {
         let image = world.publish(&[5 * MIB]);
         world.origin.fault = Some(fault);
         pull_everywhere(&mut world, &image);
-        let done = world.run_until(Duration::from_secs(100), World::all_done);
+        world.run_for(Duration::from_secs(60));
+        for node in 0..3 {
+            assert!(world.failed_pulls(node) > 0, "{fault:?}: containerd on node {node} was kept waiting");
+        }
+        world.origin.fault = None;
+        let done = world.run_until(Duration::from_secs(200), World::all_done);
         assert!(done, "{fault:?}: {:#?}", world.explanations);
         assert_eq!(world.violations, Vec::<String>::new(), "{fault:?}");
         for node in 0..3 {
@@ -269,6 +274,27 @@ fn nodes_without_a_credential_lead_and_nodes_with_one_fetch() {
         world.run_until(Duration::from_secs(15), World::all_done);
         assert_all_have(&world, &image, &pulling);
         assert!(copies(&world, &image) < 1.05, "seed {seed}: {} copies\n{}", copies(&world, &image), story(&world));
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_while_others_still_hold_it_for_dead_is_served_by_them() {
+    for seed in 0..10 {
+        let mut world = World::new(Options { nodes: 2, seed, ..Options::default() });
+        let image = world.publish(&[200 * MIB]);
+        let (first, second) = ((seed % 2) as usize, 1 - (seed % 2) as usize);
+        world.kill(second);
+        world.pull(first, &image, Duration::ZERO);
+        // It has found out by now that the other one does not answer.
+        world.run_for(Duration::from_millis(1500));
+        world.start(second);
+        world.pull(second, &image, Duration::from_millis(10));
+        let events = world.events;
+        world.run_until(LIMIT, World::all_done);
+        assert_all_have(&world, &image, &all(&world));
+        assert!(copies(&world, &image) < 1.01, "seed {seed}: {} copies\n{}", copies(&world, &image), story(&world));
+        let events = world.events - events;
+        assert!(events < 20_000, "seed {seed}: {events} events for 50 pieces");
     }
 }
 

@@ -140,7 +140,7 @@ impl Agent {
         }
         self.settle_waiters(digest, flight.waiters.iter().copied());
         self.release_credential(flight.credential);
-        if kind == Kind::Manifest && !flight.waiters.is_empty() {
+        if kind == Kind::Manifest && flight.wanted_here {
             // The whole image is wanted here. A manifest that only a peer asked for brings nothing else.
             self.cx.emit(Output::ReadManifest { digest });
         }

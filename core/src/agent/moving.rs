@@ -182,13 +182,18 @@ impl Agent {
             return;
         }
         self.cx.wake_by(Deadline::Fetch(digest), STARVING_INTERVAL);
-        let idle = now - flight.last_byte;
-        if idle < STARVING_INTERVAL || download.has_runs() {
+        let quiet_since = flight.last_byte.max(flight.last_complaint);
+        if now - quiet_since < STARVING_INTERVAL || download.has_runs() {
             return;
         }
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
         let missing = download.missing(STARVING_BATCH);
-        match flight.role.clone() {
+        let role = flight.role.clone();
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            // The answer to a complaint leads back here.
+            flight.last_complaint = now;
+        }
+        match role {
             Role::Following(tracker) => {
                 for piece in missing {
                     let notice = crate::message::Notice::Starving { digest, piece };
@@ -256,9 +261,11 @@ impl Agent {
         flight.vouch_for_size(size);
         let Some(download) = flight.download.as_mut().filter(|_| flight.size == Some(size)) else {
             // Somebody claimed another size, and pieces lie by that: start over with what the origin says.
-            flight.download = None;
             self.cx.emit(Output::CancelTransfer { op });
             self.finish_op(op);
+            if let Some(flight) = self.flights.get_mut(&digest) {
+                flight.download = None;
+            }
             self.cx.emit(Output::Discard { digest });
             return self.fail_flight(
                 digest,
@@ -560,10 +567,8 @@ impl Agent {
             StoreError::Missing => "the staging file is gone".to_owned(),
             StoreError::Io(words) => words.to_string(),
         };
-        if let Some(flight) = self.flights.get_mut(&digest)
-            && matches!(flight.stage, Stage::Committing)
-        {
-            // Only the store can undo what it is making durable.
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            // Whatever was being made durable is not.
             flight.stage = Stage::Moving;
         }
         if *error != StoreError::Full {

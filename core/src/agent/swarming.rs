@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::mirroring::STAT_PATIENCE;
 use super::{Agent, ENROL_INTERVAL, Op};
 use crate::calls::{Call, Purpose};
@@ -38,7 +40,7 @@ const MAX_NAME_BYTES: usize = 320;
 const MAX_SPINE_WAITERS: usize = 256;
 
 /// Somebody who is answered when a spine has been read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum SpineWaiter {
     Greeting(PeerId),
     Enrolment(StreamId, Box<Enrol>),

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::input::{Hashed, PartialBlob, Proof, RecordedPiece};
 use crate::message::PieceSum;
@@ -22,7 +24,7 @@ pub(crate) const MAX_RUNS: usize = 1024;
 const MAX_DOUBTS: usize = 64;
 
 /// Where a piece came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Via {
     /// This node fetched it from the origin.
     Origin,
@@ -33,14 +35,14 @@ pub(crate) enum Via {
 }
 
 /// What is known of a stored piece.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Stored {
     sum: Option<PieceSum>,
     via: Via,
 }
 
 /// A transfer that is under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Fetch {
     Piece {
         peer: PeerId,
@@ -58,7 +60,7 @@ pub(crate) enum Fetch {
 }
 
 /// A piece against somebody's claims.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Doubt {
     sender: PeerId,
     /// From this midstate, and whoever claimed it, if it was claimed,
@@ -71,7 +73,7 @@ struct Doubt {
 }
 
 /// What became of a piece that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     /// It is new and good as far as can be known now; this is to be recorded.
     Accepted(RecordedPiece),
@@ -87,7 +89,7 @@ pub(crate) enum Verdict {
 }
 
 /// How the prefix stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Prefix {
     /// So many bytes are verified and may be released.
     Bytes(u64),
@@ -97,7 +99,7 @@ pub(crate) enum Prefix {
     Mismatch,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Download {
     digest: Digest,
     geometry: Geometry,

@@ -1,10 +1,12 @@
 //! The libp2p node: one task owns it, everybody else sends it commands.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::transport::TransportError;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::PublicKey;
 use libp2p::kad::QueryId;
@@ -283,12 +285,18 @@ impl HubTask {
 }
 
 /// Listens on `addresses` and waits until each gives at least one address that peers can dial.
-pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), (Multiaddr, String)> {
+pub(super) async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    addresses: &[Multiaddr],
+) -> Result<(), (Multiaddr, io::Error)> {
     let mut waiting = Vec::new();
     for address in addresses {
         match swarm.listen_on(address.clone()) {
             Ok(listener) => waiting.push((listener, address)),
-            Err(error) => return Err((address.clone(), error.to_string())),
+            Err(TransportError::Other(error)) => return Err((address.clone(), unwrapped(error))),
+            Err(error @ TransportError::MultiaddrNotSupported(_)) => {
+                return Err((address.clone(), io::Error::new(io::ErrorKind::Unsupported, error.to_string())));
+            }
         }
     }
     // Others may come right behind the first; those that are there already are taken, too.
@@ -299,17 +307,34 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]
             SwarmEvent::NewListenAddr { listener_id, .. } => waiting.retain(|(listener, _)| *listener != listener_id),
             SwarmEvent::ListenerError { listener_id, error } => {
                 if let Some((_, address)) = waiting.iter().find(|(listener, _)| *listener == listener_id) {
-                    return Err(((*address).clone(), error.to_string()));
+                    return Err(((*address).clone(), unwrapped(error)));
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 if let Some((_, address)) = waiting.iter().find(|(listener, _)| *listener == listener_id) {
-                    let problem = reason.err().map_or_else(|| "the listener was closed".to_owned(), |e| e.to_string());
-                    return Err(((*address).clone(), problem));
+                    let error = reason.err().unwrap_or_else(|| io::Error::other("the listener was closed"));
+                    return Err(((*address).clone(), unwrapped(error)));
                 }
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// What the system said: libp2p wraps it, each layer of the transport once, and hides its kind.
+fn unwrapped(error: io::Error) -> io::Error {
+    let mut kind = error.kind();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = next {
+        next = match current.downcast_ref::<io::Error>() {
+            Some(system) => {
+                kind = system.kind();
+                // Not `source`, which skips the error that is wrapped.
+                system.get_ref().map(|inner| inner as _)
+            }
+            None => current.source(),
+        };
+    }
+    io::Error::new(kind, error.to_string())
 }

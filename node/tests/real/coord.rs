@@ -147,8 +147,10 @@ fn golden_bytes_a_pull_intent_query_for_an_unknown_and_for_a_cached_digest() {
 
     let path = Agent::blob_path(table.front.port, REPOSITORY, &digest);
     assert_eq!(http::get(table.agent.mirror_port, &path, &[]).unwrap().status, 200);
-    // Field 1, has_cached: true.
-    assert_eq!(table.ask(&request), Answer::Bytes(vec![4, 0x12, 2, 0x08, 1]));
+    // Field 1, has_cached: true. The body may end before the blob is durable; until then it is in flight.
+    wait_for("the blob to be cached", PATIENCE, || {
+        (table.ask(&request) == Answer::Bytes(vec![4, 0x12, 2, 0x08, 1])).then_some(())
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(crate) mod faulty;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod lab;
+pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod raw_peer;
 pub(crate) mod registry;

@@ -11,6 +11,7 @@ mod coord;
 mod deaths;
 mod demo;
 mod harness;
+mod links;
 mod mirror;
 mod parts;
 mod registry_faults;
