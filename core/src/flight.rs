@@ -43,16 +43,19 @@ pub(crate) struct Flight {
     pub(crate) digest: Digest,
     /// Tells this flight from an earlier one of the same digest.
     pub(crate) generation: u64,
+    /// Where it comes from. A credential goes there, so a peer's word counts only while nobody here has asked for it.
     pub(crate) source: Source,
+    /// A requester on this node has asked for it, and may be gone before the blob is durable; `source` is its.
+    pub(crate) wanted_here: bool,
     /// Size of the blob in bytes, once known.
     pub(crate) size: Option<u64>,
+    /// The origin or a verified manifest has said the same size.
+    pub(crate) size_vouched: bool,
     pub(crate) media_type: Option<Arc<str>>,
     /// Something of it was fetched with a credential.
     pub(crate) private: bool,
     /// Mirror requests that wait for it or are being served from it.
     pub(crate) waiters: BTreeSet<RequestId>,
-    /// A mirror request has waited for it. A short body may be sent, and the request gone, before the blob is durable.
-    pub(crate) wanted_here: bool,
     /// The credential of the latest waiter that had one.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) started: Time,
@@ -85,11 +88,12 @@ impl Flight {
             digest,
             generation,
             source,
+            wanted_here: false,
             size: None,
+            size_vouched: false,
             media_type: None,
             private: false,
             waiters: BTreeSet::new(),
-            wanted_here: false,
             credential: None,
             started: now,
             last_byte: now,
@@ -111,6 +115,11 @@ impl Flight {
     /// Whether the origin gives it only to those who have a credential, as far as is known here.
     pub(crate) fn is_private(&self) -> bool {
         self.private || self.credential.is_some()
+    }
+
+    /// The origin says that the blob has this size.
+    pub(crate) fn vouch_for_size(&mut self, size: u64) {
+        self.size_vouched |= self.size == Some(size);
     }
 
     pub(crate) fn is_running(&self) -> bool {

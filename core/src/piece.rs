@@ -11,6 +11,10 @@ pub const MAX_PIECE_BYTES: u64 = 8 * 1024 * 1024;
 /// How many pieces a large blob should have: the distance from the optimum is log2(N)/M (reference, section 9.1).
 pub const TARGET_PIECES: u64 = 256;
 
+/// The largest blob that is believed, in bytes (1 TiB: 131,072 pieces, a map of 16 KiB): sizes come from peers and
+/// registries, and what is kept for a blob grows with its number of pieces.
+pub const MAX_BLOB_BYTES: u64 = 1 << 40;
+
 /// How a blob of a known size is cut: every piece has `piece_bytes` bytes, the last one what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {

@@ -45,6 +45,9 @@ impl Agent {
             && let Some(flight) = self.flights.get_mut(&digest)
         {
             flight.turned_away = None;
+            // The one goes with the other: a credential must not reach the registry that somebody else named.
+            flight.source = source.clone();
+            flight.wanted_here = true;
             let old = core::mem::replace(&mut flight.credential, credential);
             self.use_credential(credential);
             self.release_credential(old);
@@ -193,6 +196,9 @@ impl Agent {
     /// Somebody else's failure ends this flight; a missing credential is asked for in the origin's own words.
     pub(super) fn turned_away(&mut self, digest: Digest, class: FailureClass, cooldown: Duration) {
         let Some(flight) = self.flights.get(&digest) else { return };
+        if matches!(flight.stage, Stage::Committing) {
+            return;
+        }
         if class == FailureClass::Auth && flight.credential.is_none() && !flight.waiters.is_empty() {
             if self.ops.values().any(|op| matches!(op, Op::Challenge(of) if *of == digest)) {
                 return;

@@ -44,6 +44,10 @@ impl Agent {
     /// A flight ended without its blob: what it has on disk waits for the next one.
     pub(super) fn park(&mut self, flight: &Flight) {
         let Some(download) = &flight.download else { return };
+        if !flight.size_vouched {
+            // It may be a liar's: the next flight would start with it, and fail by it, for ever.
+            return self.cx.emit(Output::Discard { digest: flight.digest });
+        }
         let pieces: Vec<_> = download
             .have()
             .iter()
@@ -85,11 +89,21 @@ impl Agent {
     }
 
     pub(super) fn committed(&mut self, digest: Digest, result: Result<(), StoreError>) {
+        let committing = self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Committing));
+        if !committing {
+            // The flight that asked for it has ended. What the store has now is counted nowhere, so it must not stay.
+            if result.is_ok() && !self.cache.is_stored(&digest) {
+                self.cx.emit(Output::Evict { digest });
+            }
+            return;
+        }
         if let Err(error) = result {
             return self.store_failed(digest, &error);
         }
         let Some(mut flight) = self.close_flight(digest) else { return };
-        let (Some(size), Some(download)) = (flight.size, flight.download.take()) else { return };
+        let (Some(size), Some(download)) = (flight.size, flight.download.take()) else {
+            return self.release_credential(flight.credential);
+        };
         let facts = super::moving::facts(&flight);
         let kind = facts.source.kind;
         self.failures.succeeded(&digest);
@@ -149,8 +163,8 @@ impl Agent {
     }
 
     /// Condemns what is over the cap: withdrawn first, deleted when nobody reads it.
-    fn keep_under_cap(&mut self) {
-        let Some(cap) = self.config.store_cap_bytes else { return };
+    pub(super) fn keep_under_cap(&mut self) {
+        let Some(cap) = self.config.store_cap_bytes.filter(|cap| self.cache.bytes() > *cap) else { return };
         let condemned = self.cache.condemn_over(cap);
         self.presence.unavailable(&mut self.cx, &condemned);
         for digest in condemned {
@@ -159,6 +173,14 @@ impl Agent {
             self.recent.remove(&digest);
             self.cx.emit(Output::Evict { digest });
         }
+    }
+
+    /// A body or a piece of a complete blob was sent. What could not go while it was read may go now.
+    pub(super) fn done_reading(&mut self, digest: Digest) {
+        if self.cache.release(&digest) {
+            self.cx.emit(Output::Evict { digest });
+        }
+        self.keep_under_cap();
     }
 
     pub(super) fn evicted(&mut self, digest: Digest) {
@@ -181,7 +203,10 @@ impl Agent {
     /// A manifest names the rest of its image: all of that is wanted, in an order of this node's own, so that not every
     /// node asks for the same blob at the same time.
     pub(super) fn manifest_read(&mut self, digest: Digest, media_type: Option<Arc<str>>, children: Vec<Child>) {
-        let Some(blob) = self.cache.get(&digest) else { return };
+        let Some(blob) = self.cache.get(&digest) else {
+            // Evicted meanwhile: whoever waited for it has to get it otherwise.
+            return self.serve_read(digest);
+        };
         let parent = blob.facts.source.clone();
         let private = blob.facts.private;
         // What is no manifest by its content was asked for as one all the same: it has no better name than bytes.
@@ -189,7 +214,7 @@ impl Agent {
         self.cache.set_media_type(&digest, media_type);
         self.serve_read(digest);
         let mut missing: Vec<_> = Vec::new();
-        for child in children {
+        for child in children.into_iter().filter(|child| child.size <= crate::piece::MAX_BLOB_BYTES) {
             while self.sizes.len() >= MAX_KNOWN_SIZES {
                 self.sizes.pop_first();
             }
@@ -207,7 +232,8 @@ impl Agent {
             return;
         }
         let now = self.cx.now;
-        let credential = self.requester_credential(&digest);
+        // The blob's own source may be the word of a peer that had it pulled: no credential goes there.
+        let (parent, credential) = self.requester(&digest).unwrap_or((parent, None));
         self.cx.shuffle(&mut missing);
         for child in missing {
             let failed = self.failures.recent(now, &child.digest).is_some()
@@ -221,6 +247,7 @@ impl Agent {
                 continue;
             }
             let source = Source { kind: child.kind, ..parent.clone() };
+            // These flights are new: nothing was closed that a credential could open.
             self.want(child.digest, &source, credential);
             if credential.is_some() {
                 self.can_fetch_after_all(child.digest);

@@ -114,11 +114,14 @@ impl Agent {
         if kind == Kind::Manifest && media_type.is_none() {
             // containerd goes by the media type: what the manifest is has to be read first.
             request.state = State::Reading;
+            let patience = self.config.header_timeout;
+            self.cx.wake(Deadline::Headers(id), patience);
             self.cx.emit(Output::ReadManifest { digest });
             return;
         }
         request.state = State::Serving;
         request.holds = true;
+        self.cx.timers.clear(Deadline::Headers(id));
         let is_get = request.method == Method::Get;
         self.cache.hold(&digest);
         self.cache.touch(&digest);
@@ -162,7 +165,10 @@ impl Agent {
         self.want(digest, &source, credential);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.waiters.insert(id);
-            flight.wanted_here = true;
+            if !flight.wanted_here {
+                flight.wanted_here = true;
+                flight.source = source;
+            }
         }
         if let Some(request) = self.requests.get_mut(&id) {
             request.state = State::Waiting;
@@ -189,7 +195,7 @@ impl Agent {
         let waiters: Vec<_> = flight.waiters.iter().copied().collect();
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
-            if request.state == State::Waiting && (request.method == Method::Head || released > 0 || size == 0) {
+            if request.state == State::Waiting && (request.method == Method::Head || released > 0) {
                 if self.must_authorize(id, private) {
                     self.authorize(id);
                 } else {
@@ -334,9 +340,11 @@ impl Agent {
         }
     }
 
-    /// The credential of somebody who asked for a blob and is being served.
-    pub(super) fn requester_credential(&self, digest: &Digest) -> Option<CredentialId> {
-        self.requests.values().filter(|request| request.digest == *digest).find_map(|request| request.credential)
+    /// Where somebody who has asked for a blob and is being served has it from, and with which credential, if any.
+    pub(super) fn requester(&self, digest: &Digest) -> Option<(Source, Option<CredentialId>)> {
+        let asking = self.requests.values().filter(|request| request.digest == *digest);
+        let best = asking.max_by_key(|request| request.credential.is_some())?;
+        Some((best.source.clone(), best.credential))
     }
 
     /// A manifest has been read: whoever waited to know what it is gets it.
@@ -357,8 +365,8 @@ impl Agent {
         self.cx.timers.clear(Deadline::Body(id));
         self.leave_flight(id, request.digest);
         self.release_credential(request.credential);
-        if request.holds && self.cache.release(&request.digest) {
-            self.cx.emit(Output::Evict { digest: request.digest });
+        if request.holds {
+            self.done_reading(request.digest);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::input::{BlobFacts, Hashed, OriginFailure, StoreError, TransferEvent, 
 use crate::message::{FailureClass, PieceRefusal, PieceSum};
 use crate::names::{OpId, PeerId};
 use crate::output::{Check, Output, Span};
-use crate::piece::Geometry;
+use crate::piece::{Geometry, MAX_BLOB_BYTES};
 use crate::spine::{Midstate, Wanted};
 use crate::swarm::download::{Download, Fetch, Prefix, Verdict};
 use crate::swarm::picker::{self, Choice};
@@ -38,6 +38,10 @@ pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
     pub(super) fn learn_size(&mut self, digest: Digest, size: u64, media_type: Option<Arc<str>>) {
+        if size > MAX_BLOB_BYTES {
+            // A peer's word; what the origin says is looked at where it comes in.
+            return;
+        }
         let named = self.sizes.get(&digest).is_some_and(|named| named.size != size);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         if flight.media_type.is_none() {
@@ -48,10 +52,16 @@ impl Agent {
             return;
         }
         flight.size = Some(size);
+        flight.size_vouched = self.sizes.contains_key(&digest);
         let geometry = Geometry::of_blob(size);
         let download = match self.partials.remove(&digest) {
             Some(partial) if partial.size == size => Download::resume(&partial),
-            _ => Download::new(digest, geometry),
+            Some(_) => {
+                // The staging file is cut for another size.
+                self.cx.emit(Output::Discard { digest });
+                Download::new(digest, geometry)
+            }
+            None => Download::new(digest, geometry),
         };
         flight.neighbours.learn(geometry.pieces());
         let pieces = download.have().clone();
@@ -248,6 +258,7 @@ impl Agent {
         self.ops.insert(op, Op::Fetch(digest));
         self.learn_size(digest, size, media_type);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.vouch_for_size(size);
         let Some(download) = flight.download.as_mut().filter(|_| flight.size == Some(size)) else {
             // Somebody claimed another size, and pieces lie by that: start over with what the origin says.
             self.cx.emit(Output::CancelTransfer { op });
@@ -282,6 +293,12 @@ impl Agent {
                     None => self.cx.counters.pieces_from_origin += 1,
                 }
                 let rivals = download.rivals(op, piece);
+                if from.is_none()
+                    && let Some(flight) = self.flights.get_mut(&digest)
+                {
+                    // The origin has answered a range of a blob of this size.
+                    flight.size_vouched = true;
+                }
                 self.cx.emit(Output::Record { digest, piece: recorded });
                 for rival in rivals {
                     self.cx.emit(Output::CancelTransfer { op: rival });
@@ -415,7 +432,7 @@ impl Agent {
                 match failure {
                     TransferFailure::Refused(PieceRefusal::Missing) => {
                         if let Some(flight) = self.flights.get_mut(&digest) {
-                            flight.neighbours.lacks(&peer, piece);
+                            flight.neighbours.forget_piece(&peer, piece);
                         }
                     }
                     TransferFailure::Malformed => self.convict(digest, &peer, "sent no piece but something else"),

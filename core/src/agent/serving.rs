@@ -117,10 +117,8 @@ impl Agent {
         if error.is_some() && counts {
             self.cx.counters.coord_stream_errors += 1;
         }
-        if let Doing::Piece { holds: Some(digest) } = closed.doing
-            && self.cache.release(&digest)
-        {
-            self.cx.emit(Output::Evict { digest });
+        if let Doing::Piece { holds: Some(digest) } = closed.doing {
+            self.done_reading(digest);
         }
     }
 

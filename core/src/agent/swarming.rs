@@ -32,6 +32,10 @@ pub(super) const REFERRAL_PAUSE: Duration = Duration::from_millis(500);
 /// Most midstates in one message: 36 bytes each, far below the message limit.
 pub(super) const MAX_SPINE: usize = 4096;
 
+/// Most addresses that are kept of a participant: as many as the peers driver keeps.
+const MAX_ADDRESSES: usize = 8;
+/// The longest address or zone that is kept, in bytes: a DNS name has at most 253.
+const MAX_NAME_BYTES: usize = 320;
 /// Most who wait for one spine to be read; others ask again.
 const MAX_SPINE_WAITERS: usize = 256;
 
@@ -72,7 +76,7 @@ impl Agent {
         let digest = call.digest;
         let tracker = &call.peer;
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        if !flight.follows(tracker) {
+        if !flight.follows(tracker) || matches!(flight.stage, Stage::Committing) {
             return;
         }
         match result {
@@ -381,8 +385,10 @@ impl Agent {
     /// Fetches a run from the origin: an assignment of somebody else's or of our own.
     fn take_on(&mut self, digest: Digest, first: u32, count: u32, source: &Source) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        // The tracker knows where it can be had; a peer's please_pull may have said less.
-        flight.source = source.clone();
+        // The tracker knows where it can be had; a peer's please_pull may have said less. Our own requester knows better.
+        if !flight.wanted_here {
+            flight.source = source.clone();
+        }
         match &mut flight.download {
             Some(download) if count > 0 => {
                 download.enqueue(first, count);
@@ -409,7 +415,16 @@ impl Agent {
 
     pub(super) fn size_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
         match result {
-            Ok(stat) => self.learn_size(digest, stat.size, stat.media_type),
+            Ok(stat) if stat.size > crate::piece::MAX_BLOB_BYTES => {
+                let detail = format!("the origin says {} bytes; no blob is that large", stat.size);
+                self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+            }
+            Ok(stat) => {
+                self.learn_size(digest, stat.size, stat.media_type);
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.vouch_for_size(stat.size);
+                }
+            }
             Err(failure) => self.origin_failed(digest, 0, 0, failure, false),
         }
     }
@@ -517,7 +532,10 @@ impl Agent {
         if !self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(peer)) {
             return;
         }
-        if let Verdict::Fail(class, _) = self.verdict(peer, digest, first, class, cooldown, no_ranges) {
+        // That there is nothing is believed of a participant when nobody is left who could look: it may lie, or see another
+        // registry under that name. Like one that is turned away, it gets no more to fetch.
+        let judged = if class == FailureClass::NotFound { FailureClass::Auth } else { class };
+        if let Verdict::Fail(..) = self.verdict(peer, digest, first, judged, cooldown, no_ranges) {
             let detail = format!("{peer} was turned away by the origin");
             return match class {
                 // Our own requester, without a credential, needs the origin's challenge; others have to know why.
@@ -559,7 +577,11 @@ impl Agent {
     }
 
     fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
-        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses, private } = enrol;
+        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, mut addresses, private } = enrol;
+        // These are kept for every participant and passed on to others.
+        addresses.retain(|address| address.len() <= MAX_NAME_BYTES);
+        addresses.truncate(MAX_ADDRESSES);
+        let zone = zone.filter(|zone| zone.len() <= MAX_NAME_BYTES);
         let now = self.cx.now;
         self.learn(peer, &addresses);
         let introduction =
@@ -681,7 +703,8 @@ impl Agent {
         tracker.expire(now, &self.config.peer);
         if !leading {
             let flying = self.flights.contains_key(&digest);
-            if !flying && (tracker.is_empty() || !present) {
+            let alone = !tracker.participants().any(|peer| !self.members.is_own(peer));
+            if !flying && (alone || !present) {
                 self.trackers.remove(&digest);
                 self.cx.timers.clear(Deadline::Track(digest));
                 return;

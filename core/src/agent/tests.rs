@@ -1,3 +1,6 @@
+mod fuzz;
+mod hostile;
+
 use super::*;
 use crate::config::{AuthCheck, Authorization};
 use crate::input::{BlobFacts, Child, Method, OriginFailure, OriginStat, StoredBlob};

@@ -17,6 +17,12 @@ use crate::piece::{Geometry, PieceSet};
 use crate::spine::{Chain, Midstate, Wanted};
 use crate::time::Time;
 
+/// Most runs that wait for the origin: far more than an honest tracker gives to one participant.
+pub(crate) const MAX_RUNS: usize = 1024;
+
+/// Most doubts about one piece that are remembered: one for each neighbour, and some.
+const MAX_DOUBTS: usize = 64;
+
 /// Where a piece came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Via {
@@ -57,9 +63,13 @@ pub(crate) enum Fetch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Doubt {
     sender: PeerId,
-    /// The midstate that the piece led to.
+    /// From this midstate, and whoever claimed it, if it was claimed,
+    from: Midstate,
+    from_claimant: Option<PeerId>,
+    /// the piece led to this one,
     gave: Midstate,
-    claimants: Vec<PeerId>,
+    /// and not to the one that this peer claimed.
+    to_claimant: Option<PeerId>,
 }
 
 /// What became of a piece that arrived.
@@ -198,12 +208,14 @@ impl Download {
     pub(crate) fn settle_doubts(&mut self) -> Vec<PeerId> {
         let tip = self.chain.tip();
         let mut culprits = Vec::new();
-        while let Some(entry) = self.doubts.first_entry().filter(|entry| *entry.key() < tip) {
-            let piece = *entry.key();
-            let truth = self.chain.before(piece + 1);
-            for doubt in entry.remove() {
-                if Some(doubt.gave) == truth {
-                    culprits.extend(doubt.claimants);
+        while let Some(piece) = self.doubts.keys().next().copied().filter(|piece| *piece < tip) {
+            let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
+            for doubt in self.doubts.remove(&piece).unwrap_or_default() {
+                if Some(doubt.from) != before {
+                    // Right bytes from a wrong start lead nowhere: that says nothing about the sender.
+                    culprits.extend(doubt.from_claimant);
+                } else if Some(doubt.gave) == after {
+                    culprits.extend(doubt.to_claimant);
                 } else {
                     culprits.push(doubt.sender);
                 }
@@ -280,9 +292,13 @@ impl Download {
         }
     }
 
-    /// A run to fetch from the origin has been given to us.
+    /// A run to fetch from the origin has been given to us. The numbers are a peer's: what the blob does not have is
+    /// cut off, and what is beyond [`MAX_RUNS`] is dropped; its tracker gives it away again.
     pub(crate) fn enqueue(&mut self, first: u32, count: u32) {
-        self.runs.push_back((first, count));
+        let end = first.saturating_add(count).min(self.geometry.pieces());
+        if first < end && self.runs.len() < MAX_RUNS {
+            self.runs.push_back((first, end - first));
+        }
     }
 
     pub(crate) fn has_runs(&self) -> bool {
@@ -393,7 +409,7 @@ impl Download {
             }
             (Hashed::Chained(after), Check::From(from)) => {
                 if self.chain.before(piece + 1).is_some_and(|claimed| claimed != after) {
-                    return self.doubt(piece, after, &via);
+                    return self.doubt(piece, from, after, &via);
                 }
                 self.chain.hashed(piece, from, after);
                 // What the sender claims of the piece alone was not checked here, so it is not passed on.
@@ -416,7 +432,7 @@ impl Download {
     }
 
     /// A piece leads from one midstate to another than the one that was claimed to follow.
-    fn doubt(&mut self, piece: u32, after: Midstate, via: &Via) -> Verdict {
+    fn doubt(&mut self, piece: u32, from: Midstate, after: Midstate, via: &Via) -> Verdict {
         let Via::Peer(sender) = via else { return Verdict::Wrong };
         let claimants = [self.claimants.get(&piece), self.claimants.get(&(piece + 1))];
         let anybody_else = claimants.iter().flatten().any(|claimant| *claimant != sender);
@@ -424,8 +440,11 @@ impl Download {
             // It is refuted by what was hashed here, by the digest, or by its own word.
             return Verdict::Wrong;
         }
-        let claimants = claimants.into_iter().flatten().cloned().collect();
-        self.doubts.entry(piece).or_default().push(Doubt { sender: sender.clone(), gave: after, claimants });
+        let [from_claimant, to_claimant] = claimants.map(Option::<&PeerId>::cloned);
+        let doubts = self.doubts.entry(piece).or_default();
+        if doubts.len() < MAX_DOUBTS {
+            doubts.push(Doubt { sender: sender.clone(), from, from_claimant, gave: after, to_claimant });
+        }
         Verdict::Doubtful
     }
 
@@ -518,3 +537,6 @@ fn pieces_of(fetch: &Fetch) -> core::ops::Range<u32> {
         Fetch::Origin { first, end, .. } => *first..*end,
     }
 }
+
+#[cfg(test)]
+mod tests;

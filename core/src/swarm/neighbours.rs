@@ -170,15 +170,6 @@ impl Neighbours {
         dropped
     }
 
-    /// The neighbour said to have `piece` does not.
-    pub(crate) fn lacks(&mut self, peer: &PeerId, piece: u32) {
-        if let Some(neighbour) = self.peers.get_mut(peer) {
-            neighbour.fetching = neighbour.fetching.saturating_sub(1);
-            neighbour.complete = false;
-            neighbour.pieces.remove(piece);
-        }
-    }
-
     /// A neighbour is not asked for this piece again.
     pub(crate) fn forget_piece(&mut self, peer: &PeerId, piece: u32) {
         if let Some(neighbour) = self.peers.get_mut(peer) {

@@ -489,10 +489,6 @@ impl Tracker {
         self.participants.contains_key(peer)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.participants.is_empty()
-    }
-
     /// Something is missing, and nobody who takes part may ask the origin for it.
     pub(crate) fn is_stuck(&self, now: Time) -> bool {
         now >= self.collecting_until

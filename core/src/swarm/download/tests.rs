@@ -1,0 +1,47 @@
+use super::*;
+use crate::piece::MIN_PIECE_BYTES;
+
+fn state(number: u32) -> Midstate {
+    Midstate([number; 8])
+}
+
+fn peer(name: &str) -> PeerId {
+    PeerId::new(name)
+}
+
+fn fetch(download: &mut Download, op: u64, sender: &str, piece: u32, after: u32) -> Verdict {
+    let (op, peer) = (OpId(op), peer(sender));
+    let check = download.check(piece);
+    download.started(op, Fetch::Piece { peer, piece, check, since: Time::ZERO });
+    let verdict = download.arrived(op, piece, Hashed::Chained(state(after)), None, &PeerId::new("me"));
+    download.ended(op);
+    verdict
+}
+
+/// Claims by `before` and `after` about the midstates on both sides of piece 1; an honest sender's piece does not fit;
+/// then the origin tells the truth, which is `state(1)` and `state(2)`.
+fn convicted(claim_before: u32, claim_after: u32, gave: u32) -> Vec<PeerId> {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
+    download.claim(1, state(claim_before), &peer("before"));
+    download.claim(2, state(claim_after), &peer("after"));
+    assert_eq!(fetch(&mut download, 1, "sender", 1, gave), Verdict::Doubtful);
+    for piece in 0..2 {
+        download.chain.hashed(piece, download.chain.state(), state(piece + 1));
+    }
+    download.settle_doubts()
+}
+
+#[test]
+fn who_claimed_the_right_midstate_is_not_convicted_with_the_one_who_claimed_the_wrong_one() {
+    assert_eq!(convicted(1, 66, 2), [peer("after")]);
+}
+
+#[test]
+fn who_sent_the_right_piece_is_not_convicted_for_a_wrong_midstate_before_it() {
+    assert_eq!(convicted(66, 2, 77), [peer("before")]);
+}
+
+#[test]
+fn who_sent_a_wrong_piece_between_right_midstates_is_convicted() {
+    assert_eq!(convicted(1, 2, 77), [peer("sender")]);
+}
