@@ -23,6 +23,8 @@ mod swarming;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cache::Cache;
 use crate::calls::Calls;
 use crate::config::Config;
@@ -54,7 +56,7 @@ pub const MAX_RECENT: usize = 32;
 pub const MAX_SPINES: usize = 64;
 
 /// What a verified manifest says about a blob.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Named {
     /// Size in bytes.
     size: u64,
@@ -63,7 +65,7 @@ struct Named {
 }
 
 /// What an operation that a driver runs for us is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Op {
     /// A transfer of a flight.
     Fetch(Digest),
@@ -84,7 +86,7 @@ enum Op {
 }
 
 /// What one node decides. See the [crate documentation](crate) for the contract.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Agent {
     config: Config,
     cx: Context,
@@ -119,6 +121,7 @@ pub struct Agent {
     draining: bool,
     drained: bool,
     #[cfg(debug_assertions)]
+    #[serde(skip)]
     must_drain: bool,
 }
 

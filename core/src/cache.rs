@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::input::{BlobFacts, StoredBlob};
 
 /// A complete blob.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Present {
     pub(crate) size: u64,
     pub(crate) facts: BlobFacts,
@@ -18,7 +20,7 @@ pub(crate) struct Present {
 }
 
 /// The blobs that are present, in order of use.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Cache {
     blobs: BTreeMap<Digest, Present>,
     by_use: BTreeSet<(u64, Digest)>,

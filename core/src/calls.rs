@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::message::Request;
@@ -11,7 +13,7 @@ use crate::output::Output;
 use crate::timers::Deadline;
 
 /// Why a call was made: what its answer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Purpose {
     /// A probe of the cascade.
     Probe,
@@ -23,7 +25,7 @@ pub(crate) enum Purpose {
     Defer,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Call {
     pub(crate) peer: PeerId,
     pub(crate) digest: Digest,
@@ -33,7 +35,7 @@ pub(crate) struct Call {
 }
 
 /// The calls that are out. The one place where a stale answer is recognised: its number is not here any more.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Calls(BTreeMap<CallId, Call>);
 
 impl Calls {

@@ -4,6 +4,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -14,7 +16,7 @@ use crate::output::{Explanation, Output};
 use crate::time::Time;
 use crate::timers::{Deadline, Timers};
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Context {
     pub(crate) now: Time,
     pub(crate) outbox: VecDeque<Output>,

@@ -4,6 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::message::{FailureClass, RecentFailure};
 use crate::names::PeerId;
@@ -27,7 +29,7 @@ pub const UNREACHABLE_SUPPRESSION: Duration = Duration::from_secs(3);
 /// Most entries in each memory; the oldest knowledge is the first to go.
 pub const MAX_ENTRIES: usize = 4096;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     class: FailureClass,
     /// Failures in a row.
@@ -37,7 +39,7 @@ struct Entry {
 }
 
 /// Why a peer is not asked for a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Suppression {
     /// It led a swarm that did not move.
     Stalled,
@@ -46,7 +48,7 @@ pub(crate) enum Suppression {
 }
 
 /// The failure memories of one node. Instants are this node's own; only durations leave it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Failures {
     digests: BTreeMap<Digest, Entry>,
     honoured: BTreeMap<Digest, Time>,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::message::FailureClass;
 use crate::names::{CredentialId, PeerId, RequestId, Source};
@@ -12,7 +14,7 @@ use crate::swarm::neighbours::Neighbours;
 use crate::time::Time;
 
 /// How far a flight has come.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// It waits for one of the running flights to end.
     Queued,
@@ -25,7 +27,7 @@ pub(crate) enum Stage {
 }
 
 /// This node's part in the swarm.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// The cascade has not decided.
     Undecided,
@@ -36,7 +38,7 @@ pub(crate) enum Role {
 }
 
 /// A blob on its way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Flight {
     pub(crate) digest: Digest,
     /// Tells this flight from an earlier one of the same digest.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod digest;
 pub mod failures;
 pub mod input;
+pub mod journal;
 pub mod members;
 pub mod message;
 pub mod metrics;

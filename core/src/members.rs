@@ -1,5 +1,6 @@
 //! Who is in the cluster, as this node sees it, and how they rank for a digest.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,10 +30,24 @@ pub struct Member {
 /// The highest score wins; of equal ones, the larger name. (Gantry's function, so that both rank alike.)
 #[must_use]
 pub fn score(name: &str, digest: &Digest) -> [u8; 32] {
+    score_of_text(name, &digest.to_string())
+}
+
+fn score_of_text(name: &str, digest: &str) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(name.as_bytes());
-    hasher.update(digest.to_string().as_bytes());
+    hasher.update(digest.as_bytes());
     hasher.finalize().into()
+}
+
+/// Rankings that are kept: the blobs of an image or two. In a view of a thousand members each takes 16 KB.
+const MAX_RANKINGS: usize = 32;
+
+/// All candidates for a digest, best first.
+#[derive(Debug)]
+struct Ranking {
+    peers: Arc<[PeerId]>,
+    own_rank: Option<u32>,
 }
 
 /// Whether a peer may make requests, by the membership view.
@@ -46,13 +61,16 @@ pub(crate) enum Recognition {
 }
 
 /// The membership view: what the source of membership said last, and this node itself.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Members {
     own: Member,
     scope: Scope,
     /// By name. Holds this node, whatever the source says: it is a participant of every cascade that it runs.
     view: BTreeMap<Arc<str>, Member>,
     by_peer: BTreeMap<PeerId, Arc<str>>,
+    /// What [`Members::ranking`] found in this view: a call in a large cluster costs a thousand hashes otherwise.
+    #[serde(skip)]
+    rankings: RefCell<BTreeMap<Digest, Arc<Ranking>>>,
 }
 
 impl Members {
@@ -64,7 +82,13 @@ impl Members {
             zone: config.zone.clone(),
             ready: true,
         };
-        let mut members = Self { own, scope: config.scope, view: BTreeMap::new(), by_peer: BTreeMap::new() };
+        let mut members = Self {
+            own,
+            scope: config.scope,
+            view: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            rankings: RefCell::default(),
+        };
         members.replace(Vec::new());
         members
     }
@@ -73,6 +97,7 @@ impl Members {
     pub(crate) fn replace(&mut self, members: Vec<Member>) {
         self.view.clear();
         self.by_peer.clear();
+        self.rankings.get_mut().clear();
         // The others rank this node by the name that the source gives it; so it has to be its own name as well.
         if let Some(listed) = members.iter().find(|member| member.peer == self.own.peer) {
             self.own.name = listed.name.clone();
@@ -129,20 +154,31 @@ impl Members {
     /// The `width` best-ranked candidates for a digest, best first. Candidates are ready members with an identity; with
     /// zone scope those of this node's zone, or all if nobody else is ready there.
     pub(crate) fn top(&self, digest: &Digest, width: usize) -> Vec<PeerId> {
+        self.ranking(digest).peers.iter().take(width).cloned().collect()
+    }
+
+    fn ranking(&self, digest: &Digest) -> Arc<Ranking> {
+        if let Some(known) = self.rankings.borrow().get(digest) {
+            return known.clone();
+        }
         let ready = || self.view.values().filter(|member| member.ready && member.peer.is_some());
         let in_zone = |member: &&Member| member.zone.is_some() && member.zone == self.own.zone;
         let local = self.scope == Scope::Zone && ready().filter(in_zone).count() > 1;
+        let text = digest.to_string();
         let mut ranked: Vec<_> = ready()
             .filter(|member| !local || in_zone(member))
-            .map(|member| (score(&member.name, digest), &member.name, member.peer.as_ref()))
+            .filter_map(|member| Some((score_of_text(&member.name, &text), &member.name, member.peer.as_ref()?)))
             .collect();
-        let width = width.min(ranked.len());
-        if width < ranked.len() && width > 0 {
-            ranked.select_nth_unstable_by(width - 1, |left, right| right.cmp(left));
-        }
-        ranked.truncate(width);
         ranked.sort_unstable_by(|left, right| right.cmp(left));
-        ranked.into_iter().filter_map(|(_, _, peer)| peer.cloned()).collect()
+        let own_rank = ranked.iter().position(|(_, _, peer)| self.is_own(peer)).map(|rank| rank as u32);
+        let peers = ranked.into_iter().map(|(_, _, peer)| peer.clone()).collect();
+        let ranking = Arc::new(Ranking { peers, own_rank });
+        let mut rankings = self.rankings.borrow_mut();
+        if rankings.len() >= MAX_RANKINGS {
+            rankings.clear();
+        }
+        rankings.insert(*digest, ranking.clone());
+        ranking
     }
 
     /// This node's rank for a digest in its own view: 0 is the best.
@@ -150,8 +186,7 @@ impl Members {
         if !self.view.get(&self.own.name)?.ready {
             return None;
         }
-        let everybody = self.top(digest, usize::MAX);
-        everybody.iter().position(|peer| self.is_own(peer)).map(|rank| rank as u32)
+        self.ranking(digest).own_rank
     }
 }
 

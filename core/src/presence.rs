@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::output::Output;
@@ -15,7 +17,7 @@ pub const BATCH_DELAY: Duration = Duration::from_millis(100);
 pub const BATCH: usize = 64;
 
 /// Announced is always a subset of servable: a digest is withdrawn before it is deleted.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Presence {
     announced: BTreeSet<Digest>,
     waiting: BTreeSet<Digest>,

@@ -8,6 +8,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::{FailureClass, PullIntent, PullOutcome, RecentFailure};
 use crate::names::{Kind, PeerId};
 
@@ -39,7 +41,7 @@ pub fn stall_window(kind: Kind, size: Option<u64>) -> Duration {
 }
 
 /// Which rule decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rule {
     /// 1: a reachable node failed, and the origin would answer everybody the same.
     FailedElsewhere,
@@ -77,7 +79,7 @@ impl Rule {
 }
 
 /// What the cascade wants done next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Answers are missing.
     Wait,
@@ -90,7 +92,7 @@ pub enum Step {
 }
 
 /// How a cascade ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Enrol at the first of these; the others are sources as well.
     Follow(Vec<PeerId>),
@@ -103,7 +105,7 @@ pub enum Outcome {
 }
 
 /// What this node knows about its own situation when a cascade starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Situation {
     /// This node.
     pub own: PeerId,
@@ -123,7 +125,7 @@ pub struct Situation {
     pub health: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Answer {
     Pending,
     Unreachable,
@@ -133,7 +135,7 @@ enum Answer {
 }
 
 /// One run of the cascade for one digest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cascade {
     situation: Situation,
     answers: BTreeMap<usize, Answer>,
@@ -343,9 +345,9 @@ impl Cascade {
         if let Some(cooldown) = cooldown.map(|failure| failure.cooldown).max().filter(|length| !length.is_zero()) {
             return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(cooldown));
         }
-        let reachable = self.others().count();
         if self.expansion.is_none() && self.probed < self.situation.ranked.len() {
-            let alone = reachable == 0 && self.answers.len() > usize::from(self.intents().count() > 0);
+            // This node counts: it can reach itself.
+            let alone = self.intents().next().is_none();
             if alone || self.situation.health < HEALTHY {
                 self.expansion = Some(if alone { Rule::AllUnreachable } else { Rule::Unhealthy });
                 let wave = self.wave(self.situation.width.max(1) * EXPANSION);

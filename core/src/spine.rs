@@ -40,7 +40,7 @@ impl Midstate {
 /// The chain starts at [`Midstate::INITIAL`] and grows by one piece at a time. A piece that came before its turn may have
 /// been hashed between two midstates that somebody claimed: if the chain arrives at exactly that midstate, the piece
 /// counts without being read again. So everything up to the tip was hashed here, whoever claimed what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Chain {
     states: Vec<Midstate>,
     claims: BTreeMap<u32, Midstate>,
@@ -48,7 +48,7 @@ pub struct Chain {
 }
 
 /// What the chain wants to be hashed next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// The piece.
     pub piece: u32,

@@ -42,7 +42,7 @@ pub enum Deadline {
 }
 
 /// The armed deadlines.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Timers {
     due: BTreeMap<Deadline, Time>,
     queue: BTreeSet<(Time, Deadline)>,

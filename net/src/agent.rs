@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::driver::Inputs;
+use crate::journal::{JournalConfig, Recorder};
 use crate::membership::{Following, Membership, MembershipError};
 use crate::mirror::{MirrorConfig, MirrorError, MirrorHandle, MirrorServer};
 use crate::origin::{OriginClient, OriginConfig, OriginConfigError};
@@ -39,6 +40,8 @@ pub struct AgentConfig {
     pub identity: Identity,
     /// Where membership comes from.
     pub membership: Membership,
+    /// Where to record what happens, if at all.
+    pub journal: Option<JournalConfig>,
 }
 
 /// Why an agent does not start.
@@ -59,6 +62,11 @@ pub enum AgentError {
     /// The members.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The journal.
+    #[error(
+        "the journal cannot be started in {0}: {1}; set journal_dir to a directory that this user can write, or not at all"
+    )]
+    Journal(PathBuf, #[source] std::io::Error),
 }
 
 /// An agent at work. Dropping it stops it at once.
@@ -80,7 +88,7 @@ impl RunningAgent {
     /// # Errors
     /// When one of them cannot start; nothing is left running then.
     pub async fn start(config: AgentConfig) -> Result<Self, AgentError> {
-        let AgentConfig { mut core, seed, store, mirror, origin, peers, identity, membership } = config;
+        let AgentConfig { mut core, seed, store, mirror, origin, peers, identity, membership, journal } = config;
         let origin_of_time = Instant::now();
         let (inputs, receiver) = Inputs::channel();
         let vault = Vault::new();
@@ -98,9 +106,15 @@ impl RunningAgent {
         let membership = membership.follow(inputs.clone())?;
         let (mirror, mirror_address) = MirrorServer::start(mirror, store.clone(), vault, inputs.clone())?;
         let mirror_handle = mirror.handle();
+        let recorder = journal
+            .map(|journal| {
+                Recorder::start(&journal, core.clone(), seed)
+                    .map_err(|error| AgentError::Journal(journal.directory.clone(), error))
+            })
+            .transpose()?;
         let agent = Agent::new(core, seed, longshore_core::time::Time::ZERO);
         let drivers = Drivers { mirror, peers, origin, store: store.clone() };
-        let (shell, task) = shell::spawn(agent, drivers, inputs, receiver, origin_of_time);
+        let (shell, task) = shell::spawn(agent, drivers, inputs, receiver, origin_of_time, recorder);
         Ok(Self {
             shell,
             task,

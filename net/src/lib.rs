@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod driver;
+pub mod journal;
 pub mod membership;
 pub mod mirror;
 pub mod origin;

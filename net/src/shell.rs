@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::driver::{BlobStore, Inputs, Mirror, Origin, Peers};
+use crate::journal::{JournalState, Recorder};
 
 /// After this many inputs in a row the shell lets other tasks run, so that a flood of notices cannot starve them.
 const BURST: usize = 64;
@@ -38,6 +39,8 @@ pub struct Look {
     pub counters: Counters,
     /// What it holds and does.
     pub status: Status,
+    /// How its recording is doing, if there is one.
+    pub journal: Option<JournalState>,
 }
 
 /// A running shell, from outside. Cheap to clone.
@@ -71,13 +74,14 @@ impl ShellHandle {
 }
 
 /// Runs `agent` in a task of its own, until every [`Inputs`] is gone or the task is aborted. `origin_of_time` is where the
-/// agent's time line starts.
+/// agent's time line starts. A `recorder` has to have been started with the agent's own configuration and seed.
 pub fn spawn<M, P, O, S>(
     agent: Agent,
     drivers: Drivers<M, P, O, S>,
     inputs: Inputs,
     receiver: mpsc::UnboundedReceiver<Input>,
     origin_of_time: Instant,
+    recorder: Option<Recorder>,
 ) -> (ShellHandle, tokio::task::JoinHandle<()>)
 where
     M: Mirror + 'static,
@@ -87,7 +91,7 @@ where
 {
     let (looks, look_requests) = mpsc::channel(16);
     let (drained, is_drained) = watch::channel(false);
-    let shell = Shell { agent, drivers, receiver, look_requests, drained, origin_of_time };
+    let shell = Shell { agent, drivers, receiver, look_requests, drained, origin_of_time, recorder };
     let task = tokio::spawn(shell.run());
     (ShellHandle { looks, inputs, drained: is_drained }, task)
 }
@@ -99,6 +103,7 @@ struct Shell<M, P, O, S> {
     look_requests: mpsc::Receiver<oneshot::Sender<Look>>,
     drained: watch::Sender<bool>,
     origin_of_time: Instant,
+    recorder: Option<Recorder>,
 }
 
 impl<M: Mirror, P: Peers, O: Origin, S: BlobStore> Shell<M, P, O, S> {
@@ -111,6 +116,7 @@ impl<M: Mirror, P: Peers, O: Origin, S: BlobStore> Shell<M, P, O, S> {
                 tokio::task::yield_now().await;
             }
             let deadline = self.agent.poll_deadline().map(|(at, _)| self.instant(at));
+            let flush = self.recorder.as_ref().and_then(Recorder::flush_at).map(|at| self.instant(at));
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => self.handle(Input::Tick),
@@ -118,9 +124,18 @@ impl<M: Mirror, P: Peers, O: Origin, S: BlobStore> Shell<M, P, O, S> {
                     Some(input) => self.handle(input),
                     None => return,
                 },
+                () = sleep_until(flush) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.flush(&self.agent);
+                    }
+                }
                 request = self.look_requests.recv() => match request {
                     Some(request) => {
-                        let look = Look { counters: self.agent.counters().clone(), status: self.agent.status() };
+                        let look = Look {
+                            counters: self.agent.counters().clone(),
+                            status: self.agent.status(),
+                            journal: self.recorder.as_ref().map(Recorder::state),
+                        };
                         // Whoever asked may have gone.
                         let _ = request.send(look);
                     }
@@ -142,9 +157,19 @@ impl<M: Mirror, P: Peers, O: Origin, S: BlobStore> Shell<M, P, O, S> {
 
     fn handle(&mut self, input: Input) {
         let now = self.now();
+        // Before the agent sees it: if the agent dies of it, it is in the journal.
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(now, &input);
+        }
         self.agent.handle(now, input);
         while let Some(output) = self.agent.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.output(&output);
+            }
             self.perform(output);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.settle(now, &self.agent);
         }
     }
 

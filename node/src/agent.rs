@@ -46,6 +46,8 @@ pub struct Look {
     pub status: longshore_core::agent::status::Status,
     /// Identities of the peers that are connected.
     pub connected: BTreeSet<PeerId>,
+    /// How its recording is doing, if there is one.
+    pub journal: Option<longshore_net::journal::JournalState>,
 }
 
 /// An agent could not be started.

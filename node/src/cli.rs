@@ -14,6 +14,7 @@ use longshore_net::peers::Identity;
 use crate::config::{self, Effective, FileText, Layers};
 use crate::demo::options::DemoArgs;
 use crate::http::client::Client;
+use crate::replay::ReplayArgs;
 use crate::status::page;
 use flags::KeyFlags;
 
@@ -69,6 +70,16 @@ enum Command {
     /// Starts a registry and some agents on loopback, pulls on all of them at once as containerd does, and shows where the
     /// bytes come from. Nothing is left behind.
     Demo(DemoArgs),
+    /// Execute what an agent recorded again
+    ///
+    /// Reads what 'longshore agent --journal DIR' has written, does exactly what the agent did, and names the first input
+    /// after which the two differ, if they do: then another version recorded it. Tells what the agent did and why.
+    Replay(ReplayArgs),
+    /// Simulate clusters of many agents
+    ///
+    /// Thousands of agents in one process on virtual time: rollouts and incidents from files, random ones, and the rules
+    /// that have to hold in all of them.
+    Sim(crate::sim_command::SimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -170,9 +181,13 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             print(&format!("{}\n", identity.map_err(Failure::other)?.peer_id()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Sim(args) => crate::sim_command::main(&args, print).map_err(Failure::usage),
         Command::Demo(args) => {
             let options = args.check().map_err(Failure::usage)?;
             runtime()?.block_on(crate::demo::run(options)).map_err(Failure::other)
+        }
+        Command::Replay(args) => {
+            crate::replay::run(&args, &mut std::io::BufWriter::new(std::io::stdout())).map_err(Failure::other)
         }
     }
 }

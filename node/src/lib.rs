@@ -6,4 +6,6 @@ pub mod config;
 pub mod demo;
 pub mod http;
 pub mod proc;
+pub mod replay;
+pub mod sim_command;
 pub mod status;

@@ -23,12 +23,15 @@ pub fn hash(from: Midstate, piece: u32, content: Content) -> Midstate {
     Midstate(words)
 }
 
-/// The digest of a blob with the right content: `label` makes it another blob.
+/// The digest of a blob with the right content, and the midstates before each piece and after the last: `label` makes it
+/// another blob.
 #[must_use]
-pub fn digest(size: u64, label: u64) -> Digest {
+pub fn spine(size: u64, label: u64) -> (Digest, Vec<Midstate>) {
     let mut state = Midstate::INITIAL;
+    let mut states = vec![state];
     for piece in 0..Geometry::of_blob(size).pieces() {
         state = hash(state, piece, label);
+        states.push(state);
     }
-    Digest::from_bytes(state.to_bytes())
+    (Digest::from_bytes(state.to_bytes()), states)
 }

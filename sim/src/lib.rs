@@ -3,7 +3,17 @@
 //! [`world::World`] holds the nodes, the origin and the network between them; a test or a scenario starts pulls and faults
 //! and lets time run. Image bytes do not exist here: a piece is a number that says what its content is, and hashing is a
 //! mixing function over such numbers ([`content`]), so that verification is as real as with bytes.
+//!
+//! [`scenario::Scenario`] says what happens in a file, [`run`] runs it, [`invariants`] are what has to hold, and [`fuzz`]
+//! makes scenarios up.
 
+pub mod chance;
 pub mod content;
+pub mod fuzz;
+pub mod invariants;
 pub mod queue;
+pub mod replay;
+pub mod run;
+pub mod scenario;
+pub mod trace;
 pub mod world;

@@ -2,32 +2,48 @@
 
 mod client;
 mod drivers;
+mod faults;
+mod network;
 mod origin;
+mod pieces;
+mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use longshore_core::Agent;
 use longshore_core::config::Config;
 use longshore_core::digest::Digest;
-use longshore_core::input::{BlobFacts, Child, Input, PartialBlob, RecordedPiece, StoredBlob};
+use longshore_core::input::{Child, Input};
 use longshore_core::members::Member;
 use longshore_core::message::{Notice, Request};
 use longshore_core::names::{CallId, Kind, OpId, PeerId, StreamId};
 use longshore_core::output::Explanation;
 use longshore_core::piece::Geometry;
+use longshore_core::spine::Midstate;
 use longshore_core::time::Time;
-use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
 
-pub use client::PullState;
+pub use client::{ClientOptions, FinishedPull, PullState};
+pub use network::{Cut, Network};
 pub use origin::{Fault, Origin};
 
+use crate::chance::Chance;
 use crate::content::{self, Content};
+use crate::invariants::Invariant;
 use crate::queue::Queue;
+use crate::trace::TraceHash;
 
 /// Index of a node.
 pub type NodeIndex = usize;
+
+/// Explanations that are kept; the story of a thousand nodes with some images.
+const MAX_EXPLANATIONS: usize = 200_000;
+/// Violations that are kept: the first ones tell, a broken rule is broken again and again.
+const MAX_VIOLATIONS: usize = 1000;
+
+/// Names of the kinds that [`World::messages_by_kind`] counts.
+pub const MESSAGE_KINDS: [&str; 9] =
+    ["pull-intent", "please-pull", "enrol", "have", "assign", "unassigned", "starving", "leave", "piece"];
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -36,14 +52,44 @@ pub struct Options {
     pub seed: u64,
     /// Number of nodes.
     pub nodes: usize,
-    /// One-way latency between nodes, and to the origin; each message takes between this and twice this.
+    /// Number of zones; node `i` is in zone `i % zones`.
+    pub zones: usize,
+    /// Agents are told their zones, and those of others.
+    pub zone_names: bool,
+    /// One-way latency between nodes; each pair has its own, between this and twice this.
     pub latency: Duration,
+    /// Added to it between zones.
+    pub cross_zone_latency: Duration,
+    /// Bytes per second that all nodes of one zone together can send to another zone. `None`: no limit.
+    pub cross_zone_rate: Option<u64>,
+    /// Added to the latency to and from the origin.
+    pub origin_latency: Duration,
     /// Bytes per second that a node can send, and receive.
     pub node_rate: u64,
     /// Bytes per second that the origin can send.
     pub origin_rate: u64,
+    /// Bytes per second that the origin sends on one connection. `None`: no limit but the total.
+    pub origin_connection_rate: Option<u64>,
+    /// Requests per second that the origin answers before it says 429. `None`: no limit.
+    pub origin_requests_per_second: Option<u32>,
+    /// How containerd behaves.
+    pub client: ClientOptions,
+    /// A change of membership becomes known to each node within this time. `None`: never (nodes find out by themselves).
+    pub membership_lag: Option<Duration>,
+    /// What is announced can be found after this.
+    pub index_delay: Duration,
+    /// Queries of the index that find nothing although there is something, in a million.
+    pub index_false_empty: u32,
+    /// The index forgets nodes that died, and what was withdrawn, only after this.
+    pub index_staleness: Duration,
+    /// Reads and writes that fail, in a million.
+    pub disk_errors: u32,
+    /// Most that a node's clock is ahead of the first one's.
+    pub clock_offset: Duration,
     /// Changes the settings of every node.
     pub configure: fn(NodeIndex, &mut Config),
+    /// Settings that a scenario changes, after `configure`.
+    pub knobs: crate::scenario::Knobs,
 }
 
 impl Default for Options {
@@ -51,10 +97,25 @@ impl Default for Options {
         Self {
             seed: 1,
             nodes: 3,
+            zones: 1,
+            zone_names: false,
             latency: Duration::from_micros(300),
+            cross_zone_latency: Duration::ZERO,
+            cross_zone_rate: None,
+            origin_latency: Duration::ZERO,
             node_rate: 125_000_000,
             origin_rate: 125_000_000,
+            origin_connection_rate: None,
+            origin_requests_per_second: None,
+            client: ClientOptions::default(),
+            membership_lag: None,
+            index_delay: Duration::ZERO,
+            index_false_empty: 0,
+            index_staleness: Duration::ZERO,
+            disk_errors: 0,
+            clock_offset: Duration::ZERO,
             configure: |_, _| {},
+            knobs: crate::scenario::Knobs::default(),
         }
     }
 }
@@ -71,6 +132,7 @@ pub struct Blob {
     /// What it refers to, if it is a manifest.
     pub children: Vec<Child>,
     label: Content,
+    spine: Vec<Midstate>,
 }
 
 /// An image that the origin has.
@@ -88,97 +150,59 @@ impl Image {
     pub fn bytes(&self) -> u64 {
         self.children.iter().map(|child| child.size).sum()
     }
-}
 
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Staged {
-    size: u64,
-    contents: BTreeMap<u32, Content>,
-    records: BTreeMap<u32, RecordedPiece>,
-    facts: Option<BlobFacts>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Complete {
-    size: u64,
-    contents: BTreeMap<u32, Content>,
-    facts: BlobFacts,
-    spine: Vec<longshore_core::spine::Midstate>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Disk {
-    staged: BTreeMap<Digest, Staged>,
-    complete: BTreeMap<Digest, Complete>,
+    /// Pieces of the whole image, without the manifest.
+    #[must_use]
+    pub fn pieces(&self) -> u32 {
+        self.children.iter().map(|child| Geometry::of_blob(child.size).pieces()).sum()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    agent: Option<Agent>,
+    pub(crate) agent: Option<Agent>,
     /// Counts starts: what was under way in an earlier life does not reach the next one.
     life: u32,
-    disk: Disk,
+    disk: store::Disk,
     released: BTreeMap<Digest, u64>,
     /// Sends this instead of what it has, when it is corrupt.
     corrupt: Option<Content>,
+    /// Bytes per second, each way.
+    rate: u64,
     up_free: Time,
     down_free: Time,
     armed: Option<Time>,
+    /// The process does not run before this.
+    paused_until: Time,
+    /// It was paused at some time: its containerd may have waited for that.
+    was_paused: bool,
+    clock_offset: Duration,
     client: client::Client,
     streams: BTreeMap<StreamId, drivers::InboundStream>,
     cancelled: BTreeSet<OpId>,
     members: Vec<Member>,
+    /// It has a view of its own, which changes of the cluster do not reach.
+    own_view: bool,
+    view_due: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Event {
     Wake(NodeIndex, u32),
     Input(NodeIndex, u32, Box<Input>),
-    /// A call arrives at its callee.
-    CallArrives {
-        from: NodeIndex,
-        from_life: u32,
-        to: NodeIndex,
-        call: CallId,
-        request: Box<Request>,
-    },
-    NoticeArrives {
-        from: PeerId,
-        to: NodeIndex,
-        notice: Box<Notice>,
-    },
-    PieceAtDownlink {
-        node: NodeIndex,
-        life: u32,
-        op: OpId,
-        fetch: drivers::PieceOnTheWay,
-    },
-    OriginAtDownlink {
-        node: NodeIndex,
-        life: u32,
-        op: OpId,
-        fetch: Box<drivers::OriginOnTheWay>,
-    },
-    PieceArrives {
-        node: NodeIndex,
-        life: u32,
-        op: OpId,
-        fetch: drivers::PieceOnTheWay,
-    },
-    OriginPiece {
-        node: NodeIndex,
-        life: u32,
-        op: OpId,
-        fetch: Box<drivers::OriginOnTheWay>,
-    },
-    Client(NodeIndex, client::ClientEvent),
-    PieceAsked {
-        from: NodeIndex,
-        from_life: u32,
-        to: NodeIndex,
-        op: OpId,
-        ask: drivers::Ask,
-    },
+    StreamClosed(NodeIndex, u32, StreamId, u64),
+    PieceHashed(NodeIndex, u32, OpId, Option<Midstate>),
+    CallArrives { from: NodeIndex, from_life: u32, to: NodeIndex, call: CallId, request: Box<Request> },
+    NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Box<Notice> },
+    PieceAsked(Box<pieces::PieceTransfer>),
+    PieceAtDownlink(Box<pieces::PieceTransfer>),
+    PieceArrives(Box<pieces::PieceTransfer>),
+    OriginAtDownlink(Box<origin::OriginTransfer>),
+    OriginPiece(Box<origin::OriginTransfer>),
+    Client(NodeIndex, Box<client::ClientEvent>),
+    Announced(NodeIndex, u32, Digest),
+    Forgotten(NodeIndex, Digest),
+    ViewChanges(NodeIndex),
 }
 
 /// The cluster.
@@ -188,21 +212,33 @@ pub struct World {
     pub options: Options,
     /// The registry.
     pub origin: Origin,
+    /// The network between the nodes.
+    pub network: Network,
     now: Time,
     queue: Queue<Event>,
+    /// Inputs that happen now, after what happens already.
+    ready: VecDeque<(NodeIndex, u32, Input)>,
     nodes: Vec<Node>,
-    by_peer: BTreeMap<PeerId, NodeIndex>,
+    peers: Vec<PeerId>,
     blobs: BTreeMap<Digest, Blob>,
     index: BTreeMap<Digest, BTreeSet<NodeIndex>>,
-    sides: BTreeMap<NodeIndex, u32>,
-    generator: ChaCha8Rng,
+    chance: Chance,
     last_id: u64,
+    trace: TraceHash,
     /// What agents explained, with time and node: the story of the run.
     pub explanations: Vec<(Time, NodeIndex, Explanation)>,
     /// Rules that were broken, in words.
     pub violations: Vec<String>,
     /// Events handled so far.
     pub events: u64,
+    /// Calls and notices sent so far.
+    pub messages: u64,
+    /// The same by kind, for those who look for the reason of too many; see [`MESSAGE_KINDS`].
+    pub messages_by_kind: [u64; MESSAGE_KINDS.len()],
+    /// Pulls that are done, in order of time.
+    pub finished_pulls: Vec<FinishedPull>,
+    /// Bytes of pieces that went from one zone to another.
+    pub cross_zone_bytes: u64,
 }
 
 impl World {
@@ -210,36 +246,49 @@ impl World {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let mut world = Self {
-            origin: Origin::new(options.origin_rate),
+            origin: Origin::new(&options),
+            network: Network::default(),
             now: Time::ZERO,
             queue: Queue::default(),
+            ready: VecDeque::new(),
             nodes: Vec::new(),
-            by_peer: (0..options.nodes).map(|node| (peer(node), node)).collect(),
+            peers: (0..options.nodes).map(peer).collect(),
             blobs: BTreeMap::new(),
             index: BTreeMap::new(),
-            sides: BTreeMap::new(),
-            generator: ChaCha8Rng::seed_from_u64(options.seed),
+            chance: Chance::new(options.seed),
             last_id: 0,
+            trace: TraceHash::default(),
             explanations: Vec::new(),
             violations: Vec::new(),
             events: 0,
+            messages: 0,
+            messages_by_kind: [0; MESSAGE_KINDS.len()],
+            finished_pulls: Vec::new(),
+            cross_zone_bytes: 0,
             options,
         };
-        let members: Vec<_> = (0..world.options.nodes).map(member).collect();
+        let members: Vec<_> = (0..world.options.nodes).map(|node| world.member(node)).collect();
         for node in 0..world.options.nodes {
+            let clock_offset = world.chance.up_to(world.options.clock_offset);
             world.nodes.push(Node {
                 agent: None,
                 life: 0,
-                disk: Disk::default(),
+                disk: store::Disk::default(),
                 released: BTreeMap::new(),
                 corrupt: None,
+                rate: world.options.node_rate,
                 up_free: Time::ZERO,
                 down_free: Time::ZERO,
                 armed: None,
+                paused_until: Time::ZERO,
+                was_paused: false,
+                clock_offset,
                 client: client::Client::default(),
                 streams: BTreeMap::new(),
                 cancelled: BTreeSet::new(),
                 members: members.clone(),
+                own_view: false,
+                view_due: false,
             });
             world.start(node);
         }
@@ -252,13 +301,27 @@ impl World {
         self.now
     }
 
+    /// The hash of all inputs so far.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.trace.value()
+    }
+
     /// Puts an image with layers of these sizes (bytes) into the origin.
     pub fn publish(&mut self, layers: &[u64]) -> Image {
+        self.publish_on(&[], layers)
+    }
+
+    /// The same, on top of layers of another image.
+    pub fn publish_on(&mut self, base: &[Child], layers: &[u64]) -> Image {
         let mut children = Vec::new();
         for (position, size) in core::iter::once(&2000).chain(layers).enumerate() {
             let kind = if position == 0 { Kind::Config } else { Kind::Blob };
             let digest = self.publish_blob(*size, kind, Vec::new());
             children.push(Child { digest, size: *size, kind });
+            if position == 0 {
+                children.extend(base.iter().filter(|child| child.kind == Kind::Blob).cloned());
+            }
         }
         let manifest = self.publish_blob(1500, Kind::Manifest, children.clone());
         Image { manifest, children }
@@ -266,8 +329,8 @@ impl World {
 
     fn publish_blob(&mut self, size: u64, kind: Kind, children: Vec<Child>) -> Digest {
         let label = self.blobs.len() as u64 + 1;
-        let digest = content::digest(size, label);
-        self.blobs.insert(digest, Blob { digest, size, kind, children, label });
+        let (digest, spine) = content::spine(size, label);
+        self.blobs.insert(digest, Blob { digest, size, kind, children, label, spine });
         digest
     }
 
@@ -280,91 +343,18 @@ impl World {
     /// The identity of a node.
     #[must_use]
     pub fn peer(&self, node: NodeIndex) -> PeerId {
-        peer(node)
+        self.peers[node].clone()
     }
 
-    /// Starts (or restarts) the agent of a node with what is on its disk.
-    pub fn start(&mut self, node: NodeIndex) {
-        let mut config = Config::new(&name(node), peer(node));
-        (self.options.configure)(node, &mut config);
-        let seed = self.generator.next_u64();
-        let state = &mut self.nodes[node];
-        state.life += 1;
-        state.released.clear();
-        state.streams.clear();
-        state.cancelled.clear();
-        state.armed = None;
-        state.agent = Some(Agent::new(config, seed, self.now));
-        let blobs = state
-            .disk
-            .complete
-            .iter()
-            .map(|(digest, blob)| StoredBlob { digest: *digest, size: blob.size, facts: blob.facts.clone() })
-            .collect();
-        let partials = state
-            .disk
-            .staged
-            .iter()
-            .filter_map(|(digest, staged)| {
-                let facts = staged.facts.clone()?;
-                Some(PartialBlob {
-                    digest: *digest,
-                    size: staged.size,
-                    source: facts.source,
-                    private: facts.private,
-                    pieces: staged.records.values().cloned().collect(),
-                })
-            })
-            .collect();
-        let members = state.members.clone();
-        self.input(node, Input::Members(members));
-        self.input(node, Input::Recovered { blobs, partials });
-    }
-
-    /// Kills a node: agent, containerd and connections are gone, the disk stays.
-    pub fn kill(&mut self, node: NodeIndex) {
-        let state = &mut self.nodes[node];
-        state.agent = None;
-        state.life += 1;
-        state.client.stop();
-        for holders in self.index.values_mut() {
-            holders.remove(&node);
-        }
-        let gone = peer(node);
-        for other in 0..self.nodes.len() {
-            if other != node {
-                self.later(other, self.options.latency, Input::Disconnected { peer: gone.clone() });
-            }
-        }
+    fn index_of(&self, peer: &PeerId) -> Option<NodeIndex> {
+        let index: NodeIndex = peer.as_str().strip_prefix("peer-")?.parse().ok()?;
+        (index < self.nodes.len()).then_some(index)
     }
 
     /// Whether a node is up.
     #[must_use]
     pub fn is_up(&self, node: NodeIndex) -> bool {
         self.nodes[node].agent.is_some()
-    }
-
-    /// From now on the node serves wrong bytes to its peers.
-    pub fn corrupt(&mut self, node: NodeIndex) {
-        self.nodes[node].corrupt = Some(0xbad);
-    }
-
-    /// Gives a node a membership view of its own.
-    pub fn set_view(&mut self, node: NodeIndex, visible: &[NodeIndex]) {
-        let members: Vec<_> = visible.iter().map(|other| member(*other)).collect();
-        self.nodes[node].members = members.clone();
-        self.input(node, Input::Members(members));
-    }
-
-    /// Puts nodes on sides that cannot talk to each other (the origin can be reached from everywhere). Nodes that are not
-    /// named are on side 0; an empty map heals.
-    pub fn partition(&mut self, sides: BTreeMap<NodeIndex, u32>) {
-        self.sides = sides;
-    }
-
-    fn reachable(&self, from: NodeIndex, to: NodeIndex) -> bool {
-        let side = |node: &NodeIndex| self.sides.get(node).copied().unwrap_or(0);
-        self.nodes[to].agent.is_some() && side(&from) == side(&to)
     }
 
     /// Lets time run until `done` or `limit` from now; returns whether it was `done`.
@@ -374,26 +364,73 @@ impl World {
             if done(self) {
                 return true;
             }
-            match self.queue.next_time() {
-                Some(at) if at <= end => {}
-                _ => {
-                    self.now = end;
-                    return done(self);
-                }
+            if !self.step(end) {
+                self.now = end;
+                return done(self);
             }
-            let Some((at, event)) = self.queue.pop() else { return false };
-            self.now = at;
-            self.events += 1;
-            self.happen(event);
         }
     }
 
     /// Lets time run for `length`.
     pub fn run_for(&mut self, length: Duration) {
-        self.run_until(length, |_| false);
+        let end = self.now + length;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Handles the next event, if there is one before `end`, and all that follows from it at once.
+    fn step(&mut self, end: Time) -> bool {
+        if self.queue.next_time().is_none_or(|at| at > end) && self.ready.is_empty() {
+            return false;
+        }
+        if self.ready.is_empty()
+            && let Some((at, event)) = self.queue.pop()
+        {
+            self.now = at;
+            self.events += 1;
+            self.happen(event);
+        }
+        while let Some((node, life, input)) = self.ready.pop_front() {
+            self.events += 1;
+            if self.nodes[node].life != life {
+                continue;
+            }
+            if self.nodes[node].paused_until > self.now {
+                self.queue.push(self.nodes[node].paused_until, Event::Input(node, life, Box::new(input)));
+            } else {
+                self.input(node, input);
+            }
+        }
+        true
+    }
+
+    /// The node whose process an event needs to run, if it needs one.
+    fn runs_on(event: &Event) -> Option<NodeIndex> {
+        match event {
+            Event::Wake(node, _)
+            | Event::Input(node, ..)
+            | Event::StreamClosed(node, ..)
+            | Event::PieceHashed(node, ..)
+            | Event::CallArrives { to: node, .. }
+            | Event::NoticeArrives { to: node, .. } => Some(*node),
+            Event::PieceAsked(transfer) => Some(transfer.from),
+            Event::PieceArrives(transfer) => Some(transfer.to),
+            Event::OriginPiece(transfer) => Some(transfer.node),
+            _ => None,
+        }
     }
 
     fn happen(&mut self, event: Event) {
+        if let Some(node) = Self::runs_on(&event)
+            && self.nodes[node].paused_until > self.now
+        {
+            if let Event::Wake(node, life) = event
+                && self.nodes[node].life == life
+            {
+                self.nodes[node].armed = Some(self.nodes[node].paused_until);
+            }
+            return self.queue.push(self.nodes[node].paused_until, event);
+        }
         match event {
             Event::Wake(node, life) => {
                 let state = &mut self.nodes[node];
@@ -402,41 +439,62 @@ impl World {
                     self.input(node, Input::Tick);
                 }
             }
-            Event::Input(node, life, input) => {
-                if self.nodes[node].life == life {
-                    self.input(node, *input);
-                }
+            Event::Input(node, life, input) => self.input_of(node, life, *input),
+            Event::StreamClosed(node, life, stream, sent_bytes) => {
+                self.input_of(node, life, Input::StreamClosed { stream, error: None, sent_bytes });
+            }
+            Event::PieceHashed(node, life, op, state) => {
+                let result = state.ok_or(longshore_core::input::StoreError::Missing);
+                self.input_of(node, life, Input::PieceHashed { op, result });
             }
             Event::CallArrives { from, from_life, to, call, request } => {
-                self.call_arrives(from, from_life, to, call, *request)
+                self.call_arrives(from, from_life, to, call, request)
             }
-            Event::NoticeArrives { from, to, notice } => self.notice_arrives(&from, to, *notice),
-            Event::PieceAsked { from, from_life, to, op, ask } => self.piece_asked(from, from_life, to, op, ask),
-            Event::PieceAtDownlink { node, life, op, fetch } => self.piece_at_downlink(node, life, op, fetch),
-            Event::OriginAtDownlink { node, life, op, fetch } => self.origin_at_downlink(node, life, op, *fetch),
-            Event::PieceArrives { node, life, op, fetch } => self.piece_arrives(node, life, op, fetch),
-            Event::OriginPiece { node, life, op, fetch } => self.origin_piece(node, life, op, *fetch),
-            Event::Client(node, event) => self.client_event(node, event),
+            Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, *notice),
+            Event::PieceAsked(transfer) => self.piece_asked(transfer),
+            Event::PieceAtDownlink(transfer) => self.piece_at_downlink(transfer),
+            Event::PieceArrives(transfer) => self.piece_arrives(*transfer),
+            Event::OriginAtDownlink(transfer) => self.origin_at_downlink(transfer),
+            Event::OriginPiece(transfer) => self.origin_piece(transfer),
+            Event::Client(node, event) => self.client_event(node, *event),
+            Event::Announced(node, life, digest) => {
+                if self.nodes[node].life == life {
+                    self.index.entry(digest).or_default().insert(node);
+                }
+            }
+            Event::Forgotten(node, digest) => {
+                if let Some(holders) = self.index.get_mut(&digest) {
+                    holders.remove(&node);
+                }
+            }
+            Event::ViewChanges(node) => self.view_changes(node),
+        }
+    }
+
+    fn input_of(&mut self, node: NodeIndex, life: u32, input: Input) {
+        if self.nodes[node].life == life {
+            self.input(node, input);
         }
     }
 
     /// Hands an input to a node's agent and carries out what it asks.
     pub(crate) fn input(&mut self, node: NodeIndex, input: Input) {
         let now = self.now;
-        let Some(agent) = &mut self.nodes[node].agent else { return };
-        agent.handle(now, input);
-        let mut outputs = Vec::new();
+        let state = &mut self.nodes[node];
+        let Some(mut agent) = state.agent.take() else { return };
+        let (life, offset) = (state.life, state.clock_offset);
+        self.trace.input(now, node, &input);
+        agent.handle(now + offset, input);
+        // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
-            outputs.push(output);
-        }
-        let next = agent.poll_deadline().map(|(at, _)| at.max(now));
-        for output in outputs {
             self.perform(node, output);
         }
+        let next = agent.poll_deadline().map(|(at, _)| (Time::ZERO + at.since(Time::ZERO + offset)).max(now));
         let state = &mut self.nodes[node];
+        state.agent = Some(agent);
+        debug_assert_eq!(state.life, life);
         if let Some(at) = next
             && state.armed.is_none_or(|armed| armed > at || armed <= now)
-            && state.agent.is_some()
         {
             state.armed = Some(at);
             self.queue.push(at, Event::Wake(node, state.life));
@@ -445,12 +503,11 @@ impl World {
 
     pub(crate) fn later(&mut self, node: NodeIndex, after: Duration, input: Input) {
         let life = self.nodes[node].life;
-        self.queue.push(self.now + after, Event::Input(node, life, Box::new(input)));
-    }
-
-    pub(crate) fn one_way(&mut self) -> Duration {
-        let micros = self.options.latency.as_micros() as u64;
-        Duration::from_micros(micros + self.generator.next_u64() % (micros + 1))
+        if after.is_zero() {
+            self.ready.push_back((node, life, input));
+        } else {
+            self.queue.push(self.now + after, Event::Input(node, life, Box::new(input)));
+        }
     }
 
     pub(crate) fn next_id(&mut self) -> u64 {
@@ -458,14 +515,24 @@ impl World {
         self.last_id
     }
 
+    /// Notes that a rule was broken.
+    pub(crate) fn violate(&mut self, rule: &Invariant, node: NodeIndex, detail: &str) {
+        if self.violations.len() < MAX_VIOLATIONS {
+            let at = self.now.as_micros() as f64 / 1e6;
+            self.violations.push(format!("{}: {at:.6} s, node {node}: {detail}", rule.name));
+        }
+    }
+
+    fn explained(&mut self, node: NodeIndex, explanation: Explanation) {
+        if self.explanations.len() < MAX_EXPLANATIONS {
+            self.explanations.push((self.now, node, explanation));
+        }
+    }
+
     /// Whether a node has a blob, complete and right.
     #[must_use]
     pub fn has(&self, node: NodeIndex, digest: &Digest) -> bool {
-        let (Some(complete), Some(blob)) = (self.nodes[node].disk.complete.get(digest), self.blobs.get(digest)) else {
-            return false;
-        };
-        let pieces = Geometry::of_blob(blob.size).pieces();
-        complete.size == blob.size && (0..pieces).all(|piece| complete.contents.get(&piece) == Some(&blob.label))
+        self.blobs.get(digest).is_some_and(|blob| self.nodes[node].disk.has(blob))
     }
 
     /// Whether a node has all of an image.
@@ -484,16 +551,21 @@ impl World {
     pub fn node_indices(&self) -> std::ops::Range<NodeIndex> {
         0..self.nodes.len()
     }
+
+    fn zone_name(&self, node: NodeIndex) -> Option<std::sync::Arc<str>> {
+        self.options.zone_names.then(|| format!("zone-{}", self.zone(node)).into())
+    }
+
+    fn member(&self, node: NodeIndex) -> Member {
+        let zone = self.zone_name(node);
+        Member { name: name(node).into(), peer: Some(self.peer(node)), addresses: Vec::new(), zone, ready: true }
+    }
 }
 
-pub(crate) fn name(node: NodeIndex) -> String {
+fn name(node: NodeIndex) -> String {
     format!("node-{node:05}")
 }
 
-pub(crate) fn peer(node: NodeIndex) -> PeerId {
+fn peer(node: NodeIndex) -> PeerId {
     PeerId::new(&format!("peer-{node:05}"))
-}
-
-fn member(node: NodeIndex) -> Member {
-    Member { name: name(node).into(), peer: Some(peer(node)), addresses: Vec::new(), zone: None, ready: true }
 }

@@ -83,7 +83,7 @@ fn the_slowest_node_is_near_the_optimum() {
     });
     let optimum = image.bytes() as f64 / world.options.node_rate as f64;
     let ratio = slowest.max().unwrap_or_default().as_secs_f64() / optimum;
-    assert!(ratio < 1.6, "the slowest node took {ratio:.2} times the optimum");
+    assert!(ratio < 2.0, "the slowest node took {ratio:.2} times the optimum");
 }
 
 #[test]
@@ -216,7 +216,12 @@ fn an_origin_that_fails_sends_containerd_on_within_the_contract() {
         let image = world.publish(&[5 * MIB]);
         world.origin.fault = Some(fault);
         pull_everywhere(&mut world, &image);
-        let done = world.run_until(Duration::from_secs(100), World::all_done);
+        world.run_for(Duration::from_secs(60));
+        for node in 0..3 {
+            assert!(world.failed_pulls(node) > 0, "{fault:?}: containerd on node {node} was kept waiting");
+        }
+        world.origin.fault = None;
+        let done = world.run_until(Duration::from_secs(200), World::all_done);
         assert!(done, "{fault:?}: {:#?}", world.explanations);
         assert_eq!(world.violations, Vec::<String>::new(), "{fault:?}");
         for node in 0..3 {

@@ -401,6 +401,11 @@ impl Agent {
         challenge: Vec<Arc<str>>,
         shared: Option<Duration>,
     ) {
+        // Everything is here, verified, and being made durable: what anybody says about the swarm comes too late. To forget
+        // the flight now would be to take the file that the store renames for one that can be gone on with.
+        if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Committing)) {
+            return;
+        }
         let Some(flight) = self.close_flight(digest) else { return };
         let now = self.cx.now;
         // What a requester's credential could not open says nothing about others.

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Agent, Op};
 use crate::config::AuthCheck;
 use crate::digest::Digest;
@@ -20,7 +22,7 @@ pub(super) const AUTHORIZATION_TTL: Duration = Duration::from_secs(300);
 const FRESH: Duration = Duration::from_secs(10);
 
 /// Where a mirror request stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     /// The origin is asked about it.
     Asking,
@@ -35,7 +37,7 @@ enum State {
 }
 
 /// A mirror request that the driver has not closed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     digest: Digest,
     method: Method,

@@ -252,6 +252,9 @@ impl Agent {
             // Somebody claimed another size, and pieces lie by that: start over with what the origin says.
             self.cx.emit(Output::CancelTransfer { op });
             self.finish_op(op);
+            if let Some(flight) = self.flights.get_mut(&digest) {
+                flight.download = None;
+            }
             self.cx.emit(Output::Discard { digest });
             return self.fail_flight(
                 digest,
@@ -547,6 +550,10 @@ impl Agent {
             StoreError::Missing => "the staging file is gone".to_owned(),
             StoreError::Io(words) => words.to_string(),
         };
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            // Whatever was being made durable is not.
+            flight.stage = Stage::Moving;
+        }
         if *error != StoreError::Full {
             // What is on disk cannot be relied on.
             self.cx.emit(Output::Discard { digest });

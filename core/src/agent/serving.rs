@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Agent;
 use crate::config::Authorization;
 use crate::digest::Digest;
@@ -23,7 +25,7 @@ pub(super) const BUSY_RETRY: Duration = Duration::from_millis(30);
 /// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.
 pub(super) const MAX_NOTICE_STREAMS: usize = 2048;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Doing {
     /// Its first message is being read.
     Handshake,
@@ -36,7 +38,7 @@ enum Doing {
 }
 
 /// An inbound stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Stream {
     peer: PeerId,
     protocol: Protocol,

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::mirroring::STAT_PATIENCE;
 use super::{Agent, ENROL_INTERVAL, Op};
 use crate::calls::{Call, Purpose};
@@ -34,7 +36,7 @@ pub(super) const MAX_SPINE: usize = 4096;
 const MAX_SPINE_WAITERS: usize = 256;
 
 /// Somebody who is answered when a spine has been read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum SpineWaiter {
     Greeting(PeerId),
     Enrolment(StreamId, Box<Enrol>),

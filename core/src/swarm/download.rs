@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::input::{Hashed, PartialBlob, Proof, RecordedPiece};
 use crate::message::PieceSum;
@@ -16,7 +18,7 @@ use crate::spine::{Chain, Midstate, Wanted};
 use crate::time::Time;
 
 /// Where a piece came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Via {
     /// This node fetched it from the origin.
     Origin,
@@ -27,14 +29,14 @@ pub(crate) enum Via {
 }
 
 /// What is known of a stored piece.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Stored {
     sum: Option<PieceSum>,
     via: Via,
 }
 
 /// A transfer that is under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Fetch {
     Piece {
         peer: PeerId,
@@ -52,7 +54,7 @@ pub(crate) enum Fetch {
 }
 
 /// A piece against somebody's claims.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Doubt {
     sender: PeerId,
     /// The midstate that the piece led to.
@@ -61,7 +63,7 @@ struct Doubt {
 }
 
 /// What became of a piece that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     /// It is new and good as far as can be known now; this is to be recorded.
     Accepted(RecordedPiece),
@@ -77,7 +79,7 @@ pub(crate) enum Verdict {
 }
 
 /// How the prefix stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Prefix {
     /// So many bytes are verified and may be released.
     Bytes(u64),
@@ -87,7 +89,7 @@ pub(crate) enum Prefix {
     Mismatch,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Download {
     digest: Digest,
     geometry: Geometry,

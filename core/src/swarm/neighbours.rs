@@ -4,6 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::Have;
 use crate::names::PeerId;
 use crate::piece::PieceSet;
@@ -14,7 +16,7 @@ pub(crate) const MAX_NEIGHBOURS: usize = 30;
 /// A neighbour that failed this many times in a row is dropped.
 pub(crate) const MAX_STRIKES: u32 = 3;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Neighbour {
     pub(crate) zone: Option<Arc<str>>,
     /// What it has, as far as it has said. `None`: the blob's size is not known here yet.
@@ -31,7 +33,7 @@ pub(crate) struct Neighbour {
 }
 
 /// The neighbours of one blob.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Neighbours {
     peers: BTreeMap<PeerId, Neighbour>,
     pieces: u32,

@@ -7,6 +7,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Config;
 use crate::context::Context;
 use crate::message::{FailureClass, Have, Neighbour};
@@ -45,7 +47,7 @@ pub(crate) const TRANSIENT_PAUSE: Duration = Duration::from_secs(1);
 /// A rate limit up to this long is waited out; a longer one fails the flight.
 pub(crate) const MAX_RATE_LIMIT_WAIT: Duration = Duration::from_secs(15);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Participant {
     pieces: PieceSet,
     can_fetch: bool,
@@ -66,7 +68,7 @@ impl Participant {
 }
 
 /// A run of pieces that somebody is fetching from the origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub(crate) peer: PeerId,
     pub(crate) first: u32,
@@ -78,7 +80,7 @@ pub(crate) struct Assignment {
 }
 
 /// What an origin failure means for the swarm.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     /// Others will try.
     GoOn,
@@ -87,7 +89,7 @@ pub(crate) enum Verdict {
 }
 
 /// A participant as it introduces itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Introduction {
     pub(crate) pieces: Vec<u8>,
     pub(crate) can_fetch: bool,
@@ -103,7 +105,7 @@ impl Introduction {
 }
 
 /// What the leader of one swarm knows. Also kept by a node that has the blob, for those who enrol there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tracker {
     geometry: Option<Geometry>,
     participants: BTreeMap<PeerId, Participant>,

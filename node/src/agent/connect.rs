@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use longshore_core::members::Member;
 use longshore_core::names::PeerId;
 use longshore_net::agent::{AgentConfig, AgentError, RunningAgent};
+use longshore_net::journal::JournalConfig;
 use longshore_net::membership::Membership;
 use longshore_net::mirror::{MirrorConfig, MirrorError};
 use longshore_net::origin::{NodeCredential, OriginConfig, Upstream};
@@ -34,6 +35,7 @@ impl Connected {
             peers: peer_config(settings),
             identity,
             membership: membership(settings),
+            journal: journal(settings),
         };
         match RunningAgent::start(config).await {
             Ok(agent) => Ok(Self { agent }),
@@ -130,6 +132,12 @@ fn membership(settings: &Settings) -> Membership {
     Membership::Static(members.collect())
 }
 
+fn journal(settings: &Settings) -> Option<JournalConfig> {
+    let directory = settings.journal_dir.clone()?;
+    let program = concat!("longshore ", env!("CARGO_PKG_VERSION")).to_owned();
+    Some(JournalConfig { directory, cap_bytes: settings.journal_cap.0, program })
+}
+
 impl Running for Connected {
     fn peer_id(&self) -> String {
         self.agent.peer_id().to_string()
@@ -146,7 +154,12 @@ impl Running for Connected {
     fn look(&self) -> BoxFuture<'_, Option<Look>> {
         Box::pin(async {
             let look = self.agent.look().await?;
-            Some(Look { counters: look.counters, status: look.status, connected: self.agent.connected_peers() })
+            Some(Look {
+                counters: look.counters,
+                status: look.status,
+                connected: self.agent.connected_peers(),
+                journal: look.journal,
+            })
         })
     }
 

@@ -4,6 +4,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::keys;
 
+/// Flags that are typed by hand, with a shorter name besides.
+const SHORT_NAMES: &[(&str, &str)] = &[("journal_dir", "journal")];
+
 /// Flags that were given, by the name of their key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyFlags(pub(super) Vec<(String, String)>);
@@ -40,6 +43,7 @@ impl Args for KeyFlags {
             };
             Arg::new(key.name)
                 .long(key.name.replace('_', "-"))
+                .visible_aliases(SHORT_NAMES.iter().filter(|(name, _)| *name == key.name).map(|(_, short)| *short))
                 .value_name(key.placeholder)
                 .action(ArgAction::Append)
                 .allow_hyphen_values(true)

@@ -165,6 +165,10 @@ settings! {
     max_assignments: Count = Count(16);
     /// Longest a stopping agent waits for what it is serving.
     drain_timeout: Duration = Duration::from_secs(25);
+    /// Directory in which to record everything that happens to the agent, for `longshore replay`. Not set: nothing is recorded.
+    journal_dir: Option<PathBuf> = None;
+    /// Most bytes of recordings to keep in journal_dir; the oldest go first.
+    journal_cap: ByteSize = ByteSize(256 << 20);
     /// Form of the log on standard error.
     log_format: LogFormat = LogFormat::Text;
     /// What the log shows.

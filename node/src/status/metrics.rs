@@ -34,12 +34,18 @@ pub struct Sample {
     pub members: u64,
     /// Peers with a connection.
     pub peers_connected: u64,
+    /// Inputs in the journal, of this agent.
+    pub journal_inputs: u64,
+    /// Bytes of them.
+    pub journal_bytes: u64,
+    /// The journal has stopped although the agent goes on.
+    pub journal_stopped: bool,
     /// Seconds since the start.
     pub uptime_seconds: u64,
 }
 
 impl Sample {
-    fn gauges(&self) -> [(&'static str, &'static str, u64); 9] {
+    fn gauges(&self) -> [(&'static str, &'static str, u64); 12] {
         [
             ("ready", "Whether the agent takes work", u64::from(self.ready)),
             ("memory_resident_bytes", "Bytes of memory in use", self.memory_resident_bytes),
@@ -49,6 +55,13 @@ impl Sample {
             ("mirror_requests", "Requests of containerd that are open", self.mirror_requests),
             ("members", "Agents in this node's view of the cluster, itself included", self.members),
             ("peers_connected", "Other agents with a connection", self.peers_connected),
+            ("journal_inputs", "Inputs that this agent has recorded", self.journal_inputs),
+            ("journal_bytes", "Bytes of journal that this agent has written", self.journal_bytes),
+            (
+                "journal_stopped",
+                "Whether recording stopped although the agent goes on",
+                u64::from(self.journal_stopped),
+            ),
             ("uptime_seconds", "Seconds since the agent started", self.uptime_seconds),
         ]
     }

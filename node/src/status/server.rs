@@ -115,7 +115,7 @@ impl State {
             uptime_seconds: self.started.elapsed().as_secs(),
             ..Sample::default()
         };
-        if let Some(Look { counters, status, connected }) = look {
+        if let Some(Look { counters, status, connected, journal }) = look {
             sample.counters = counters;
             sample.blobs = status.blobs as u64;
             sample.stored_bytes = status.blob_bytes;
@@ -123,6 +123,11 @@ impl State {
             sample.flights = status.flights.len() as u64;
             sample.mirror_requests = status.mirror_requests as u64;
             sample.peers_connected = connected.len() as u64;
+            if let Some(journal) = journal {
+                sample.journal_inputs = journal.inputs();
+                sample.journal_bytes = journal.bytes();
+                sample.journal_stopped = journal.stopped();
+            }
         }
         sample
     }
@@ -145,7 +150,7 @@ impl State {
             page.mirror_address = Some(agent.mirror_address().to_string());
             page.peer_addresses = agent.peer_addresses();
         }
-        if let Some(Look { counters, status, connected }) = look {
+        if let Some(Look { counters, status, connected, journal: _ }) = look {
             page.blobs = status.blobs as u64;
             page.stored_bytes = status.blob_bytes;
             page.partial_blobs = status.partial_blobs as u64;

@@ -1,7 +1,10 @@
-//! containerd as a client of its node's mirror: the manifest first, then configuration and layers, three at a time, in
-//! manifest order; a body that ends short is asked for again; what the mirror refuses comes from the registry.
+//! containerd as a client of its node's mirror, and the kubelet behind it.
+//!
+//! The manifest first, then configuration and layers, three at a time, in manifest order; a body that ends short is asked for
+//! again; what the mirror refuses comes from the registry; what fails there fails the pull, and the kubelet tries again with
+//! a growing back-off. Layers are unpacked one after the other. (Reference: the containerd mirror contract, sections 10.2-10.5.)
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
@@ -9,18 +12,55 @@ use longshore_core::input::{Child, Input, Method};
 use longshore_core::names::{CredentialId, Kind, RequestId, Source};
 use longshore_core::time::Time;
 
-use super::{Event, Image, NodeIndex, World};
+use super::network::transfer_time;
+use super::{Event, Fault, Image, NodeIndex, World};
+use crate::invariants;
 
 /// containerd's default (reference, section 10.3).
 const CONCURRENT_DOWNLOADS: usize = 3;
 /// Tries in a row without progress (reference, section 10.5).
 const MAX_TRIES: u32 = 3;
+/// How often containerd looks whether a pull makes progress (reference, section 10.5).
+const PROGRESS_CHECK: Duration = Duration::from_secs(10);
+/// The kubelet's back-off after the first failure, and its most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// How long a machine takes to start a pull after it has started itself; a pull that has to wait looks again as often.
+const MACHINE_START: Duration = Duration::from_secs(1);
+/// What containerd gets from the registry itself comes in chunks of so many bytes.
+const DIRECT_CHUNK: u64 = 4 << 20;
+
+/// How containerd behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Headers that take longer send it to the next host.
+    pub header_timeout: Duration,
+    /// A pull without a new byte for this long is given up.
+    pub progress_timeout: Duration,
+    /// Bytes of layers unpacked per second. `None`: in no time.
+    pub unpack_rate: Option<u64>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { header_timeout: Duration::from_secs(30), progress_timeout: Duration::from_secs(300), unpack_rate: None }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum ClientEvent {
-    Start(Box<Image>, Option<CredentialId>),
-    /// The registry has sent what the mirror refused.
-    Direct(Digest),
+    Start(Image, Option<CredentialId>),
+    Retry(u32),
+    HeadersLate(RequestId),
+    CheckProgress(u32),
+    /// The registry has sent a chunk of what the mirror refused.
+    Direct {
+        attempt: u32,
+        digest: Digest,
+        left: u64,
+        connection_free: Time,
+    },
+    DirectFailed(u32),
+    Unpacked(u32),
 }
 
 /// How a node's pull stands.
@@ -32,6 +72,19 @@ pub enum PullState {
     Pulling,
     /// Everything is there; it took this long.
     Done(Duration),
+}
+
+/// A pull that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinishedPull {
+    /// Where.
+    pub node: NodeIndex,
+    /// What.
+    pub manifest: Digest,
+    /// When it was done.
+    pub at: Time,
+    /// How long it took.
+    pub took: Duration,
 }
 
 #[derive(Debug)]
@@ -47,21 +100,38 @@ pub(crate) struct Client {
     credential: Option<CredentialId>,
     queue: VecDeque<Child>,
     active: BTreeMap<RequestId, Active>,
-    direct: usize,
-    scheduled: bool,
+    direct: BTreeSet<Digest>,
+    /// Pulls that are to start.
+    pending: u32,
+    /// What was being pulled when the machine went down.
+    lost: Option<(Image, Option<CredentialId>)>,
+    /// Numbers attempts: events of an earlier one mean nothing.
+    attempt: u32,
+    failures: u32,
     started: Option<Time>,
     finished: Option<Time>,
     in_children: bool,
+    /// What it has got, and when.
+    content: BTreeMap<Digest, Time>,
+    pub(crate) last_byte: Time,
     /// Blobs that the mirror did not deliver.
-    pub(crate) fallbacks: u32,
+    fallbacks: u32,
+    /// Pulls that failed and were tried again.
+    failed_pulls: u32,
 }
 
 impl Client {
+    /// The machine goes down. What containerd got is on its disk.
     pub(crate) fn stop(&mut self) {
         self.active.clear();
         self.queue.clear();
-        self.image = None;
-        self.scheduled = false;
+        self.direct.clear();
+        self.attempt += 1;
+        let image = self.image.take();
+        if self.finished.is_none() {
+            self.lost = image.map(|image| (image, self.credential)).or(self.lost.take());
+            self.started = None;
+        }
     }
 }
 
@@ -73,9 +143,8 @@ impl World {
 
     /// Starts a pull with a credential for the origin.
     pub fn pull_with(&mut self, node: NodeIndex, image: &Image, after: Duration, credential: Option<CredentialId>) {
-        self.nodes[node].client.scheduled = true;
-        let event = ClientEvent::Start(Box::new(image.clone()), credential);
-        self.queue.push(self.now + after, Event::Client(node, event));
+        self.nodes[node].client.pending += 1;
+        self.client_later(node, after, ClientEvent::Start(image.clone(), credential));
     }
 
     /// How the pull of a node stands.
@@ -83,9 +152,17 @@ impl World {
     pub fn pull_state(&self, node: NodeIndex) -> PullState {
         let client = &self.nodes[node].client;
         match (client.started, client.finished) {
+            _ if client.pending > 0 => PullState::Pulling,
             (Some(started), Some(finished)) => PullState::Done(finished - started),
-            _ if client.scheduled => PullState::Pulling,
+            (Some(_), None) => PullState::Pulling,
             _ => PullState::Idle,
+        }
+    }
+
+    /// Goes on with the pull that was lost when the machine went down, as the kubelet does after a start.
+    pub fn resume_pull(&mut self, node: NodeIndex) {
+        if let Some((image, credential)) = self.nodes[node].client.lost.take() {
+            self.pull_with(node, &image, MACHINE_START, credential);
         }
     }
 
@@ -95,46 +172,88 @@ impl World {
         self.nodes[node].client.fallbacks
     }
 
+    /// Pulls of `node` that failed; each was tried again.
+    #[must_use]
+    pub fn failed_pulls(&self, node: NodeIndex) -> u32 {
+        self.nodes[node].client.failed_pulls
+    }
+
     /// Whether all pulls of nodes that are up are done.
     #[must_use]
     pub fn all_done(&self) -> bool {
         (0..self.nodes.len()).all(|node| !self.is_up(node) || self.pull_state(node) != PullState::Pulling)
     }
 
+    fn client_later(&mut self, node: NodeIndex, after: Duration, event: ClientEvent) {
+        self.queue.push(self.now + after, Event::Client(node, Box::new(event)));
+    }
+
     pub(super) fn client_event(&mut self, node: NodeIndex, event: ClientEvent) {
+        let client = &self.nodes[node].client;
+        let busy = client.started.is_some() && client.finished.is_none();
+        if matches!(event, ClientEvent::Start(..)) && (busy || !self.is_up(node)) {
+            return self.client_later(node, MACHINE_START, event);
+        }
         if !self.is_up(node) {
             return;
         }
+        let attempt = self.nodes[node].client.attempt;
         match event {
             ClientEvent::Start(image, credential) => {
-                let manifest = image.manifest;
                 let now = self.now;
                 let client = &mut self.nodes[node].client;
                 *client = Client {
-                    scheduled: true,
+                    image: Some(image),
+                    pending: client.pending - 1,
                     started: Some(now),
                     credential,
+                    attempt: client.attempt + 1,
                     fallbacks: client.fallbacks,
+                    failed_pulls: client.failed_pulls,
+                    content: std::mem::take(&mut client.content),
+                    last_byte: now,
                     ..Client::default()
                 };
-                client.image = Some(*image);
-                self.request(node, manifest, 0);
+                self.begin(node);
             }
-            ClientEvent::Direct(digest) => {
-                self.nodes[node].client.direct -= 1;
-                self.got(node, digest);
+            ClientEvent::Retry(of) if of == attempt => self.begin(node),
+            ClientEvent::HeadersLate(request) => self.headers_late(node, request),
+            ClientEvent::CheckProgress(of) if of == attempt => self.check_progress(node),
+            ClientEvent::Direct { attempt: of, digest, left, connection_free } if of == attempt => {
+                self.direct_chunk(node, digest, left, connection_free);
             }
+            ClientEvent::DirectFailed(of) if of == attempt => self.pull_fails(node),
+            ClientEvent::Unpacked(of) if of == attempt => self.finish(node),
+            _ => {}
         }
+    }
+
+    fn begin(&mut self, node: NodeIndex) {
+        let now = self.now;
+        let client = &mut self.nodes[node].client;
+        let Some(image) = &client.image else { return };
+        let manifest = image.manifest;
+        client.in_children = false;
+        client.last_byte = now;
+        let attempt = client.attempt;
+        if client.content.contains_key(&manifest) {
+            self.got(node, manifest);
+        } else {
+            self.request(node, manifest, 0);
+        }
+        self.client_later(node, PROGRESS_CHECK, ClientEvent::CheckProgress(attempt));
     }
 
     fn request(&mut self, node: NodeIndex, digest: Digest, tries: u32) {
         let request = RequestId(self.next_id());
         let kind = self.blobs.get(&digest).map_or(Kind::Blob, |blob| blob.kind);
+        let header_timeout = self.options.client.header_timeout;
         let client = &mut self.nodes[node].client;
         client.active.insert(request, Active { digest, size: None, tries });
         let credential = client.credential;
         let source = source(kind);
         self.later(node, Duration::ZERO, Input::Mirror { request, method: Method::Get, source, digest, credential });
+        self.client_later(node, header_timeout, ClientEvent::HeadersLate(request));
     }
 
     pub(super) fn mirror_served(&mut self, node: NodeIndex, request: RequestId, size: u64) {
@@ -146,15 +265,98 @@ impl World {
 
     pub(super) fn mirror_refused(&mut self, node: NodeIndex, request: RequestId) {
         self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
-        let Some(active) = self.nodes[node].client.active.remove(&request) else { return };
-        // The next host is the registry itself.
-        let size = self.blobs.get(&active.digest).map_or(0, |blob| blob.size);
+        if let Some(active) = self.nodes[node].client.active.remove(&request) {
+            self.next_host(node, active.digest);
+        }
+    }
+
+    fn headers_late(&mut self, node: NodeIndex, request: RequestId) {
+        let client = &mut self.nodes[node].client;
+        if client.active.get(&request).is_none_or(|active| active.size.is_some()) {
+            return;
+        }
+        let Some(active) = client.active.remove(&request) else { return };
+        let patient = self.options.client.header_timeout >= ClientOptions::default().header_timeout;
+        if patient && !self.nodes[node].was_paused {
+            let detail = format!("the request for {} got no headers", active.digest);
+            self.violate(&invariants::contract::RULE, node, &detail);
+        }
+        self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
+        self.next_host(node, active.digest);
+    }
+
+    /// The next host is the registry itself.
+    fn next_host(&mut self, node: NodeIndex, digest: Digest) {
+        let size = self.blobs.get(&digest).map_or(0, |blob| blob.size);
         let client = &mut self.nodes[node].client;
         client.fallbacks += 1;
-        client.direct += 1;
-        let nanos = size.saturating_mul(1_000_000_000) / self.options.node_rate.max(1);
-        let after = Duration::from_nanos(nanos);
-        self.queue.push(self.now + after, Event::Client(node, ClientEvent::Direct(active.digest)));
+        client.direct.insert(digest);
+        let (attempt, has_credential) = (client.attempt, client.credential.is_some());
+        if self.origin.fault == Some(Fault::Silent) {
+            let patience = self.options.client.header_timeout;
+            return self.client_later(node, patience, ClientEvent::DirectFailed(attempt));
+        }
+        let way = self.origin_way(node);
+        if self.origin.refuses(self.now, has_credential, true).is_some() {
+            return self.client_later(node, way * 2, ClientEvent::DirectFailed(attempt));
+        }
+        let connection_free = self.now + way;
+        let event = ClientEvent::Direct { attempt, digest, left: size, connection_free };
+        self.client_later(node, way * 2, event);
+    }
+
+    fn direct_chunk(&mut self, node: NodeIndex, digest: Digest, left: u64, mut connection_free: Time) {
+        self.nodes[node].client.last_byte = self.now;
+        if left == 0 {
+            self.nodes[node].client.direct.remove(&digest);
+            return self.got(node, digest);
+        }
+        let attempt = self.nodes[node].client.attempt;
+        match self.origin.fault {
+            // The progress check ends this.
+            Some(Fault::Silent) => return,
+            Some(Fault::Errors) => return self.client_later(node, Duration::ZERO, ClientEvent::DirectFailed(attempt)),
+            _ => {}
+        }
+        let bytes = left.min(DIRECT_CHUNK);
+        self.origin.direct_bytes += bytes;
+        let sent = self.origin.send(self.now, bytes, &mut connection_free);
+        let arrives = sent.max(self.comes_in(node, bytes));
+        let event = ClientEvent::Direct { attempt, digest, left: left - bytes, connection_free };
+        self.queue.push(arrives, Event::Client(node, Box::new(event)));
+    }
+
+    fn check_progress(&mut self, node: NodeIndex) {
+        let client = &self.nodes[node].client;
+        if client.finished.is_some() || client.active.is_empty() && client.direct.is_empty() {
+            return;
+        }
+        let attempt = client.attempt;
+        if self.now - client.last_byte < self.options.client.progress_timeout {
+            return self.client_later(node, PROGRESS_CHECK, ClientEvent::CheckProgress(attempt));
+        }
+        let patient = self.options.client.progress_timeout >= ClientOptions::default().progress_timeout;
+        if patient && !client.active.is_empty() && !self.nodes[node].was_paused {
+            self.violate(&invariants::contract::RULE, node, "a body stood still until containerd gave up the pull");
+        }
+        self.pull_fails(node);
+    }
+
+    /// The pull is given up; the kubelet tries again later.
+    fn pull_fails(&mut self, node: NodeIndex) {
+        let client = &mut self.nodes[node].client;
+        let open: Vec<_> = std::mem::take(&mut client.active).into_keys().collect();
+        client.queue.clear();
+        client.direct.clear();
+        client.attempt += 1;
+        client.failed_pulls += 1;
+        let back_off = (BACK_OFF.0 * (1 << client.failures.min(5))).min(BACK_OFF.1);
+        client.failures += 1;
+        let attempt = client.attempt;
+        for request in open {
+            self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
+        }
+        self.client_later(node, back_off, ClientEvent::Retry(attempt));
     }
 
     pub(super) fn mirror_aborted(&mut self, node: NodeIndex, request: RequestId) {
@@ -163,8 +365,7 @@ impl World {
         if active.tries + 1 < MAX_TRIES {
             self.request(node, active.digest, active.tries + 1);
         } else {
-            let text = format!("{:?}: node {node} gave up {} after {MAX_TRIES} short bodies", self.now, active.digest);
-            self.violations.push(text);
+            self.pull_fails(node);
         }
     }
 
@@ -193,25 +394,54 @@ impl World {
     fn got(&mut self, node: NodeIndex, digest: Digest) {
         let now = self.now;
         let client = &mut self.nodes[node].client;
+        client.last_byte = now;
+        client.content.entry(digest).or_insert(now);
         let Some(image) = &client.image else { return };
         if !client.in_children && digest == image.manifest {
             client.in_children = true;
-            client.queue = image.children.iter().cloned().collect();
+            let missing = image.children.iter().filter(|child| !client.content.contains_key(&child.digest));
+            client.queue = missing.cloned().collect();
         }
         let mut next = Vec::new();
-        while client.active.len() + client.direct + next.len() < CONCURRENT_DOWNLOADS {
+        while client.active.len() + client.direct.len() + next.len() < CONCURRENT_DOWNLOADS {
             let Some(child) = client.queue.pop_front() else { break };
             next.push(child.digest);
         }
-        if next.is_empty() && client.active.is_empty() && client.direct == 0 && client.finished.is_none() {
-            client.finished = Some(now);
+        let idle = next.is_empty() && client.active.is_empty() && client.direct.is_empty();
+        if idle && client.in_children && client.finished.is_none() {
+            self.unpack(node);
         }
         for digest in next {
             self.request(node, digest, 0);
         }
     }
+
+    fn finish(&mut self, node: NodeIndex) {
+        let now = self.now;
+        let client = &mut self.nodes[node].client;
+        client.finished = Some(now);
+        let (Some(image), Some(started)) = (&client.image, client.started) else { return };
+        let pull = FinishedPull { node, manifest: image.manifest, at: now, took: now - started };
+        self.finished_pulls.push(pull);
+    }
+
+    /// Everything is there. Each layer was unpacked when it and all before it had come.
+    fn unpack(&mut self, node: NodeIndex) {
+        let now = self.now;
+        let client = &mut self.nodes[node].client;
+        let (Some(rate), Some(image)) = (self.options.client.unpack_rate, &client.image) else {
+            return self.finish(node);
+        };
+        let mut at = client.started.unwrap_or(now);
+        for child in &image.children {
+            let came = client.content.get(&child.digest).copied().unwrap_or(now);
+            at = at.max(came) + transfer_time(child.size, rate);
+        }
+        let attempt = client.attempt;
+        self.queue.push(at.max(now), Event::Client(node, Box::new(ClientEvent::Unpacked(attempt))));
+    }
 }
 
-pub(super) fn source(kind: Kind) -> Source {
+fn source(kind: Kind) -> Source {
     Source { registry: "origin.example".into(), repository: "app".into(), kind }
 }

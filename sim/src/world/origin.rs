@@ -1,12 +1,19 @@
-//! The registry: one uplink, and faults on demand.
+//! The registry: one uplink, a rate for each connection, and faults on demand.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::OriginFailure;
+use longshore_core::input::{Hashed, Input, OriginFailure, OriginStat, TransferEvent, TransferFailure};
 use longshore_core::message::FailureClass;
+use longshore_core::names::OpId;
+use longshore_core::output::{Check, Span};
+use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
+
+use super::network::transfer_time;
+use super::{Event, NodeIndex, Options, World};
+use crate::content;
 
 /// What the origin does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,52 +37,216 @@ pub struct Origin {
     pub fault: Option<Fault>,
     /// It answers 401 to requests without a credential.
     pub private: bool,
-    /// Bytes of each blob that it has sent.
+    /// Bytes of each blob that it has sent to agents.
     pub sent: BTreeMap<Digest, u64>,
-    /// How often each piece was sent.
+    /// How often each piece was sent to an agent.
     pub pieces_sent: BTreeMap<(Digest, u32), u32>,
-    rate: u64,
+    /// Bytes that it has sent to containerds which the mirror had sent on.
+    pub direct_bytes: u64,
+    /// Requests that it has seen.
+    pub requests: u64,
+    /// Bytes per second.
+    pub rate: u64,
+    /// Added to each answer.
+    pub delay: Duration,
+    connection_rate: Option<u64>,
     free: Time,
+    /// The present second, and requests seen in it.
+    second: (u64, u32),
+    requests_per_second: Option<u32>,
+}
+
+/// A run of pieces on one connection from the origin.
+#[derive(Clone, Debug)]
+pub(crate) struct OriginTransfer {
+    pub(crate) node: NodeIndex,
+    life: u32,
+    op: OpId,
+    digest: Digest,
+    size: u64,
+    next: u32,
+    end: u32,
+    check: Check,
+    /// When the connection can carry the next byte.
+    connection_free: Time,
 }
 
 impl Origin {
-    pub(crate) fn new(rate: u64) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             fault: None,
             private: false,
             sent: BTreeMap::new(),
             pieces_sent: BTreeMap::new(),
-            rate,
+            direct_bytes: 0,
+            requests: 0,
+            rate: options.origin_rate,
+            delay: Duration::ZERO,
+            connection_rate: options.origin_connection_rate,
             free: Time::ZERO,
+            second: (0, 0),
+            requests_per_second: options.origin_requests_per_second,
         }
     }
 
-    /// Bytes sent of all blobs.
+    pub(crate) fn heal(&mut self, options: &Options) {
+        self.fault = None;
+        self.rate = options.origin_rate;
+        self.delay = Duration::ZERO;
+    }
+
+    /// Bytes sent to agents, of all blobs.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.sent.values().sum()
     }
 
-    /// Sends a piece; returns when its last byte has left.
-    pub(crate) fn send(&mut self, now: Time, digest: Digest, piece: u32, bytes: u64) -> Time {
-        *self.sent.entry(digest).or_default() += bytes;
-        *self.pieces_sent.entry((digest, piece)).or_default() += 1;
-        let start = self.free.max(now);
-        self.free = start + Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate.max(1));
-        self.free
+    /// When the last of `bytes` bytes has left, on a connection that is free at `connection_free`.
+    pub(crate) fn send(&mut self, now: Time, bytes: u64, connection_free: &mut Time) -> Time {
+        self.free = self.free.max(now) + transfer_time(bytes, self.rate);
+        if let Some(rate) = self.connection_rate {
+            *connection_free = (*connection_free).max(now) + transfer_time(bytes, rate);
+        }
+        self.free.max(*connection_free)
     }
 
     /// The failure that a request meets, if any.
-    pub(crate) fn refuses(&self, has_credential: bool, exists: bool) -> Option<OriginFailure> {
+    pub(crate) fn refuses(&mut self, now: Time, has_credential: bool, exists: bool) -> Option<OriginFailure> {
+        self.requests += 1;
+        let second = now.as_micros() / 1_000_000;
+        if self.second.0 != second {
+            self.second = (second, 0);
+        }
+        self.second.1 += 1;
+        let too_many = self.requests_per_second.is_some_and(|most| self.second.1 > most);
         let (class, status, retry_after) = match self.fault {
             _ if self.private && !has_credential => (FailureClass::Auth, 401, None),
             Some(Fault::Errors) => (FailureClass::Transient, 500, None),
             Some(Fault::Empty) => (FailureClass::NotFound, 404, None),
             Some(Fault::RateLimited(after)) => (FailureClass::RateLimited, 429, Some(after)),
+            _ if too_many => (FailureClass::RateLimited, 429, Some(Duration::from_secs(1))),
             _ if !exists => (FailureClass::NotFound, 404, None),
             _ => return None,
         };
         let challenge = if status == 401 { vec!["Basic realm=\"origin\"".into()] } else { Vec::new() };
         Some(OriginFailure { class, status: Some(status), retry_after, challenge, detail: "simulated".into() })
+    }
+}
+
+impl World {
+    pub(super) fn stat_origin(&mut self, node: NodeIndex, op: OpId, digest: Digest, has_credential: bool) {
+        if self.origin.fault == Some(Fault::Silent) {
+            return;
+        }
+        let blob = self.blobs.get(&digest);
+        let result: Result<OriginStat, OriginFailure> =
+            match self.origin.refuses(self.now, has_credential, blob.is_some()) {
+                Some(failure) => Err(failure),
+                None => Ok(OriginStat { size: blob.map_or(0, |blob| blob.size), media_type: None }),
+            };
+        let after = self.origin_way(node) * 2 + self.origin.delay;
+        self.later(node, after, Input::OriginStat { op, result });
+    }
+
+    pub(super) fn fetch_origin(
+        &mut self,
+        node: NodeIndex,
+        op: OpId,
+        digest: Digest,
+        span: Span,
+        has_credential: bool,
+        check: Check,
+    ) {
+        if self.origin.fault == Some(Fault::Silent) {
+            return;
+        }
+        let size = self.blobs.get(&digest).map(|blob| blob.size);
+        let way = self.origin_way(node) + self.origin.delay;
+        if let Some(failure) = self.origin.refuses(self.now, has_credential, size.is_some()) {
+            let event = TransferEvent::Failed(TransferFailure::Origin(failure));
+            return self.later(node, way * 2, Input::Transfer { op, event });
+        }
+        let size = size.unwrap_or(0);
+        let pieces = Geometry::of_blob(size).pieces();
+        let (next, end) = match span {
+            Span::Unknown { .. } => {
+                let staged = self.nodes[node].disk.staged.entry(digest).or_default();
+                staged.size = size;
+                // Headers come before the body on the same connection; no later than the soonest piece.
+                let event = TransferEvent::Headers { size, media_type: None };
+                self.later(node, way, Input::Transfer { op, event });
+                (0, pieces)
+            }
+            Span::All { .. } => (0, pieces),
+            Span::Pieces { .. } if self.origin.fault == Some(Fault::NoRanges) => {
+                let event = TransferEvent::Failed(TransferFailure::NoRanges);
+                return self.later(node, way * 2, Input::Transfer { op, event });
+            }
+            Span::Pieces { first, count, .. } => (first, first + count),
+        };
+        let life = self.nodes[node].life;
+        let connection_free = self.now + way;
+        let transfer = OriginTransfer { node, life, op, digest, size, next, end, check, connection_free };
+        self.send_from_origin(Box::new(transfer), way);
+    }
+
+    /// The next piece leaves the origin `way` from now, when the request has arrived there, or on its heels of the last one.
+    fn send_from_origin(&mut self, mut transfer: Box<OriginTransfer>, way: Duration) {
+        let bytes = Geometry::of_blob(transfer.size).len(transfer.next);
+        *self.origin.sent.entry(transfer.digest).or_default() += bytes;
+        *self.origin.pieces_sent.entry((transfer.digest, transfer.next)).or_default() += 1;
+        let sent = self.origin.send(self.now, bytes, &mut transfer.connection_free);
+        let at_downlink = sent + way;
+        self.queue.push(at_downlink, Event::OriginAtDownlink(transfer));
+    }
+
+    pub(super) fn origin_at_downlink(&mut self, transfer: Box<OriginTransfer>) {
+        let node = transfer.node;
+        let state = &mut self.nodes[node];
+        if state.life == transfer.life && !state.cancelled.remove(&transfer.op) {
+            let arrives = self.comes_in(node, Geometry::of_blob(transfer.size).len(transfer.next));
+            self.queue.push(arrives, Event::OriginPiece(transfer));
+        }
+    }
+
+    pub(super) fn origin_piece(&mut self, mut transfer: Box<OriginTransfer>) {
+        let OriginTransfer { node, life, op, digest, size, next, end, check, .. } = *transfer;
+        if self.nodes[node].life != life || self.nodes[node].cancelled.remove(&op) {
+            return;
+        }
+        match self.origin.fault {
+            Some(Fault::Silent) => return,
+            Some(Fault::Errors) => {
+                let failure = OriginFailure {
+                    class: FailureClass::Transient,
+                    status: None,
+                    retry_after: None,
+                    challenge: Vec::new(),
+                    detail: "the connection broke".into(),
+                };
+                return self.transfer_fails(node, op, TransferFailure::Origin(failure));
+            }
+            _ => {}
+        }
+        let content = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
+        let hashed = match self.store_piece(node, digest, next, content, check) {
+            Ok(hashed) => hashed,
+            Err(error) => {
+                let event = TransferEvent::Failed(TransferFailure::Store(error));
+                return self.input(node, Input::Transfer { op, event });
+            }
+        };
+        if let Hashed::Chained(after) = hashed {
+            transfer.check = Check::From(after);
+        }
+        let bytes = Geometry::of_blob(size).len(next);
+        if next + 1 < end {
+            transfer.next += 1;
+            self.send_from_origin(transfer, self.options.latency);
+        } else {
+            self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });
+        }
+        let event = TransferEvent::Piece { piece: next, bytes, hashed, claim: None };
+        self.input(node, Input::Transfer { op, event });
     }
 }

@@ -1,1 +1,245 @@
+use super::*;
+use proptest::prelude::*;
 
+fn peer(number: u8) -> PeerId {
+    PeerId::new(&format!("p{number}"))
+}
+
+fn introduction(can_fetch: bool) -> Introduction {
+    Introduction { pieces: Vec::new(), can_fetch, addresses: Vec::new(), zone: None }
+}
+
+/// A tracker (node 0) for a blob of `pieces` pieces with `peers` participants.
+fn tracker(pieces: u64, peers: u8) -> Tracker {
+    let mut tracker = Tracker::default();
+    tracker.learn(Geometry::of_blob(pieces * crate::piece::MIN_PIECE_BYTES), false);
+    for number in 0..peers {
+        tracker.enrol(Time::ZERO, &peer(number), introduction(true));
+    }
+    tracker
+}
+
+fn context() -> Context {
+    Context::new(1, Time::ZERO)
+}
+
+fn have(first: u32, count: u32) -> Have {
+    Have::Also((first..first + count).collect())
+}
+
+#[test]
+fn each_piece_is_given_to_exactly_one_participant() {
+    let mut tracker = tracker(40, 3);
+    let mut cx = context();
+    let mut given = PieceSet::none(40);
+    loop {
+        let runs = tracker.assign(&mut cx, &peer(0), 16);
+        if runs.is_empty() {
+            break;
+        }
+        for run in runs {
+            for piece in run.first..run.first + run.count {
+                assert!(given.insert(piece), "piece {piece} was given twice");
+            }
+            tracker.heard(Time::ZERO, &run.peer, &have(run.first, run.count));
+        }
+    }
+    assert!(given.is_full());
+}
+
+#[test]
+fn a_run_that_is_late_is_given_to_somebody_else() {
+    let mut tracker = tracker(1, 2);
+    let mut cx = context();
+    let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+    cx.now = cx.now + run.deadline + Duration::from_micros(1);
+    for number in 0..2 {
+        tracker.enrol(cx.now, &peer(number), introduction(true));
+    }
+    tracker.expire(cx.now, &peer(0));
+    let again = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+    assert_ne!(again.peer, run.peer);
+}
+
+#[test]
+fn what_only_a_gone_participant_had_is_fetched_again() {
+    let mut tracker = tracker(1, 2);
+    let mut cx = context();
+    let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+    tracker.heard(Time::ZERO, &run.peer, &have(0, 1));
+    assert!(tracker.assign(&mut cx, &peer(0), 16).is_empty());
+    tracker.gone(&run.peer);
+    assert_eq!(tracker.assign(&mut cx, &peer(0), 16).len(), 1);
+}
+
+#[test]
+fn a_participant_without_a_credential_is_given_nothing() {
+    let mut tracker = tracker(8, 2);
+    tracker.set_can_fetch(&peer(0), false);
+    let runs = tracker.assign(&mut context(), &peer(0), 16);
+    assert!(!runs.is_empty() && runs.iter().all(|run| run.peer == peer(1)));
+    let verdict = tracker.unassigned(Time::ZERO, &peer(1), runs[0].first, FailureClass::Auth, Duration::ZERO, false);
+    assert_eq!(verdict, Verdict::Fail(FailureClass::Auth, Duration::ZERO));
+    assert!(tracker.is_stuck(Time::ZERO));
+}
+
+#[test]
+fn an_origin_without_ranges_is_asked_for_everything_by_one_participant() {
+    let mut tracker = tracker(30, 3);
+    let mut cx = context();
+    for run in tracker.assign(&mut cx, &peer(0), 16) {
+        tracker.unassigned(Time::ZERO, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, true);
+    }
+    let runs = tracker.assign(&mut cx, &peer(0), 16);
+    assert_eq!(runs.iter().map(|run| (run.first, run.count)).collect::<Vec<_>>(), [(0, 30)]);
+}
+
+#[test]
+fn passing_failures_are_tried_elsewhere_and_given_up_after_a_few() {
+    let mut tracker = tracker(1, 6);
+    let mut cx = context();
+    let mut failures = 0;
+    loop {
+        let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+        failures += 1;
+        let verdict = tracker.unassigned(cx.now, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, false);
+        if verdict != Verdict::GoOn {
+            break;
+        }
+    }
+    assert_eq!(failures, MAX_TRANSIENT_FAILURES);
+}
+
+#[test]
+fn several_runs_of_one_failing_participant_are_one_failure() {
+    let mut tracker = tracker(64, 2);
+    let mut cx = context();
+    let runs = tracker.assign(&mut cx, &peer(0), 16);
+    let failing = &runs[0].peer;
+    for run in runs.iter().filter(|run| run.peer == *failing) {
+        let verdict = tracker.unassigned(cx.now, failing, run.first, FailureClass::Transient, Duration::ZERO, false);
+        assert_eq!(verdict, Verdict::GoOn);
+    }
+    assert_eq!(tracker.transient_failures, 1);
+}
+
+#[test]
+fn a_blob_of_unknown_size_is_fetched_by_the_leader_itself() {
+    let mut tracker = Tracker::default();
+    for number in 0..5 {
+        tracker.enrol(Time::ZERO, &peer(number), introduction(true));
+    }
+    let runs = tracker.assign(&mut context(), &peer(3), 16);
+    assert_eq!(runs.iter().map(|run| (&run.peer, run.count)).collect::<Vec<_>>(), [(&peer(3), 0)]);
+    tracker.learn(Geometry::of_blob(1000), true);
+    assert!(tracker.assign(&mut context(), &peer(3), 16).is_empty(), "it is being fetched");
+}
+
+#[test]
+fn neighbours_come_from_the_own_zone_with_a_few_from_elsewhere() {
+    let mut tracker = tracker(4, 0);
+    for number in 0..60 {
+        let zone = if number < 30 { "a" } else { "b" };
+        tracker.enrol(Time::ZERO, &peer(number), Introduction { zone: Some(zone.into()), ..introduction(true) });
+    }
+    let neighbours = tracker.neighbours(&mut context(), &peer(0));
+    let foreign = neighbours.iter().filter(|neighbour| neighbour.zone.as_deref() == Some("b")).count();
+    assert_eq!((neighbours.len(), foreign), (DEGREE, FOREIGN));
+    assert!(neighbours.iter().all(|neighbour| neighbour.peer != peer(0)));
+}
+
+#[test]
+fn a_complaint_is_heard_the_second_time() {
+    let mut tracker = tracker(1, 3);
+    let mut cx = context();
+    tracker.heard(Time::ZERO, &peer(0), &Have::All);
+    tracker.starving(cx.now, &peer(1), 0);
+    assert!(tracker.assign(&mut cx, &peer(0), 16).is_empty());
+    cx.now = cx.now + COMPLAINT_AGE;
+    tracker.starving(cx.now, &peer(1), 0);
+    assert_eq!(tracker.assign(&mut cx, &peer(0), 16).remove(0).peer, peer(1));
+}
+
+/// What can happen to a tracker.
+#[derive(Clone, Debug)]
+enum Move {
+    Enrol(u8, bool),
+    Gone(u8),
+    Fetched(u8),
+    Failed(u8, u8),
+    Wait(u32),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        3 => (0_u8..6, any::<bool>()).prop_map(|(peer, able)| Move::Enrol(peer, able)),
+        1 => (0_u8..6).prop_map(Move::Gone),
+        4 => (0_u8..6).prop_map(Move::Fetched),
+        1 => (0_u8..6, 0_u8..4).prop_map(|(peer, class)| Move::Failed(peer, class)),
+        1 => (1_u32..9000).prop_map(Move::Wait),
+    ];
+    proptest::collection::vec(one, 1..80)
+}
+
+proptest! {
+    /// Two participants never have the same piece to fetch, and a piece that somebody alive has is not given out, unless
+    /// its fetcher failed, was late, or has gone in between.
+    #[test]
+    fn a_piece_has_never_two_origin_fetchers_without_a_death_in_between(moves in moves(), pieces in 1_u64..60) {
+        let mut tracker = tracker(pieces, 2);
+        let mut cx = context();
+        let mut fetching: BTreeMap<u32, PeerId> = BTreeMap::new();
+        let mut held: BTreeMap<u32, Vec<PeerId>> = BTreeMap::new();
+        for step in moves {
+            match step {
+                Move::Enrol(number, able) => {
+                    tracker.enrol(cx.now, &peer(number), introduction(able));
+                }
+                Move::Gone(number) => {
+                    tracker.gone(&peer(number));
+                    fetching.retain(|_, fetcher| *fetcher != peer(number));
+                    held.values_mut().for_each(|holders| holders.retain(|holder| *holder != peer(number)));
+                }
+                Move::Fetched(number) => {
+                    if let Some(piece) = fetching.iter().find(|(_, fetcher)| **fetcher == peer(number)).map(|(piece, _)| *piece) {
+                        fetching.remove(&piece);
+                        held.entry(piece).or_default().push(peer(number));
+                        tracker.heard(cx.now, &peer(number), &have(piece, 1));
+                    }
+                }
+                Move::Failed(number, class) => {
+                    let class = [FailureClass::Auth, FailureClass::NotFound, FailureClass::RateLimited, FailureClass::Transient][usize::from(class)];
+                    if let Some(piece) = fetching.iter().find(|(_, fetcher)| **fetcher == peer(number)).map(|(piece, _)| *piece) {
+                        tracker.unassigned(cx.now, &peer(number), piece, class, Duration::ZERO, false);
+                        // The participant gives up everything that it was given.
+                        fetching.retain(|_, fetcher| *fetcher != peer(number));
+                        let rest: Vec<_> = (0..pieces as u32).map(|piece| (piece, 1)).collect();
+                        tracker.release(&peer(number), &rest);
+                    }
+                }
+                Move::Wait(millis) => {
+                    cx.now = cx.now + Duration::from_millis(u64::from(millis));
+                    let known: Vec<_> = tracker.participants().cloned().collect();
+                    let runs = tracker.assignments.clone();
+                    tracker.expire(cx.now, &peer(0));
+                    for gone in known.iter().filter(|known| !tracker.contains(known)) {
+                        fetching.retain(|_, fetcher| fetcher != gone);
+                        held.values_mut().for_each(|holders| holders.retain(|holder| holder != gone));
+                    }
+                    for late in runs.iter().filter(|run| run.until <= cx.now) {
+                        fetching.retain(|piece, _| !(late.first..late.first + late.count).contains(piece));
+                    }
+                }
+            }
+            for run in tracker.assign(&mut cx, &peer(0), 8) {
+                prop_assert!(run.count > 0);
+                for piece in run.first..run.first + run.count {
+                    prop_assert!(u64::from(piece) < pieces);
+                    prop_assert!(held.get(&piece).is_none_or(Vec::is_empty), "piece {} is held", piece);
+                    let before = fetching.insert(piece, run.peer.clone());
+                    prop_assert!(before.is_none(), "piece {} is being fetched by {:?}", piece, before);
+                }
+            }
+        }
+    }
+}

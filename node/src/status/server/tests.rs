@@ -51,7 +51,12 @@ impl Running for Fake {
             status.reason = (!ready).then(|| "the blob store is being read".to_owned());
             (status.blobs, status.blob_bytes, status.members) = (2, 5, 3);
             let connected = [longshore_core::names::PeerId::new("12D3KooWOther")].into();
-            Some(Look { counters: Counters { peer_bytes: 11, ..Counters::default() }, status, connected })
+            Some(Look {
+                counters: Counters { peer_bytes: 11, ..Counters::default() },
+                status,
+                connected,
+                journal: None,
+            })
         })
     }
     fn drain(&self, _timeout: Duration) -> BoxFuture<'_, bool> {

@@ -1,0 +1,47 @@
+use super::*;
+use crate::digest::Digest;
+use crate::input::{Input, Method};
+use crate::message::Neighbour;
+use crate::names::{Kind, OpId, PeerId, RequestId, Source};
+
+fn providers(peer: &str, address: &str) -> Input {
+    let peers = vec![Neighbour { peer: PeerId::new(peer), addresses: vec![address.into()], zone: Some("z".into()) }];
+    Input::Providers { op: OpId(1), peers }
+}
+
+fn mirror(repository: &str, digest: u8) -> Input {
+    Input::Mirror {
+        request: RequestId(1),
+        method: Method::Get,
+        source: Source { registry: "r.example".into(), repository: repository.into(), kind: Kind::Blob },
+        digest: Digest::from_bytes([digest; 32]),
+        credential: None,
+    }
+}
+
+#[test]
+fn a_shape_tells_apart_what_decisions_depend_on_and_nothing_else() {
+    let shape = |input: &Input| shape(input).unwrap();
+    assert_eq!(shape(&providers("A", "/ip4/10.0.0.1")), shape(&providers("A", "/ip4/10.0.0.2")));
+    assert_ne!(shape(&providers("A", "/ip4/10.0.0.1")), shape(&providers("B", "/ip4/10.0.0.1")));
+    assert_eq!(shape(&mirror("public/a", 1)), shape(&mirror("secret/b", 1)));
+    assert_ne!(shape(&mirror("public/a", 1)), shape(&mirror("public/a", 2)));
+}
+
+#[test]
+fn pseudonyms_keep_equality_and_order_and_tell_nothing() {
+    let mut pseudonyms = Pseudonyms::default();
+    let inputs: Vec<_> = ["b", "a/x", "c", "a"].into_iter().map(|name| mirror(name, 1)).collect();
+    for input in &inputs {
+        pseudonyms.collect(input).unwrap();
+    }
+    assert_eq!(pseudonyms.assign().count(), 5);
+    let name = |input: &Input| match pseudonyms.redact(input).unwrap() {
+        Input::Mirror { source, .. } => source.repository.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let names: Vec<_> = inputs.iter().map(name).collect();
+    let numbers = ["repository-0000003", "repository-0000002", "repository-0000004", "repository-0000001"];
+    assert_eq!(names, numbers);
+    assert_eq!(name(&mirror("never/collected", 1)), "repository-unknown");
+}

@@ -1,0 +1,231 @@
+//! `longshore sim`: clusters in a box.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use longshore_sim::fuzz::shrink::shrink;
+use longshore_sim::fuzz::{Found, Limits, draw, try_seed};
+use longshore_sim::invariants::TABLE;
+use longshore_sim::run::{Report, Summary, run};
+use longshore_sim::scenario::Scenario;
+use longshore_sim::scenario::units::Span;
+
+/// Largest scenario file, in bytes.
+const MOST_SCENARIO_BYTES: u64 = 1 << 20;
+
+/// Arguments of `longshore sim`.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    #[command(subcommand)]
+    command: SimCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SimCommand {
+    /// Run a scenario file and say what came of it
+    ///
+    /// Exit code 1 if a rule is broken or an expectation is not met. The same file and seed give the same trace hash, on
+    /// every machine. See scenarios/README.md for the file.
+    Run(RunArgs),
+    /// Try random scenarios until a rule is broken
+    ///
+    /// Prints what was drawn, the command that does it again, and a smaller scenario that breaks the same rule. Exit code
+    /// 1 if anything was found.
+    Fuzz(FuzzArgs),
+    /// List the rules that have to hold in every run
+    Rules,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Scenario file (TOML)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Random seed, instead of the file's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("how_many").required(true).args(["seeds", "length"]))]
+struct FuzzArgs {
+    /// Try these seeds, the last one not included
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+    seeds: Option<Range<u64>>,
+    /// Try seeds from 0 on for this long, such as 60s
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    length: Option<Duration>,
+    /// Most nodes of a cluster
+    #[arg(long, value_name = "N", default_value_t = Limits::default().nodes, value_parser = parse_nodes)]
+    nodes: usize,
+    /// Longest to spend on making what was found smaller
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    shrink: Duration,
+    /// Print what one seed draws, and run nothing
+    #[arg(long)]
+    draw: bool,
+}
+
+fn parse_nodes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(nodes) if (1..=10_000).contains(&nodes) => Ok(nodes),
+        _ => Err("expected a number from 1 to 10000".into()),
+    }
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.filter(|range| !range.is_empty()).ok_or_else(|| "expected two numbers, the first one smaller: 0..100".into())
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    Span::try_from(text.to_owned()).map(|span| span.0).map_err(|error| error.to_string())
+}
+
+/// Runs `longshore sim`; what is printed goes to `print`.
+///
+/// # Errors
+/// In words, if a file is no scenario.
+pub fn main(args: &SimArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
+    match &args.command {
+        SimCommand::Run(args) => run_file(args, print),
+        SimCommand::Fuzz(args) => Ok(fuzz(args, print)),
+        SimCommand::Rules => {
+            for rule in TABLE {
+                print(&format!("{}\n    {}\n    ({})\n", rule.name, rule.sentence, rule.source));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Scenario, String> {
+    let refuse = |problem: String| format!("cannot read the scenario {}: {problem}", file.display());
+    let size = std::fs::metadata(file).map_err(|error| refuse(error.to_string()))?.len();
+    if size > MOST_SCENARIO_BYTES {
+        return Err(refuse(format!("it has {size} bytes; expected at most {MOST_SCENARIO_BYTES}")));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+    Scenario::parse(&text).map_err(|error| refuse(error.to_string()))
+}
+
+fn run_file(args: &RunArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
+    let scenario = read(&args.file)?;
+    let seed = args.seed.unwrap_or(scenario.seed);
+    let report = run(&scenario, seed);
+    if args.json {
+        let text = serde_json::to_string_pretty(&report.summary).map_err(|error| error.to_string())?;
+        print(&format!("{text}\n"));
+        for problem in report.violations.iter().chain(&report.disappointments) {
+            eprintln!("{problem}");
+        }
+    } else {
+        print(&figures(&report.summary));
+        print(&problems(&report));
+        if !report.is_good() {
+            print(&format!("\nagain: longshore sim run {} --seed {seed}\n", args.file.display()));
+        }
+    }
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn figures(summary: &Summary) -> String {
+    let Summary { scenario, seed, nodes, trace_hash, .. } = summary;
+    let mut text = format!("{scenario}, seed {seed}: {nodes} nodes, trace {trace_hash}\n");
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<18} {value}\n"));
+    line("pulls", format!("{} done, {} not", summary.finished, summary.unfinished));
+    line("optimum", format!("{:.3} s", summary.optimum_seconds));
+    line("median, slowest", format!("{:.3}, {:.3} times the optimum", summary.median_ratio, summary.slowest_ratio));
+    line("from the registry", format!("{:.3} copies, {} requests", summary.origin_copies, summary.origin_requests));
+    line("between zones", format!("{:.3} copies", summary.cross_zone_copies));
+    line("fall-backs", format!("{} blobs; {} pulls tried again", summary.fallbacks, summary.failed_pulls));
+    line("messages", format!("{}, {} events", summary.messages, summary.events));
+    line("time", format!("{:.1} s in {:.1} s", summary.virtual_seconds, summary.wall_seconds));
+    line("broken rules", summary.violations.to_string());
+    text
+}
+
+fn problems(report: &Report) -> String {
+    let mut text = String::new();
+    for problem in report.disappointments.iter().chain(report.violations.iter().take(20)) {
+        text.push_str(&format!("  ! {problem}\n"));
+    }
+    if !report.violations.is_empty() {
+        text.push_str("\nthe last that agents said:\n");
+        for line in &report.last_lines {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text
+}
+
+fn fuzz(args: &FuzzArgs, print: impl Fn(&str)) -> ExitCode {
+    let limits = Limits { nodes: args.nodes, ..Limits::default() };
+    let seeds = args.seeds.clone().unwrap_or(0..u64::MAX);
+    let wall = Instant::now();
+    // A panic is a finding, told with its seed below.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (mut tried, mut found) = (0_u64, 0_u64);
+    for seed in seeds {
+        if args.length.is_some_and(|length| wall.elapsed() >= length) {
+            break;
+        }
+        if args.draw {
+            print(&draw(seed, limits).to_toml());
+            continue;
+        }
+        tried += 1;
+        if let Err(broken) = try_seed(seed, limits) {
+            found += 1;
+            print(&tell(*broken, args));
+        }
+    }
+    print(&format!("{tried} scenarios tried in {:.1} s, {found} broke a rule\n", wall.elapsed().as_secs_f64()));
+    if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(broken: Found, args: &FuzzArgs) -> String {
+    let seed = broken.seed;
+    let mut text = format!("{}\n", broken.violations.first().map_or("", String::as_str));
+    text.push_str(&format!("again: longshore sim fuzz --seeds {seed}..{} --nodes {}\n", seed + 1, args.nodes));
+    text.push_str(&format!("drawn:\n{}", indented(&broken.scenario.to_toml())));
+    for line in broken.report.iter().flat_map(|report| &report.last_lines) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    let small = shrink(broken, args.shrink);
+    text.push_str(&format!(
+        "\nsmaller (as a file: longshore sim run FILE --seed {seed}): {}\n{}\n",
+        small.violations.first().map_or("", String::as_str),
+        indented(&small.scenario.to_toml())
+    ));
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().filter(|line| !line.is_empty()).map(|line| format!("    {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_two_numbers_of_which_the_first_is_smaller() {
+        assert_eq!(parse_seeds("3..7"), Ok(3..7));
+        for wrong in ["7..3", "3..3", "3", "a..b", "..", "-1..2"] {
+            assert!(parse_seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_scenario_is_told_with_its_path() {
+        let error = read(Path::new("/does/not/exist.toml")).expect_err("there is no such file");
+        assert!(error.contains("/does/not/exist.toml"), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Makes scenarios up and looks whether any breaks a rule.
+//!
+//! Swarm testing: each seed first draws which families of faults are on at all, then sizes, knobs and workload. Small
+//! clusters are more likely, because they are fast and most errors show there. All faults end at a drawn time; from then on
+//! every pull has to finish. What broke is made smaller by [`shrink`].
+
+pub mod shrink;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::chance::Chance;
+use crate::run::{Report, run};
+use crate::scenario::units::{Bytes, Rate, Span};
+use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, Scenario};
+
+/// Once faults have ended, a pull may take this long: the kubelet's longest back-off (5 min), the longest cool-down after
+/// failures, a try that runs into containerd's progress time-out (5 min), and then a good one.
+const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
+/// The rule that a panic breaks.
+const PANIC: &str = "no-panic";
+
+/// What is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most nodes.
+    pub nodes: usize,
+    /// Most bytes of one layer.
+    pub layer_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { nodes: 40, layer_bytes: 96 << 20 }
+    }
+}
+
+/// A seed that broke a rule.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The seed.
+    pub seed: u64,
+    /// What was drawn.
+    pub scenario: Scenario,
+    /// What came of it; `None` if the run panicked.
+    pub report: Option<Report>,
+    /// The broken rules, in words; the first one counts.
+    pub violations: Vec<String>,
+}
+
+impl Found {
+    /// The name of the first broken rule.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        rule_of(&self.violations)
+    }
+}
+
+fn rule_of(violations: &[String]) -> &str {
+    violations.first().and_then(|text| text.split(':').next()).unwrap_or_default()
+}
+
+/// Runs the scenario that `seed` draws.
+///
+/// # Errors
+/// What it found, if a rule was broken.
+pub fn try_seed(seed: u64, limits: Limits) -> Result<Report, Box<Found>> {
+    try_scenario(draw(seed, limits), seed)
+}
+
+/// Runs a scenario; a panic is a broken rule like any other.
+///
+/// # Errors
+/// What it found, if a rule was broken.
+pub fn try_scenario(scenario: Scenario, seed: u64) -> Result<Report, Box<Found>> {
+    match catch_unwind(AssertUnwindSafe(|| run(&scenario, seed))) {
+        Ok(report) if report.violations.is_empty() => Ok(report),
+        Ok(report) => {
+            let violations = report.violations.clone();
+            Err(Box::new(Found { seed, scenario, report: Some(report), violations }))
+        }
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().cloned();
+            let words = words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let violations = vec![format!("{PANIC}: {}", words.unwrap_or_default())];
+            Err(Box::new(Found { seed, scenario, report: None, violations }))
+        }
+    }
+}
+
+/// The scenario that follows from a seed.
+#[must_use]
+pub fn draw(seed: u64, limits: Limits) -> Scenario {
+    let mut chance = Chance::new(seed ^ 0xf022);
+    let coin = |chance: &mut Chance| chance.below(2) == 0;
+    let nodes = chance.magnitude(1, limits.nodes as u64).min(limits.nodes as u64) as usize;
+    let mut scenario = Scenario {
+        name: format!("fuzz-{seed}"),
+        about: String::new(),
+        seed,
+        limit: Span(LIVENESS_LIMIT),
+        heal_at: None,
+        cluster: crate::scenario::Cluster { nodes, ..Default::default() },
+        origin: Default::default(),
+        client: Default::default(),
+        knobs: Knobs::default(),
+        images: images(&mut chance, nodes, limits),
+        faults: Vec::new(),
+        expect: Default::default(),
+    };
+    let cluster = &mut scenario.cluster;
+    cluster.latency = Span(Duration::from_micros(chance.magnitude(50, 20_000)));
+    cluster.node_rate = Rate(chance.magnitude(2_000_000, 500_000_000));
+    if coin(&mut chance) {
+        cluster.zones = chance.between(1, 4) as usize;
+        cluster.zones_known = coin(&mut chance);
+        cluster.cross_zone_latency = Span(chance.up_to(Duration::from_millis(30)));
+        if coin(&mut chance) {
+            cluster.cross_zone_rate = Some(Rate(chance.magnitude(2_000_000, 500_000_000)));
+        }
+    }
+    if coin(&mut chance) {
+        cluster.membership_lag = Some(Span(chance.up_to(Duration::from_secs(30))));
+    }
+    if coin(&mut chance) {
+        cluster.index_delay = Span(chance.up_to(Duration::from_secs(10)));
+        cluster.index_staleness = Span(chance.up_to(Duration::from_secs(60)));
+    }
+    if coin(&mut chance) {
+        cluster.clock_offset = Span(chance.up_to(Duration::from_secs(100_000)));
+    }
+    let origin = &mut scenario.origin;
+    origin.rate = Rate(chance.magnitude(2_000_000, 500_000_000));
+    origin.latency = Span(chance.up_to(Duration::from_millis(100)));
+    if coin(&mut chance) {
+        origin.connection_rate = Some(Rate(chance.magnitude(1_000_000, 100_000_000)));
+    }
+    if chance.below(6) == 0 {
+        origin.private = true;
+    }
+    if coin(&mut chance) {
+        scenario.client.unpack_rate = Some(Rate(chance.magnitude(10_000_000, 500_000_000)));
+    }
+    scenario.knobs = knobs(&mut chance);
+    if chance.below(10) != 0 {
+        scenario.faults = faults(&mut chance, &scenario);
+    }
+    if !scenario.faults.is_empty() {
+        let last = scenario.faults.iter().map(|fault| fault.at.0).max().unwrap_or_default();
+        scenario.heal_at = Some(Span(last + Duration::from_millis(1) + chance.up_to(Duration::from_secs(60))));
+    }
+    scenario
+}
+
+fn images(chance: &mut Chance, nodes: usize, limits: Limits) -> Vec<ImageSpec> {
+    let mut images: Vec<ImageSpec> = Vec::new();
+    for number in 0..chance.between(1, 3) {
+        let layers = (0..chance.between(1, 6)).map(|_| Bytes(chance.magnitude(1, limits.layer_bytes))).collect();
+        let arrivals =
+            *chance.pick(&[Arrivals::AtOnce, Arrivals::Rolling, Arrivals::Poisson]).unwrap_or(&Arrivals::AtOnce);
+        let before = images.last().map_or(0, |image| image.layers.len());
+        images.push(ImageSpec {
+            layers,
+            shared_layers: chance.below(before as u64 + 1) as usize,
+            at: Span(chance.up_to(Duration::from_secs(5)) * number as u32),
+            arrivals,
+            over: Span(chance.up_to(Duration::from_secs(10))),
+            nodes: (chance.below(3) == 0).then(|| chance.between(1, nodes as u64) as usize),
+        });
+        if chance.below(2) == 0 {
+            break;
+        }
+    }
+    images
+}
+
+fn knobs(chance: &mut Chance) -> Knobs {
+    let mut knobs = Knobs::default();
+    let mut maybe = |low: u64, high: u64| (chance.below(4) == 0).then(|| chance.between(low, high) as u32);
+    knobs.probe_width = maybe(1, 6);
+    knobs.max_uploads = maybe(1, 32);
+    knobs.max_downloads = maybe(1, 16);
+    knobs.max_origin_fetches = maybe(1, 12);
+    knobs.max_assignments = maybe(1, 32);
+    knobs.max_running_flights = maybe(1, 16);
+    knobs.max_admitted_flights = maybe(1, 64);
+    knobs.prefetch = maybe(0, 1).map(|number| number == 1);
+    knobs.zone_scope = maybe(0, 1).map(|number| number == 1);
+    knobs.call_timeout = maybe(200, 4000).map(|millis| Span(Duration::from_millis(u64::from(millis))));
+    knobs.body_timeout = maybe(2, 60).map(|seconds| Span(Duration::from_secs(u64::from(seconds))));
+    knobs.header_timeout = maybe(2, 25).map(|seconds| Span(Duration::from_secs(u64::from(seconds))));
+    knobs.no_progress_timeout = maybe(20, 300).map(|seconds| Span(Duration::from_secs(u64::from(seconds))));
+    knobs.store_cap = maybe(1, 200).map(|mebibytes| Bytes(u64::from(mebibytes) << 20));
+    knobs
+}
+
+fn faults(chance: &mut Chance, scenario: &Scenario) -> Vec<FaultSpec> {
+    let nodes = scenario.cluster.nodes;
+    let families: Vec<_> = FaultKind::ALL.iter().filter(|_| chance.below(4) == 0).copied().collect();
+    let mut faults = Vec::new();
+    for what in families {
+        for _ in 0..chance.between(1, 3) {
+            let mut fault = FaultSpec::new(Span(chance.up_to(Duration::from_secs(12))), what);
+            if chance.below(3) != 0 || what == FaultKind::Pause {
+                fault.lasts = Some(Span(Duration::from_millis(chance.magnitude(10, 40_000))));
+            }
+            if what.needs_nodes() || what == FaultKind::Partition && chance.below(2) == 0 {
+                fault.count = Some(chance.magnitude(1, nodes as u64) as usize);
+            } else if matches!(what, FaultKind::Partition | FaultKind::Views) {
+                fault.sides = Some(chance.between(2, 4) as u32);
+            }
+            if what.needs_nodes() && chance.below(2) == 0 {
+                fault.over = Some(Span(chance.up_to(Duration::from_secs(5))));
+            }
+            match what {
+                FaultKind::Slow | FaultKind::OriginSlow => {
+                    fault.rate = Some(Rate(chance.magnitude(50_000, 10_000_000)))
+                }
+                FaultKind::DiskErrors | FaultKind::Loss | FaultKind::Duplicate | FaultKind::IndexEmpty => {
+                    fault.per_million = Some(chance.magnitude(100, 300_000) as u32);
+                }
+                FaultKind::Jitter | FaultKind::Delay | FaultKind::OriginRateLimited => {
+                    fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, 5000))));
+                }
+                FaultKind::Ring => fault.reach = Some(chance.between(1, 3) as usize),
+                _ => {}
+            }
+            faults.push(fault);
+        }
+    }
+    faults
+}

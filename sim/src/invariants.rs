@@ -1,0 +1,34 @@
+//! What has to hold in every run: one table, one file for each rule.
+//!
+//! Rules about single steps are checked by the world at the step ([`World::violate`](crate::world::World)); rules about a
+//! whole run have a `check` here that the runner calls when the cluster is quiet.
+
+pub mod announced;
+pub mod contract;
+pub mod finishes;
+pub mod no_leaks;
+pub mod one_copy;
+pub mod quiet_network;
+pub mod right_bytes;
+
+/// A rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invariant {
+    /// Its name, in kebab case.
+    pub name: &'static str,
+    /// What has to hold.
+    pub sentence: &'static str,
+    /// Where it is written.
+    pub source: &'static str,
+}
+
+/// All rules.
+pub const TABLE: &[Invariant] = &[
+    right_bytes::RULE,
+    announced::RULE,
+    contract::RULE,
+    finishes::RULE,
+    no_leaks::RULE,
+    one_copy::RULE,
+    quiet_network::RULE,
+];

@@ -1,0 +1,24 @@
+//! Checked at the end of a run without faults.
+
+use super::Invariant;
+use crate::world::World;
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "one-copy",
+    sentence: "Absent faults, the origin sends each piece to the cluster once.",
+    source: "design, section 7, rule 3",
+};
+
+/// Looks at what the origin has sent; only where nothing was wrong with anything.
+pub fn check(world: &mut World) {
+    let twice = world.origin.pieces_sent.iter().filter(|(_, times)| **times > 1).count();
+    if twice > 0 {
+        let all = world.origin.pieces_sent.len();
+        world.violate(&RULE, 0, &format!("{twice} of {all} pieces were sent more than once"));
+    }
+    if world.origin.direct_bytes > 0 {
+        let bytes = world.origin.direct_bytes;
+        world.violate(&RULE, 0, &format!("containerds were sent on to the registry for {bytes} bytes"));
+    }
+}

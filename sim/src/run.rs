@@ -1,0 +1,314 @@
+//! Runs a scenario and says what came of it.
+
+use std::time::{Duration, Instant};
+
+use longshore_core::names::CredentialId;
+use serde::{Deserialize, Serialize};
+
+use crate::chance::Chance;
+use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
+use crate::scenario::{Arrivals, Scenario};
+use crate::world::{Image, NodeIndex, PullState, World};
+
+/// Whether everybody is done is looked at this often; when each pull was done is known exactly.
+const LOOK: Duration = Duration::from_millis(100);
+/// After the last pull, time goes on for this long, so that everything that is left ends by its own timeouts: the longest
+/// of the defaults is 5 min.
+const QUIET: Duration = Duration::from_secs(400);
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// The hash of all inputs of all agents, in hex.
+    pub trace_hash: String,
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// Virtual time until the last pull was done, or until the limit.
+    pub virtual_seconds: f64,
+    /// Wall time of the run.
+    pub wall_seconds: f64,
+    /// Events handled.
+    pub events: u64,
+    /// Calls, notices and requests for pieces.
+    pub messages: u64,
+    /// Bytes out of the registry in copies of all images.
+    pub origin_copies: f64,
+    /// Requests to the registry.
+    pub origin_requests: u64,
+    /// Bytes of pieces that went from zone to zone, in copies.
+    pub cross_zone_copies: f64,
+    /// The optimum for the largest image: T* = (B/r)(1 + log2(N)/M).
+    pub optimum_seconds: f64,
+    /// Median pull against the optimum.
+    pub median_ratio: f64,
+    /// Slowest pull against the optimum.
+    pub slowest_ratio: f64,
+    /// Pulls that were done.
+    pub finished: usize,
+    /// Nodes that are up and whose pull was not done at the limit.
+    pub unfinished: usize,
+    /// Blobs that containerds got from the registry themselves.
+    pub fallbacks: u64,
+    /// Pulls that failed and were tried again.
+    pub failed_pulls: u64,
+    /// Rules that were broken.
+    pub violations: usize,
+}
+
+/// A summary with what is needed to find out why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The figures.
+    pub summary: Summary,
+    /// The broken rules, in words.
+    pub violations: Vec<String>,
+    /// The expectations that were not met, in words.
+    pub disappointments: Vec<String>,
+    /// The last that agents said, one line each.
+    pub last_lines: Vec<String>,
+}
+
+impl Report {
+    /// No rule is broken, and everything is as expected.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.violations.is_empty() && self.disappointments.is_empty()
+    }
+}
+
+enum Step {
+    Begin(usize, Vec<NodeIndex>),
+    End(usize, Vec<NodeIndex>),
+    Heal,
+}
+
+/// Runs `scenario` with `seed`.
+#[must_use]
+pub fn run(scenario: &Scenario, seed: u64) -> Report {
+    let wall = Instant::now();
+    let mut world = World::new(scenario.options(seed));
+    let mut chance = Chance::new(seed ^ 0x5ce0_a410);
+    let images = arrive(scenario, &mut world, &mut chance);
+    let mut timeline = timeline(scenario, &world, &mut chance);
+    timeline.sort_by_key(|(at, _)| *at);
+    for (at, step) in timeline {
+        if at > scenario.limit.0 && !matches!(step, Step::Heal) {
+            continue;
+        }
+        let now = Duration::from_micros(world.now().as_micros());
+        world.run_for(at.saturating_sub(now));
+        take(scenario, &mut world, step);
+    }
+    let now = Duration::from_micros(world.now().as_micros());
+    let end = match scenario.heal_at {
+        Some(_) => now + scenario.limit.0,
+        None => scenario.limit.0,
+    };
+    while !world.all_done() && Duration::from_micros(world.now().as_micros()) < end {
+        world.run_for(LOOK);
+    }
+    let unfinished = unfinished(&world);
+    let virtual_seconds = match world.finished_pulls.last() {
+        Some(last) if unfinished == 0 => last.at.as_micros() as f64 / 1e6,
+        _ => world.now().as_micros() as f64 / 1e6,
+    };
+    finishes::check(&mut world);
+    if unfinished == 0 {
+        world.run_for(QUIET);
+        no_leaks::check(&mut world);
+    }
+    let blobs: usize = images.iter().map(|image| image.children.len() + 1).sum();
+    let pieces: u64 = images.iter().map(|image| u64::from(image.pieces())).sum();
+    quiet_network::check(&mut world, pieces, blobs as u64);
+    if nothing_is_wrong(scenario) {
+        one_copy::check(&mut world);
+    }
+    report(scenario, seed, &world, &images, Figures { unfinished, virtual_seconds, wall })
+}
+
+struct Figures {
+    unfinished: usize,
+    virtual_seconds: f64,
+    wall: Instant,
+}
+
+fn nothing_is_wrong(scenario: &Scenario) -> bool {
+    let usual = crate::world::ClientOptions::default();
+    scenario.faults.is_empty()
+        && scenario.knobs == crate::scenario::Knobs::default()
+        && scenario.origin.requests_per_second.is_none()
+        && !scenario.origin.private
+        && scenario.client.header_timeout.0 >= usual.header_timeout
+}
+
+fn unfinished(world: &World) -> usize {
+    world.node_indices().filter(|node| world.is_up(*node) && world.pull_state(*node) == PullState::Pulling).count()
+}
+
+/// Publishes the images and schedules their pulls.
+fn arrive(scenario: &Scenario, world: &mut World, chance: &mut Chance) -> Vec<Image> {
+    world.origin.private = scenario.origin.private;
+    let mut images: Vec<Image> = Vec::new();
+    for spec in &scenario.images {
+        let sizes: Vec<_> = spec.layers.iter().map(|size| size.0).collect();
+        let base: Vec<_> = match images.last() {
+            Some(last) => last.children.iter().skip(1).take(spec.shared_layers).cloned().collect(),
+            None => Vec::new(),
+        };
+        let image = world.publish_on(&base, &sizes);
+        let all = world.node_indices().len();
+        let mut order = chance.some_of(all, spec.nodes.unwrap_or(all));
+        for position in (1..order.len()).rev() {
+            order.swap(position, chance.below(position as u64 + 1) as usize);
+        }
+        let (count, over) = (order.len() as u32, spec.over.0);
+        let mut poisson = Duration::ZERO;
+        for (position, node) in order.into_iter().enumerate() {
+            let after = match spec.arrivals {
+                Arrivals::AtOnce => Duration::ZERO,
+                Arrivals::Rolling => over * position as u32 / count.max(1),
+                Arrivals::Poisson => {
+                    // Uniform gaps of twice the mean: random enough, and without a logarithm that differs by machine.
+                    poisson += chance.up_to(over * 2 / count.max(1));
+                    poisson
+                }
+            };
+            let has_credential = chance.happens(scenario.origin.credentials_per_million);
+            let credential = (scenario.origin.private && has_credential).then_some(CredentialId(node as u64));
+            world.pull_with(node, &image, spec.at.0 + after, credential);
+        }
+        images.push(image);
+    }
+    images
+}
+
+fn timeline(scenario: &Scenario, world: &World, chance: &mut Chance) -> Vec<(Duration, Step)> {
+    let mut steps = Vec::new();
+    for (number, fault) in scenario.faults.iter().enumerate() {
+        let victims = fault.victims(world, chance);
+        let groups: Vec<(Duration, Vec<NodeIndex>)> = match fault.over {
+            Some(over) => victims.into_iter().map(|node| (chance.up_to(over.0), vec![node])).collect(),
+            None => vec![(Duration::ZERO, victims)],
+        };
+        for (after, group) in groups {
+            let begins = fault.at.0 + after;
+            if scenario.heal_at.is_some_and(|heal| begins >= heal.0) {
+                continue;
+            }
+            if let Some(length) = fault.lasts
+                && scenario.heal_at.is_none_or(|heal| begins + length.0 < heal.0)
+            {
+                steps.push((begins + length.0, Step::End(number, group.clone())));
+            }
+            steps.push((begins, Step::Begin(number, group)));
+        }
+    }
+    if let Some(heal) = scenario.heal_at {
+        steps.push((heal.0, Step::Heal));
+    }
+    steps
+}
+
+fn take(scenario: &Scenario, world: &mut World, step: Step) {
+    match step {
+        Step::Begin(number, nodes) => scenario.faults[number].begin(world, number as u32, &nodes),
+        Step::End(number, nodes) => scenario.faults[number].end(world, number as u32, &nodes),
+        Step::Heal => {
+            world.heal();
+            for node in world.node_indices() {
+                if !world.is_up(node) {
+                    world.start(node);
+                }
+                if scenario.faults.iter().any(|fault| fault.what == crate::scenario::FaultKind::Views) {
+                    world.heal_view(node);
+                }
+            }
+        }
+    }
+    for node in world.node_indices() {
+        if world.is_up(node) {
+            world.resume_pull(node);
+        }
+    }
+}
+
+fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figures: Figures) -> Report {
+    let largest = images.iter().max_by_key(|image| image.bytes());
+    let rate = scenario.cluster.node_rate.0.min(scenario.origin.rate.0).max(1) as f64;
+    let optimum_of = |image: &Image| {
+        let nodes = scenario.cluster.nodes as f64;
+        image.bytes() as f64 / rate * (1.0 + nodes.log2() / f64::from(image.pieces().max(1)))
+    };
+    let optimum_seconds = largest.map_or(0.0, optimum_of);
+    // Pulls of smaller images (updates that share layers) have their own optimum.
+    let mut ratios: Vec<f64> = world
+        .finished_pulls
+        .iter()
+        .filter_map(|pull| {
+            let image = images.iter().find(|image| image.manifest == pull.manifest)?;
+            Some(pull.took.as_secs_f64() / optimum_of(image))
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let mut distinct: Vec<_> =
+        images.iter().flat_map(|image| &image.children).map(|child| (child.digest, child.size)).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let bytes = distinct.iter().map(|(_, size)| size).sum::<u64>() as f64 + 1500.0 * images.len() as f64;
+    let nodes = world.node_indices();
+    let summary = Summary {
+        scenario: scenario.name.clone(),
+        seed,
+        trace_hash: format!("{:016x}", world.trace_hash()),
+        nodes: scenario.cluster.nodes,
+        virtual_seconds: figures.virtual_seconds,
+        wall_seconds: thousandth(figures.wall.elapsed().as_secs_f64()),
+        events: world.events,
+        messages: world.messages,
+        origin_copies: thousandth((world.origin.sent_bytes() + world.origin.direct_bytes) as f64 / bytes),
+        origin_requests: world.origin.requests,
+        cross_zone_copies: thousandth(world.cross_zone_bytes as f64 / bytes),
+        optimum_seconds: thousandth(optimum_seconds),
+        median_ratio: thousandth(ratios.get(ratios.len() / 2).copied().unwrap_or(0.0)),
+        slowest_ratio: thousandth(ratios.last().copied().unwrap_or(0.0)),
+        finished: world.finished_pulls.len(),
+        unfinished: figures.unfinished,
+        fallbacks: nodes.clone().map(|node| u64::from(world.fallbacks(node))).sum(),
+        failed_pulls: nodes.map(|node| u64::from(world.failed_pulls(node))).sum(),
+        violations: world.violations.len(),
+    };
+    let line = |(at, node, what): &(longshore_core::time::Time, NodeIndex, _)| {
+        format!("{:>12.6} {node:>5} {what:?}", at.as_micros() as f64 / 1e6)
+    };
+    let skipped = world.explanations.len().saturating_sub(40);
+    Report {
+        disappointments: disappointments(scenario, &summary),
+        violations: world.violations.clone(),
+        last_lines: world.explanations.iter().skip(skipped).map(line).collect(),
+        summary,
+    }
+}
+
+fn thousandth(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn disappointments(scenario: &Scenario, summary: &Summary) -> Vec<String> {
+    let expect = &scenario.expect;
+    let mut all = Vec::new();
+    let mut at_most = |name: &str, found: f64, most: Option<f64>| {
+        if let Some(most) = most.filter(|most| found > *most) {
+            all.push(format!("{name} is {found}, expected at most {most}"));
+        }
+    };
+    at_most("slowest-ratio", summary.slowest_ratio, expect.slowest_ratio);
+    at_most("median-ratio", summary.median_ratio, expect.median_ratio);
+    at_most("origin-copies", summary.origin_copies, expect.origin_copies);
+    at_most("fallbacks", summary.fallbacks as f64, expect.fallbacks.map(|most| most as f64));
+    at_most("failed-pulls", summary.failed_pulls as f64, expect.failed_pulls.map(|most| most as f64));
+    all
+}

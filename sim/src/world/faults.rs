@@ -1,0 +1,204 @@
+//! What befalls nodes: starts, crashes, pauses, lies, and what the cluster learns of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longshore_core::Agent;
+use longshore_core::config::Config;
+use longshore_core::input::{Input, PartialBlob, StoredBlob};
+
+use super::network::Cut;
+use super::{Event, NodeIndex, World, name, peer};
+
+/// The number of the cut that [`World::partition`] makes.
+const PARTITION: u32 = u32::MAX;
+
+impl World {
+    /// Starts (or restarts) the agent of a node with what is on its disk.
+    pub fn start(&mut self, node: NodeIndex) {
+        let mut config = Config::new(&name(node), peer(node));
+        config.peer = self.peer(node);
+        config.zone = self.zone_name(node);
+        (self.options.configure)(node, &mut config);
+        self.options.knobs.apply(&mut config);
+        let seed = self.chance.number();
+        let now = self.now;
+        let state = &mut self.nodes[node];
+        state.life += 1;
+        state.released.clear();
+        state.streams.clear();
+        state.cancelled.clear();
+        state.armed = None;
+        state.agent = Some(Agent::new(config, seed, now + state.clock_offset));
+        let blobs = state
+            .disk
+            .complete
+            .iter()
+            .map(|(digest, blob)| StoredBlob { digest: *digest, size: blob.size, facts: blob.facts.clone() })
+            .collect();
+        let partials = state
+            .disk
+            .staged
+            .iter()
+            .filter_map(|(digest, staged)| {
+                let facts = staged.facts.clone()?;
+                Some(PartialBlob {
+                    digest: *digest,
+                    size: staged.size,
+                    source: facts.source,
+                    private: facts.private,
+                    pieces: staged.records.values().cloned().collect(),
+                })
+            })
+            .collect();
+        let members = state.members.clone();
+        self.input(node, Input::Members(members));
+        self.input(node, Input::Recovered { blobs, partials });
+        if state_changes_matter(self.now) {
+            self.membership_changed();
+        }
+    }
+
+    /// Kills a node: agent, containerd and connections are gone, the disk stays.
+    pub fn kill(&mut self, node: NodeIndex) {
+        let now = self.now;
+        let latency = self.options.latency;
+        let state = &mut self.nodes[node];
+        state.agent = None;
+        state.life += 1;
+        state.paused_until = now;
+        state.client.stop();
+        let staleness = self.options.index_staleness;
+        let held: Vec<_> =
+            self.index.iter().filter(|(_, holders)| holders.contains(&node)).map(|(digest, _)| *digest).collect();
+        for digest in held {
+            self.queue.push(now + staleness, Event::Forgotten(node, digest));
+        }
+        let gone = self.peer(node);
+        for other in 0..self.nodes.len() {
+            // Who cannot hear of it finds out by waiting.
+            if other != node && self.is_up(other) && self.network.passes(node, other, self.nodes.len()) {
+                self.later(other, latency, Input::Disconnected { peer: gone.clone() });
+            }
+        }
+        self.membership_changed();
+    }
+
+    /// Cuts the power of a node: as [`World::kill`], but what was not synced is lost, and nobody hears of it.
+    pub fn cut_power(&mut self, node: NodeIndex) {
+        let state = &mut self.nodes[node];
+        let mut kept: Vec<_> = Vec::new();
+        for (digest, staged) in &state.disk.staged {
+            for piece in staged.records.keys() {
+                kept.push((*digest, *piece));
+            }
+        }
+        for (digest, piece) in kept {
+            if self.chance.below(2) == 0
+                && let Some(staged) = self.nodes[node].disk.staged.get_mut(&digest)
+            {
+                staged.records.remove(&piece);
+                staged.contents.remove(piece);
+            }
+        }
+        self.network.cut(PARTITION - 1, Cut::Silent([node].into()));
+        self.kill(node);
+        self.network.mend(PARTITION - 1);
+    }
+
+    /// The process of a node stands still for this long: nothing that reaches it is handled before.
+    pub fn pause(&mut self, node: NodeIndex, length: Duration) {
+        let until = self.now + length;
+        self.nodes[node].paused_until = until;
+        self.nodes[node].was_paused = true;
+    }
+
+    /// From now on the node serves wrong bytes to its peers.
+    pub fn corrupt(&mut self, node: NodeIndex) {
+        self.nodes[node].corrupt = Some(0xbad);
+    }
+
+    /// From now on it serves what it has.
+    pub fn reform(&mut self, node: NodeIndex) {
+        self.nodes[node].corrupt = None;
+    }
+
+    /// Bytes per second that a node can send, and receive, from now on.
+    pub fn set_rate(&mut self, node: NodeIndex, rate: u64) {
+        self.nodes[node].rate = rate;
+    }
+
+    /// Whether a node's disk is full from now on.
+    pub fn fill_disk(&mut self, node: NodeIndex, full: bool) {
+        self.nodes[node].disk.full = full;
+    }
+
+    /// Gives a node a membership view of its own.
+    pub fn set_view(&mut self, node: NodeIndex, visible: &[NodeIndex]) {
+        let members: Vec<_> = visible.iter().map(|other| self.member(*other)).collect();
+        self.nodes[node].members = members.clone();
+        self.nodes[node].own_view = true;
+        self.input(node, Input::Members(members));
+    }
+
+    /// Gives a node the view that the others have.
+    pub fn heal_view(&mut self, node: NodeIndex) {
+        self.nodes[node].own_view = false;
+        self.view_changes(node);
+    }
+
+    /// Puts nodes on sides that cannot talk to each other (the origin can be reached from everywhere). Nodes that are not
+    /// named are on side 0; an empty map heals.
+    pub fn partition(&mut self, sides: BTreeMap<NodeIndex, u32>) {
+        if sides.is_empty() {
+            self.network.mend(PARTITION);
+        } else {
+            self.network.cut(PARTITION, Cut::Sides(sides));
+        }
+    }
+
+    /// Everything that is wrong with network, disks, processes and origin ends now; who is down stays down.
+    pub fn heal(&mut self) {
+        self.network = super::Network::default();
+        self.origin.heal(&self.options);
+        self.options.disk_errors = 0;
+        self.options.index_false_empty = 0;
+        for node in 0..self.nodes.len() {
+            let rate = self.options.node_rate;
+            let state = &mut self.nodes[node];
+            state.rate = rate;
+            state.disk.full = false;
+            state.corrupt = None;
+        }
+    }
+
+    fn membership_changed(&mut self) {
+        let Some(lag) = self.options.membership_lag else { return };
+        for node in 0..self.nodes.len() {
+            if !self.nodes[node].view_due && !self.nodes[node].own_view {
+                self.nodes[node].view_due = true;
+                let after = self.chance.up_to(lag);
+                self.queue.push(self.now + after, Event::ViewChanges(node));
+            }
+        }
+    }
+
+    pub(super) fn view_changes(&mut self, node: NodeIndex) {
+        self.nodes[node].view_due = false;
+        if self.nodes[node].own_view {
+            return;
+        }
+        let lag_known = self.options.membership_lag.is_some();
+        let members: Vec<_> = (0..self.nodes.len())
+            .filter(|other| !lag_known || self.is_up(*other))
+            .map(|other| self.member(other))
+            .collect();
+        self.nodes[node].members = members.clone();
+        self.input(node, Input::Members(members));
+    }
+}
+
+/// At the beginning everybody knows everybody.
+fn state_changes_matter(now: longshore_core::time::Time) -> bool {
+    now > longshore_core::time::Time::ZERO
+}

@@ -1,0 +1,141 @@
+//! The network between nodes: latency, loss, cuts, and what zones share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use longshore_core::time::Time;
+
+use super::{NodeIndex, World};
+
+/// Who cannot talk to whom. Nothing says so to either end: what is sent is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nodes on different sides do not reach each other; who is not named is on side 0.
+    Sides(BTreeMap<NodeIndex, u32>),
+    /// What the first send does not reach the second (one way).
+    OneWay(BTreeSet<NodeIndex>, BTreeSet<NodeIndex>),
+    /// Two halves that only a bridge connects: the bridge talks to both.
+    Bridge {
+        /// One half; everybody else is the other.
+        left: BTreeSet<NodeIndex>,
+        /// Who talks to both.
+        bridge: NodeIndex,
+    },
+    /// Each node reaches only those this near to it on a ring.
+    Ring(usize),
+    /// These nodes are half open: connections seem to be there, nothing passes.
+    Silent(BTreeSet<NodeIndex>),
+}
+
+impl Cut {
+    fn passes(&self, from: NodeIndex, to: NodeIndex, nodes: usize) -> bool {
+        match self {
+            Self::Sides(sides) => {
+                let side = |node: &NodeIndex| sides.get(node).copied().unwrap_or(0);
+                side(&from) == side(&to)
+            }
+            Self::OneWay(senders, receivers) => !(senders.contains(&from) && receivers.contains(&to)),
+            Self::Bridge { left, bridge } => {
+                from == *bridge || to == *bridge || left.contains(&from) == left.contains(&to)
+            }
+            Self::Ring(reach) => {
+                let apart = from.abs_diff(to);
+                apart.min(nodes - apart) <= *reach
+            }
+            Self::Silent(silent) => !silent.contains(&from) && !silent.contains(&to),
+        }
+    }
+}
+
+/// The network's present state.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// Messages that are lost, in a million.
+    pub loss: u32,
+    /// Notices that come twice, in a million.
+    pub duplication: u32,
+    /// Added at random to each message: this is what makes messages overtake each other.
+    pub jitter: Duration,
+    /// Added to every message.
+    pub delay: Duration,
+    cuts: BTreeMap<u32, Cut>,
+    /// When the way from one zone to another is free again.
+    zone_free: BTreeMap<(usize, usize), Time>,
+}
+
+impl Network {
+    /// Cuts the network; of the same number there is one cut at a time.
+    pub fn cut(&mut self, number: u32, cut: Cut) {
+        self.cuts.insert(number, cut);
+    }
+
+    /// Takes back a cut.
+    pub fn mend(&mut self, number: u32) {
+        self.cuts.remove(&number);
+    }
+
+    /// Whether something from `from` can arrive at `to`.
+    #[must_use]
+    pub fn passes(&self, from: NodeIndex, to: NodeIndex, nodes: usize) -> bool {
+        self.cuts.values().all(|cut| cut.passes(from, to, nodes))
+    }
+}
+
+impl World {
+    pub(super) fn reachable(&self, from: NodeIndex, to: NodeIndex) -> bool {
+        self.nodes[to].agent.is_some() && self.network.passes(from, to, self.nodes.len())
+    }
+
+    /// The zone of a node.
+    #[must_use]
+    pub fn zone(&self, node: NodeIndex) -> usize {
+        node % self.options.zones.max(1)
+    }
+
+    /// How long a message takes. Between two nodes it is always the same, so that messages keep their order, unless there
+    /// is jitter.
+    pub(super) fn one_way(&mut self, from: NodeIndex, to: NodeIndex) -> Duration {
+        let base = self.options.latency.as_micros() as u64;
+        let mut mix = (from as u64) << 32 ^ to as u64 ^ self.options.seed.rotate_left(17);
+        mix = mix.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mix ^= mix >> 33;
+        let mut latency = Duration::from_micros(base + mix % (base + 1)) + self.network.delay;
+        if self.zone(from) != self.zone(to) {
+            latency += self.options.cross_zone_latency;
+        }
+        if !self.network.jitter.is_zero() {
+            latency += self.chance.up_to(self.network.jitter);
+        }
+        latency
+    }
+
+    /// How long a message to or from the origin takes.
+    pub(super) fn origin_way(&self, node: NodeIndex) -> Duration {
+        let base = self.options.latency.as_micros() as u64;
+        let mix = (node as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        Duration::from_micros(base + mix % (base + 1)) + self.options.origin_latency
+    }
+
+    pub(super) fn is_lost(&mut self) -> bool {
+        let loss = self.network.loss;
+        self.chance.happens(loss)
+    }
+
+    /// When `bytes` that leave `from` at `sent` have passed the way between the zones.
+    pub(super) fn crosses(&mut self, from: NodeIndex, to: NodeIndex, sent: Time, bytes: u64) -> Time {
+        let (here, there) = (self.zone(from), self.zone(to));
+        if here == there {
+            return sent;
+        }
+        self.cross_zone_bytes += bytes;
+        let Some(rate) = self.options.cross_zone_rate else { return sent };
+        let free = self.network.zone_free.entry((here, there)).or_insert(Time::ZERO);
+        *free = sent.max(*free + transfer_time(bytes, rate));
+        *free
+    }
+}
+
+/// How long `bytes` take at `rate` bytes per second.
+pub(super) fn transfer_time(bytes: u64, rate: u64) -> Duration {
+    Duration::from_nanos((u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1))) as u64)
+}

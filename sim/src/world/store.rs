@@ -1,0 +1,221 @@
+//! A node's disk: staging files, blobs, and what goes wrong with them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longshore_core::digest::Digest;
+use longshore_core::input::{BlobFacts, Hashed, Input, RecordedPiece, StoreError};
+use longshore_core::names::OpId;
+use longshore_core::output::Check;
+use longshore_core::piece::Geometry;
+use longshore_core::spine::Midstate;
+
+use super::network::transfer_time;
+use super::{Blob, Event, NodeIndex, World};
+use crate::content::{self, Content};
+use crate::invariants;
+
+/// Bytes hashed per second from the page cache.
+const HASH_RATE: u64 = 1_200_000_000;
+/// From the order to commit until the blob has its name, synced.
+const COMMIT_TIME: Duration = Duration::from_millis(2);
+
+/// What is at the place of each piece; nothing was written where it is absent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Contents(Vec<Option<Content>>);
+
+impl Contents {
+    pub(crate) fn get(&self, piece: u32) -> Option<Content> {
+        self.0.get(piece as usize).copied().flatten()
+    }
+
+    pub(crate) fn set(&mut self, piece: u32, content: Content) {
+        let index = piece as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        self.0[index] = Some(content);
+    }
+
+    pub(crate) fn remove(&mut self, piece: u32) {
+        if let Some(place) = self.0.get_mut(piece as usize) {
+            *place = None;
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Staged {
+    pub(crate) size: u64,
+    pub(crate) contents: Contents,
+    pub(crate) records: BTreeMap<u32, RecordedPiece>,
+    pub(crate) facts: Option<BlobFacts>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Complete {
+    pub(crate) size: u64,
+    pub(crate) contents: Contents,
+    pub(crate) facts: BlobFacts,
+    pub(crate) spine: Spine,
+}
+
+/// The spine beside a blob: a thousand nodes need not all keep a copy of the right one.
+#[derive(Clone, Debug)]
+pub(crate) enum Spine {
+    Absent,
+    Right,
+    Other(Vec<Midstate>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) staged: BTreeMap<Digest, Staged>,
+    pub(crate) complete: BTreeMap<Digest, Complete>,
+    pub(crate) full: bool,
+}
+
+impl Disk {
+    pub(crate) fn has(&self, blob: &Blob) -> bool {
+        let Some(complete) = self.complete.get(&blob.digest) else { return false };
+        let pieces = Geometry::of_blob(blob.size).pieces();
+        complete.size == blob.size && (0..pieces).all(|piece| complete.contents.get(piece) == Some(blob.label))
+    }
+
+    pub(crate) fn content(&self, digest: &Digest, piece: u32) -> Option<Content> {
+        let complete = self.complete.get(digest).map(|blob| &blob.contents);
+        complete.or_else(|| self.staged.get(digest).map(|blob| &blob.contents))?.get(piece)
+    }
+}
+
+impl World {
+    fn disk_fails(&mut self) -> bool {
+        let errors = self.options.disk_errors;
+        self.chance.happens(errors)
+    }
+
+    pub(super) fn stage(&mut self, node: NodeIndex, digest: Digest, size: u64, facts: BlobFacts) {
+        let disk = &mut self.nodes[node].disk;
+        if disk.full && !disk.staged.contains_key(&digest) {
+            return self.later(node, Duration::ZERO, Input::StoreFailed { digest, error: StoreError::Full });
+        }
+        let staged = disk.staged.entry(digest).or_default();
+        staged.size = size;
+        staged.facts = Some(facts);
+    }
+
+    /// Writes a piece and hashes it on the way.
+    pub(super) fn store_piece(
+        &mut self,
+        node: NodeIndex,
+        digest: Digest,
+        piece: u32,
+        content: Content,
+        check: Check,
+    ) -> Result<Hashed, StoreError> {
+        if self.nodes[node].disk.full {
+            return Err(StoreError::Full);
+        }
+        if self.disk_fails() {
+            return Err(StoreError::Io("simulated".into()));
+        }
+        let released = self.nodes[node].released.get(&digest).copied().unwrap_or(0);
+        let staged = self.nodes[node].disk.staged.get_mut(&digest).ok_or(StoreError::Missing)?;
+        let before = staged.contents.get(piece);
+        // A transfer that lost the race against another one writes the same place.
+        staged.contents.set(piece, content);
+        let range = Geometry::of_blob(staged.size).range(piece);
+        let right = self.blobs.get(&digest).map(|blob| blob.label);
+        if before == right && Some(content) != right && range.end <= released {
+            let detail =
+                format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
+            self.violate(&invariants::right_bytes::RULE, node, &detail);
+        }
+        Ok(match check {
+            Check::From(from) => Hashed::Chained(content::hash(from, piece, content)),
+            Check::Alone => Hashed::Alone(content::hash(Midstate::INITIAL, piece, content).to_bytes()),
+        })
+    }
+
+    pub(super) fn hash_piece(
+        &mut self,
+        node: NodeIndex,
+        op: OpId,
+        digest: Digest,
+        size: u64,
+        piece: u32,
+        from: Midstate,
+    ) {
+        let content = self.nodes[node].disk.staged.get(&digest).and_then(|staged| staged.contents.get(piece));
+        let state = content.filter(|_| !self.disk_fails()).map(|content| content::hash(from, piece, content));
+        let after = transfer_time(Geometry::of_blob(size).len(piece), HASH_RATE);
+        let life = self.nodes[node].life;
+        self.queue.push(self.now + after, Event::PieceHashed(node, life, op, state));
+    }
+
+    pub(super) fn commit(&mut self, node: NodeIndex, digest: Digest, facts: BlobFacts) {
+        let result = if self.disk_fails() {
+            Err(StoreError::Io("simulated".into()))
+        } else {
+            self.nodes[node].disk.staged.remove(&digest).ok_or(StoreError::Missing)
+        };
+        let result = result.map(|Staged { size, contents, .. }| {
+            self.nodes[node].released.remove(&digest);
+            let complete = Complete { size, contents, facts, spine: Spine::Absent };
+            self.nodes[node].disk.complete.insert(digest, complete);
+            if !self.has(node, &digest) {
+                self.violate(&invariants::right_bytes::RULE, node, &format!("{digest} was committed with wrong bytes"));
+            }
+        });
+        self.later(node, COMMIT_TIME, Input::Committed { digest, result });
+        self.bodies_progress(node);
+    }
+
+    pub(super) fn evict(&mut self, node: NodeIndex, digest: Digest) {
+        let announced = self.index.get(&digest).is_some_and(|holders| holders.contains(&node));
+        if announced && self.options.index_staleness.is_zero() {
+            self.violate(&invariants::announced::RULE, node, &format!("{digest} was deleted while it was announced"));
+        }
+        self.nodes[node].disk.complete.remove(&digest);
+        self.later(node, Duration::ZERO, Input::Evicted { digest });
+    }
+
+    pub(super) fn keep_spine(&mut self, node: NodeIndex, digest: Digest, states: Vec<Midstate>) {
+        let right = self.blobs.get(&digest).is_some_and(|blob| blob.spine == states);
+        if let Some(complete) = self.nodes[node].disk.complete.get_mut(&digest) {
+            complete.spine = if right { Spine::Right } else { Spine::Other(states) };
+        }
+    }
+
+    pub(super) fn read_spine(&mut self, node: NodeIndex, digest: Digest) {
+        let states = match self.nodes[node].disk.complete.get(&digest).map(|complete| &complete.spine) {
+            None | Some(Spine::Absent) => Vec::new(),
+            Some(Spine::Other(states)) => states.clone(),
+            Some(Spine::Right) => self.blobs.get(&digest).map(|blob| blob.spine.clone()).unwrap_or_default(),
+        };
+        self.later(node, Duration::from_micros(200), Input::Spine { digest, states });
+    }
+
+    /// The verified prefix has grown: what containerd reads from now on has to be right.
+    pub(super) fn release(&mut self, node: NodeIndex, digest: Digest, bytes: u64) {
+        let state = &mut self.nodes[node];
+        let before = state.released.insert(digest, bytes).unwrap_or(0);
+        let mut wrong = None;
+        if let (Some(staged), Some(blob)) = (state.disk.staged.get(&digest), self.blobs.get(&digest)) {
+            let geometry = Geometry::of_blob(blob.size);
+            let first = (before / geometry.piece_bytes().max(1)) as u32;
+            wrong = (first..geometry.pieces())
+                .take_while(|piece| geometry.range(*piece).end <= bytes)
+                .find(|piece| blob.size > 0 && staged.contents.get(*piece) != Some(blob.label));
+        }
+        if let Some(piece) = wrong {
+            let content = self.nodes[node].disk.staged.get(&digest).and_then(|staged| staged.contents.get(piece));
+            let detail = format!("{digest}, piece {piece} was released with wrong bytes ({content:?})");
+            self.violate(&invariants::right_bytes::RULE, node, &detail);
+        }
+        if bytes > before {
+            self.nodes[node].client.last_byte = self.now;
+        }
+        self.bodies_progress(node);
+    }
+}
