@@ -222,8 +222,9 @@ fn headers_of_64_kib_are_refused_and_hurt_nobody() {
 
 #[test]
 fn a_client_that_hangs_up_early_disturbs_nobody_and_wastes_nothing() {
-    let Some(bench) = Bench::new("") else { return };
+    let Some(bench) = Bench::new("max_origin_fetches = 1") else { return };
     let (layer, path, content) = bench.layer();
+    // One request at a time, so that the bytes up to there are the blob's first.
     bench.world.front.hold_at(600 * 1024);
     let mut leaver = Exchange::start(bench.port(), "GET", &path, &[]).unwrap();
     let mut stayer = Exchange::start(bench.port(), "GET", &path, &[]).unwrap();
