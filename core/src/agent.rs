@@ -7,18 +7,24 @@
 //! | containerd's requests | `agent/mirroring.rs` |
 //! | peers' streams: admission, coordination, pieces | `agent/serving.rs` |
 //! | a flight's life: start, cascade, lead or follow, end | `agent/flying.rs` |
-//! | a tracker's and a participant's talk | `agent/swarming.rs` |
+//! | a participant's talk with tracker and neighbours | `agent/participating.rs` |
+//! | what peers tell, and spines | `agent/hearing.rs` |
+//! | work at the origin, and its failures | `agent/assigning.rs` |
+//! | a tracker's work | `agent/tracking.rs` |
 //! | which bytes to fetch next, and what arrived | `agent/moving.rs` |
 //! | complete blobs: recover, commit, announce, evict, prefetch | `agent/keeping.rs` |
 //! | what to show to people | `agent/status.rs` |
 
+mod assigning;
 mod flying;
+mod hearing;
 mod keeping;
 mod mirroring;
 mod moving;
+mod participating;
 mod serving;
 pub mod status;
-mod swarming;
+mod tracking;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -109,7 +115,7 @@ pub struct Agent {
     spines: BTreeMap<Digest, Vec<Midstate>>,
     /// Downloads of blobs that were committed lately: they vouch for pieces that peers are asking for.
     recent: BTreeMap<Digest, Download>,
-    spine_waiters: BTreeMap<Digest, Vec<swarming::SpineWaiter>>,
+    spine_waiters: BTreeMap<Digest, Vec<hearing::SpineWaiter>>,
     /// Who uses which credential: requests and flights.
     credentials: BTreeMap<CredentialId, u32>,
     /// Credentials that the origin accepted for a private blob, until when.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::swarming::TELL_DELAY;
+use super::participating::TELL_DELAY;
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};

@@ -41,7 +41,7 @@ pub(crate) const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
 pub(crate) const DEADLINE_FACTOR: u32 = 4;
 /// After this many passing failures in a row the origin is given up for now.
-pub(crate) const MAX_TRANSIENT_FAILURES: u32 = 4;
+pub(crate) const MAX_TRANSIENT_FAILURES: u32 = 3;
 /// A participant whose fetch failed for a passing reason gets no run for this long, times the failures in a row.
 pub(crate) const TRANSIENT_PAUSE: Duration = Duration::from_secs(1);
 /// A rate limit up to this long is waited out; a longer one fails the flight.

@@ -1,0 +1,230 @@
+//! Work at the origin: taking on what a tracker assigns, finding out sizes, and what a failure means for whom.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::mirroring::STAT_PATIENCE;
+use super::{Agent, Op};
+use crate::digest::Digest;
+use crate::flight::Role;
+use crate::input::{OriginFailure, OriginStat};
+use crate::message::{FailureClass, Have, Notice};
+use crate::names::{Kind, PeerId, Source};
+use crate::output::Output;
+use crate::swarm::tracker::Verdict;
+
+impl Agent {
+    pub(super) fn assigned(
+        &mut self,
+        from: &PeerId,
+        digest: Digest,
+        size: Option<u64>,
+        first: u32,
+        count: u32,
+        source: &Source,
+    ) {
+        let now_led_by = self.flights.get(&digest).is_some_and(|flight| flight.follows(from));
+        if !now_led_by {
+            // We have it whole, or another tracker: this one should not wait for us.
+            let (class, cooldown) = (FailureClass::Transient, Duration::ZERO);
+            let notice = match self.cache.get(&digest) {
+                Some(blob) => Notice::Have {
+                    digest,
+                    size: Some(blob.size),
+                    pieces: Have::All,
+                    sums: Vec::new(),
+                    spine: Vec::new(),
+                    private: blob.facts.private,
+                },
+                None => Notice::Unassigned { digest, first, count, class, cooldown, no_ranges: false },
+            };
+            self.cx.emit(Output::Notify { peer: from.clone(), notice });
+            return;
+        }
+        if let Some(size) = size {
+            self.learn_size(digest, size, None);
+        }
+        self.take_on(digest, first, count, source);
+    }
+
+    /// Fetches a run from the origin: an assignment of somebody else's or of our own.
+    pub(super) fn take_on(&mut self, digest: Digest, first: u32, count: u32, source: &Source) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        // The tracker knows where it can be had; a peer's please_pull may have said less. Our own requester knows better.
+        if !flight.wanted_here {
+            flight.source = source.clone();
+        }
+        match &mut flight.download {
+            Some(download) if count > 0 => {
+                download.enqueue(first, count);
+                self.fill(digest);
+            }
+            Some(_) => self.tell_size(digest),
+            None if flight.source.kind == Kind::Manifest => {
+                flight.whole_assigned = true;
+                self.fill(digest);
+            }
+            None => self.ask_size(digest),
+        }
+    }
+
+    pub(super) fn ask_size(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let (source, credential) = (flight.source.clone(), flight.credential);
+        if self.ops.values().any(|op| matches!(op, Op::Size(of) if *of == digest)) {
+            return;
+        }
+        let op = self.start_op(Op::Size(digest), STAT_PATIENCE);
+        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
+    }
+
+    pub(super) fn size_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+        match result {
+            Ok(stat) if stat.size > crate::piece::MAX_BLOB_BYTES => {
+                let detail = format!("the origin says {} bytes; no blob is that large", stat.size);
+                self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+            }
+            Ok(stat) => {
+                self.learn_size(digest, stat.size, stat.media_type);
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.vouch_for_size(stat.size);
+                }
+            }
+            Err(failure) => self.origin_failed(digest, 0, 0, failure, false),
+        }
+    }
+
+    /// The size became known here: whoever asked for it has to know.
+    pub(super) fn tell_size(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if let Role::Following(tracker) = &flight.role
+            && flight.size.is_some()
+        {
+            let pieces = Have::Exactly(flight.pieces_bytes());
+            let private = flight.is_private();
+            let notice =
+                Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new(), private };
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+        }
+    }
+
+    /// The origin did not give us what was assigned. The tracker decides what that means.
+    pub(super) fn origin_failed(
+        &mut self,
+        digest: Digest,
+        first: u32,
+        count: u32,
+        failure: OriginFailure,
+        no_ranges: bool,
+    ) {
+        self.cx.counters.origin_failures += u64::from(!no_ranges);
+        let own = self.config.peer.clone();
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let OriginFailure { class, retry_after, challenge, detail, .. } = failure;
+        if class == FailureClass::Auth && !no_ranges {
+            flight.turned_away = Some(class);
+            flight.private = true;
+        }
+        let mut runs = vec![(first, count)];
+        if let Some(download) = &mut flight.download {
+            runs.extend(download.drop_runs());
+        }
+        let cooldown = retry_after.unwrap_or_default();
+        match flight.role.clone() {
+            Role::Following(tracker) => {
+                for (first, count) in runs {
+                    let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                }
+                if class == FailureClass::Auth && !no_ranges {
+                    self.turned_away_here(digest, &detail, challenge);
+                }
+            }
+            _ => {
+                // One failure, whatever it was to fetch next.
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.release(&own, &runs[1..]);
+                }
+                if let Verdict::Fail(class, _) = self.verdict(&own, digest, first, class, cooldown, no_ranges) {
+                    let credential = self.flights.get(&digest).and_then(|flight| flight.credential);
+                    if class == FailureClass::RateLimited && credential.is_none() {
+                        self.failures.failed(self.cx.now, digest, class, retry_after, Vec::new());
+                        return self.fail_flight(digest, class, &detail, challenge, Some(cooldown));
+                    }
+                    return self.fail_flight(digest, class, &detail, challenge, None);
+                }
+                self.track(digest);
+            }
+        }
+    }
+
+    /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
+    /// otherwise this node goes on as one that cannot fetch.
+    pub(super) fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.waiters.is_empty() {
+            self.enrol(digest);
+        } else {
+            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
+        }
+    }
+
+    pub(super) fn verdict(
+        &mut self,
+        peer: &PeerId,
+        digest: Digest,
+        first: u32,
+        class: FailureClass,
+        cooldown: Duration,
+        no_ranges: bool,
+    ) -> Verdict {
+        let now = self.cx.now;
+        match self.trackers.get_mut(&digest) {
+            Some(tracker) => tracker.unassigned(now, peer, first, class, cooldown, no_ranges),
+            None => Verdict::GoOn,
+        }
+    }
+
+    pub(super) fn unassigned(
+        &mut self,
+        peer: &PeerId,
+        digest: Digest,
+        first: u32,
+        class: FailureClass,
+        cooldown: Duration,
+        no_ranges: bool,
+    ) {
+        if !self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(peer)) {
+            return;
+        }
+        // That there is nothing is believed of a participant when nobody is left who could look: it may lie, or see another
+        // registry under that name. Like one that is turned away, it gets no more to fetch.
+        let judged = if class == FailureClass::NotFound { FailureClass::Auth } else { class };
+        if let Verdict::Fail(..) = self.verdict(peer, digest, first, judged, cooldown, no_ranges) {
+            let detail = format!("{peer} was turned away by the origin");
+            return match class {
+                // Our own requester, without a credential, needs the origin's challenge; others have to know why.
+                FailureClass::Auth if self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty()) => {
+                    self.turned_away(digest, class, cooldown);
+                }
+                _ => self.fail_flight(digest, class, &detail, Vec::new(), None),
+            };
+        }
+        self.track(digest);
+    }
+
+    /// A new credential may open what was closed.
+    pub(super) fn can_fetch_after_all(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        match flight.role {
+            Role::Leading => {
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.set_can_fetch(&self.config.peer, true);
+                }
+                self.track(digest);
+            }
+            Role::Following(_) => self.enrol(digest),
+            Role::Undecided => {}
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What peers tell without being asked, and the spines that vouch for what they and we have.
+
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use crate::digest::Digest;
+use crate::message::{Enrol, Have, Notice};
+use crate::names::{PeerId, StreamId};
+use crate::output::Output;
+use crate::spine::Midstate;
+
+/// Most midstates in one message: 36 bytes each, far below the message limit.
+pub(super) const MAX_SPINE: usize = 4096;
+/// Most who wait for one spine to be read; others ask again.
+const MAX_SPINE_WAITERS: usize = 256;
+
+/// Somebody who is answered when a spine has been read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum SpineWaiter {
+    Greeting(PeerId),
+    Enrolment(StreamId, Box<Enrol>),
+}
+
+impl Agent {
+    pub(super) fn noticed(&mut self, peer: &PeerId, notice: Notice) {
+        match notice {
+            Notice::Have { digest, size, pieces, sums: _, spine, private } => {
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.private |= private;
+                }
+                self.heard_have(peer, digest, size, &pieces, &spine)
+            }
+            Notice::Assign { digest, size, first, count, source, deadline: _ } => {
+                self.assigned(peer, digest, size, first, count, &source);
+            }
+            Notice::Unassigned { digest, first, count: _, class, cooldown, no_ranges } => {
+                self.unassigned(peer, digest, first, class, cooldown, no_ranges);
+            }
+            Notice::Starving { digest, piece } => {
+                let now = self.cx.now;
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.starving(now, peer, piece);
+                    self.track(digest);
+                }
+            }
+            Notice::Leave { digest } => self.left(peer, digest),
+        }
+    }
+
+    pub(super) fn heard_have(
+        &mut self,
+        peer: &PeerId,
+        digest: Digest,
+        size: Option<u64>,
+        pieces: &Have,
+        spine: &[(u32, Midstate)],
+    ) {
+        let now = self.cx.now;
+        let mut tracked = false;
+        if let Some(size) = size
+            && (self.flights.get(&digest).is_some_and(|flight| flight.size.is_none()))
+        {
+            self.learn_size(digest, size, None);
+        }
+        if let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracked = tracker.heard(now, peer, pieces);
+        }
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            if size.is_some() && flight.size != size {
+                return;
+            }
+            if !flight.neighbours.contains(peer) {
+                self.meet(digest, peer, None);
+            }
+            self.hear_spine(digest, peer, spine);
+            if let Some(flight) = self.flights.get_mut(&digest)
+                && flight.neighbours.heard(peer, pieces)
+            {
+                self.fill(digest);
+            }
+        } else if let Some(blob) = self.cache.get(&digest) {
+            // Somebody exchanges pieces of what we have whole.
+            let size = blob.size;
+            if matches!(pieces, Have::Exactly(_)) {
+                self.offer(digest, peer, size);
+            }
+        } else if !tracked && matches!(pieces, Have::Exactly(_)) {
+            self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest } });
+        }
+        if tracked {
+            self.track(digest);
+        }
+    }
+
+    pub(super) fn spine_of(&self, digest: &Digest) -> Vec<(u32, Midstate)> {
+        let states = self.spines.get(digest).map(Vec::as_slice).unwrap_or_default();
+        states.iter().take(MAX_SPINE).enumerate().map(|(piece, state)| (piece as u32, *state)).collect()
+    }
+
+    /// Tells somebody that we have the whole blob, with the spine to check it by.
+    pub(super) fn offer(&mut self, digest: Digest, peer: &PeerId, size: u64) {
+        if self.spine_is_coming(digest, size) {
+            return self.await_spine(digest, SpineWaiter::Greeting(peer.clone()));
+        }
+        let spine = self.spine_of(&digest);
+        let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
+        let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine, private };
+        self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+    }
+
+    /// Whether the spine of a blob that is here has to be read first. A blob of one piece needs none.
+    pub(super) fn spine_is_coming(&self, digest: Digest, size: u64) -> bool {
+        crate::piece::Geometry::of_blob(size).pieces() > 1 && !self.spines.contains_key(&digest)
+    }
+
+    pub(super) fn await_spine(&mut self, digest: Digest, waiter: SpineWaiter) {
+        let waiters = self.spine_waiters.entry(digest).or_default();
+        if waiters.is_empty() {
+            self.cx.emit(Output::ReadSpine { digest });
+        }
+        if waiters.len() < MAX_SPINE_WAITERS {
+            waiters.push(waiter);
+        }
+    }
+
+    /// The store has read the spine of a blob, or there is none: whoever waited for it is answered.
+    pub(super) fn spine_read(&mut self, digest: Digest, states: Vec<Midstate>) {
+        self.remember_spine(digest, states);
+        for waiter in self.spine_waiters.remove(&digest).unwrap_or_default() {
+            match waiter {
+                SpineWaiter::Greeting(peer) => {
+                    if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
+                        self.offer(digest, &peer, size);
+                    }
+                }
+                SpineWaiter::Enrolment(stream, enrol) => self.answer_enrolment(stream, *enrol),
+            }
+        }
+    }
+
+    pub(super) fn left(&mut self, peer: &PeerId, digest: Digest) {
+        if let Some(tracker) = self.trackers.get_mut(&digest)
+            && tracker.contains(peer)
+        {
+            tracker.gone(peer);
+            self.track(digest);
+        }
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.neighbours.remove(peer);
+        if flight.follows(peer) {
+            // It leads no more: it will say where to go, or why not.
+            self.enrol(digest);
+        }
+    }
+
+    pub(super) fn peer_disconnected(&mut self, peer: &PeerId) {
+        let following: Vec<_> =
+            self.flights.values().filter(|flight| flight.follows(peer)).map(|flight| flight.digest).collect();
+        // A participant that still misses something would have kept the connection busy: it is gone, and what it was
+        // fetching is free. If it is not gone, it enrols again.
+        let tracked: Vec<_> = self
+            .trackers
+            .iter_mut()
+            .filter(|(_, tracker)| tracker.incomplete().any(|participant| participant == peer))
+            .map(|(digest, tracker)| {
+                tracker.gone(peer);
+                *digest
+            })
+            .collect();
+        for digest in tracked {
+            self.track(digest);
+        }
+        for flight in self.flights.values_mut() {
+            if let Some(neighbour) = flight.neighbours.get_mut(peer) {
+                neighbour.greeted = false;
+            }
+        }
+        for digest in following {
+            // Is it gone, or did it only close an idle connection? The call tells.
+            self.enrol(digest);
+        }
+    }
+}

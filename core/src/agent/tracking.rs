@@ -1,0 +1,277 @@
+//! The tracker's side of a swarm: serving enrolments, handing out runs, giving way to a better leader, ending.
+
+use core::time::Duration;
+
+use super::Agent;
+use super::hearing::{MAX_SPINE, SpineWaiter};
+use crate::calls::{Call, Purpose};
+use crate::digest::Digest;
+use crate::failures::Suppression;
+use crate::flight::{Role, Stage};
+use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
+use crate::names::{Kind, PeerId, StreamId};
+use crate::output::{Explanation, Output};
+use crate::swarm::tracker::{Assignment, DEGREE, Introduction};
+use crate::timers::Deadline;
+
+/// A leader that is not the best in its own view looks for a better one this often.
+pub(super) const DEFER_INTERVAL: Duration = Duration::from_secs(1);
+/// A complete swarm is looked after this often.
+pub(super) const IDLE_TRACK_INTERVAL: Duration = Duration::from_secs(60);
+/// Most addresses that are kept of a participant: as many as the peers driver keeps.
+const MAX_ADDRESSES: usize = 8;
+/// The longest address or zone that is kept, in bytes: a DNS name has at most 253.
+const MAX_NAME_BYTES: usize = 320;
+
+impl Agent {
+    /// Answers an enrolment, once there is all that the answer needs.
+    pub(super) fn answer_enrolment(&mut self, stream: StreamId, enrol: Enrol) {
+        let Some(peer) = self.asking_peer(stream) else { return };
+        let size = self.cache.get(&enrol.digest).map(|blob| blob.size);
+        if size.is_some_and(|size| self.spine_is_coming(enrol.digest, size)) {
+            return self.await_spine(enrol.digest, SpineWaiter::Enrolment(stream, Box::new(enrol)));
+        }
+        let response = Response::Enrol(self.enrolled(&peer, enrol));
+        self.cx.emit(Output::StreamReply { stream, response });
+    }
+
+    pub(super) fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
+        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, mut addresses, private } = enrol;
+        // These are kept for every participant and passed on to others.
+        addresses.retain(|address| address.len() <= MAX_NAME_BYTES);
+        addresses.truncate(MAX_ADDRESSES);
+        let zone = zone.filter(|zone| zone.len() <= MAX_NAME_BYTES);
+        let now = self.cx.now;
+        self.learn(peer, &addresses);
+        let introduction =
+            Introduction { pieces, can_fetch: can_fetch_origin, addresses: addresses.clone(), zone: zone.clone() };
+        if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
+            let tracker = self.trackers.entry(digest).or_default();
+            tracker.learn(crate::piece::Geometry::of_blob(size), false);
+            tracker.enrol(now, &self.config.peer, Introduction::of_seed(&self.config));
+            tracker.heard(now, &self.config.peer, &Have::All);
+            tracker.enrol(now, peer, introduction);
+            let mut neighbours = tracker.neighbours(&mut self.cx, peer);
+            self.add_own_contact(&mut neighbours);
+            self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
+            let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
+            return EnrolReply::Enrolled { size: Some(size), neighbours, spine: self.spine_of(&digest), private };
+        }
+        if !self.flights.contains_key(&digest) {
+            match self.failures.recent(now, &digest) {
+                Some(failure) if failure.class == FailureClass::Auth && can_fetch_origin => {
+                    // We were turned away; this one has a credential, and we can lead it.
+                    if self.draining || self.flights.len() >= self.config.max_admitted_flights as usize {
+                        return EnrolReply::NotTracking;
+                    }
+                    self.want(digest, &source, None);
+                    if let Some(flight) = self.flights.get_mut(&digest) {
+                        flight.turned_away = Some(FailureClass::Auth);
+                    }
+                    self.promote();
+                }
+                Some(failure) => return EnrolReply::Failed(failure),
+                None => return EnrolReply::NotTracking,
+            }
+        }
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.private |= private;
+        }
+        if let Some(size) = size {
+            self.learn_size(digest, size, None);
+        }
+        let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
+        if let Role::Following(tracker) = &flight.role {
+            let tracker = tracker.clone();
+            if tracker != *peer {
+                self.meet(digest, peer, zone);
+                return EnrolReply::Elsewhere { tracker: self.contact(&tracker) };
+            }
+            // Two nodes follow each other: the better-ranked one leads.
+            if !self.ranks_before(&digest, peer) {
+                return EnrolReply::NotTracking;
+            }
+            self.lead(digest);
+        }
+        let geometry =
+            self.flights.get(&digest).and_then(|flight| flight.download.as_ref()).map(|download| download.geometry());
+        let whole_is_fetched = source.kind == Kind::Manifest;
+        let tracker = self.trackers.entry(digest).or_default();
+        if let Some(geometry) = geometry {
+            tracker.learn(geometry, whole_is_fetched);
+        }
+        tracker.enrol(now, peer, introduction);
+        let mut neighbours = tracker.neighbours(&mut self.cx, peer);
+        self.add_own_contact(&mut neighbours);
+        self.meet(digest, peer, zone);
+        self.track(digest);
+        let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
+        let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
+        EnrolReply::Enrolled { size: flight.size, neighbours, spine, private: flight.is_private() }
+    }
+
+    pub(super) fn ranks_before(&self, digest: &Digest, other: &PeerId) -> bool {
+        let ranked = self.members.top(digest, usize::MAX);
+        let position = |peer: &PeerId| ranked.iter().position(|ranked| ranked == peer).unwrap_or(usize::MAX);
+        position(&self.config.peer) < position(other)
+    }
+
+    /// In a small swarm the tracker is everybody's neighbour; in a large one it is drawn like any other, because it could
+    /// not bear a thousand.
+    pub(super) fn add_own_contact(&self, neighbours: &mut Vec<Neighbour>) {
+        let is_there = neighbours.iter().any(|neighbour| neighbour.peer == self.config.peer);
+        if !is_there && neighbours.len() < DEGREE {
+            let own = self.members.own();
+            let (addresses, zone) = (own.addresses.clone(), own.zone.clone());
+            neighbours.insert(0, Neighbour { peer: self.config.peer.clone(), addresses, zone });
+        }
+    }
+
+    pub(super) fn contact(&self, peer: &PeerId) -> Neighbour {
+        let member = self.members.get(peer);
+        Neighbour {
+            peer: peer.clone(),
+            addresses: member.map(|member| member.addresses.clone()).unwrap_or_default(),
+            zone: member.and_then(|member| member.zone.clone()),
+        }
+    }
+
+    /// Those who enrolled before this node knew that it leads become its neighbours.
+    pub(super) fn meet_participants(&mut self, digest: Digest) {
+        let Some(tracker) = self.trackers.get(&digest) else { return };
+        let mut participants: Vec<_> =
+            tracker.participants().filter(|peer| **peer != self.config.peer).cloned().collect();
+        self.cx.shuffle(&mut participants);
+        for peer in participants.into_iter().take(DEGREE) {
+            self.meet(digest, &peer, None);
+        }
+    }
+
+    /// A pull was asked for by somebody whose tracker is gone and who holds pieces: others do as well.
+    pub(super) fn expect_survivors(&mut self, digest: Digest) {
+        let until = self.cx.now + super::flying::COLLECT;
+        self.trackers.entry(digest).or_default().collect_until(until);
+    }
+
+    /// Looks after a swarm: who has gone, what is late, what can be handed out, whether somebody better leads.
+    pub(super) fn track(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let leading = self.flights.get(&digest).is_some_and(|flight| flight.role == Role::Leading);
+        let present = self.cache.get(&digest).is_some();
+        let Some(tracker) = self.trackers.get_mut(&digest) else { return };
+        tracker.expire(now, &self.config.peer);
+        if !leading {
+            let flying = self.flights.contains_key(&digest);
+            let alone = !tracker.participants().any(|peer| !self.members.is_own(peer));
+            if !flying && (alone || !present) {
+                self.trackers.remove(&digest);
+                self.cx.timers.clear(Deadline::Track(digest));
+                return;
+            } else if present {
+                self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
+                self.hand_out(digest);
+            }
+            return;
+        }
+        self.hand_out(digest);
+        self.look_for_better(digest);
+    }
+
+    /// Gives out what nobody has and nobody is fetching. A node that has the whole blob does so for participants that
+    /// cannot get a piece from anybody, whatever the reason.
+    pub(super) fn hand_out(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let Some(tracker) = self.trackers.get_mut(&digest) else { return };
+        let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
+        let stuck = assignments.is_empty() && tracker.is_stuck(now);
+        if stuck && self.flights.contains_key(&digest) {
+            let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
+            if waited_for {
+                return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);
+            }
+            let detail = "nobody who takes part has a credential that the origin accepts";
+            return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
+        }
+        let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
+        let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
+            (Some(flight), _) => {
+                self.cx.wake(Deadline::Track(digest), next.max(Duration::from_millis(1)));
+                (flight.source.clone(), flight.size)
+            }
+            (None, Some(blob)) => (blob.facts.source.clone(), Some(blob.size)),
+            (None, None) => return,
+        };
+        for Assignment { peer, first, count, deadline, .. } in assignments {
+            if self.members.is_own(&peer) {
+                self.take_on(digest, first, count, &source);
+            } else {
+                let notice = Notice::Assign { digest, size, first, count, source: source.clone(), deadline };
+                self.cx.emit(Output::Notify { peer, notice });
+            }
+        }
+    }
+
+    /// A leader that is not the best in its own view asks those before it whether they are pulling: two swarms become one.
+    pub(super) fn look_for_better(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let generation = flight.generation;
+        if self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Defer) {
+            return;
+        }
+        let width = self.config.probe_width as usize;
+        let better: Vec<_> = self
+            .members
+            .top(&digest, width)
+            .into_iter()
+            .take_while(|peer| !self.members.is_own(peer))
+            .filter(|peer| self.failures.may_ask(self.cx.now, digest, peer))
+            .collect();
+        for peer in better {
+            let call = Call { peer, digest, purpose: Purpose::Defer, generation };
+            let timeout = self.config.call_timeout;
+            self.calls.start(&mut self.cx, call, Request::PullIntent { digest }, timeout);
+        }
+    }
+
+    pub(super) fn defer_answered(&mut self, call: &Call, response: Option<Response>) {
+        let digest = call.digest;
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.role != Role::Leading || !matches!(flight.stage, Stage::Moving) {
+            return;
+        }
+        // It takes part in our swarm: it has found us, and could lead if it wanted.
+        if self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(&call.peer)) {
+            return;
+        }
+        if let Some(Response::PullIntent(intent)) = response
+            && (intent.has_cached || intent.in_flight_for.is_some())
+        {
+            // Step down: our participants are sent on when they show their next sign of life.
+            self.follow(digest, call.peer.clone());
+        }
+    }
+
+    /// The swarm is over: whoever still misses something is told at once, and asks why.
+    pub(super) fn end_tracking(&mut self, digest: Digest) {
+        self.cx.timers.clear(Deadline::Track(digest));
+        if let Some(tracker) = self.trackers.remove(&digest) {
+            for peer in tracker.incomplete().filter(|peer| **peer != self.config.peer) {
+                self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest } });
+            }
+        }
+    }
+
+    /// A neighbour did wrong: it is not asked for this blob again.
+    pub(super) fn convict(&mut self, digest: Digest, peer: &PeerId, crime: &str) {
+        let now = self.cx.now;
+        self.failures.suppress(now, digest, peer.clone(), Suppression::Convicted, crate::failures::CONVICTION);
+        self.cx.convict(digest, peer, crime);
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.neighbours.remove(peer);
+        }
+    }
+
+    pub(super) fn explain_completed(&mut self, digest: Digest, origin_bytes: u64, peer_bytes: u64) {
+        self.cx.explain(Explanation::Completed { digest, origin_bytes, peer_bytes });
+    }
+}
