@@ -124,7 +124,8 @@ fn containerd_pulls_from_the_registry_when_its_agent_is_gone() {
 #[test]
 fn a_stopping_agent_finishes_what_it_serves_and_takes_no_new_work() {
     let Some(lab) = Lab::open() else { return };
-    let mut world = World::build(&lab, 1, &[4 * MIB], "");
+    // One fetch at a time: the body has begun when the registry is held up.
+    let mut world = World::build(&lab, 1, &[4 * MIB], "max_origin_fetches = 1");
     let layer = world.image.largest_layer().clone();
     let (path, port) = (world.blob_path(&layer), world.cluster.agents[0].mirror_port);
     world.front.hold_at(MIB);
