@@ -53,6 +53,9 @@ pub struct Config {
     pub max_assignments: u32,
     /// Most bytes of committed blobs to keep; the least recently used go first. `None`: no limit.
     pub store_cap_bytes: Option<u64>,
+    /// Registries that peers may make this node ask: the mirror's allowlist. `None`: any, so that a peer can make this node
+    /// send requests to hosts of its choice.
+    pub registries: Option<Vec<Arc<str>>>,
     /// Whether containerd's credential is checked at the origin before a private blob is served to it.
     pub auth_check: AuthCheck,
     /// How often what is announced is compared with what is there (Gantry: 1 min), with a jitter of a quarter.
@@ -112,6 +115,7 @@ impl Config {
             max_origin_fetches: 6,
             max_assignments: 16,
             store_cap_bytes: None,
+            registries: None,
             auth_check: AuthCheck::Off,
             reconcile_interval: Duration::from_secs(60),
         }

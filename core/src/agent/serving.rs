@@ -149,6 +149,11 @@ impl Agent {
         }
     }
 
+    /// Whether a peer's word is enough to send requests to a registry.
+    pub(super) fn may_ask_registry(&self, registry: &str) -> bool {
+        self.config.registries.as_ref().is_none_or(|allowed| allowed.iter().any(|one| &**one == registry))
+    }
+
     /// Who asks on a stream that is still open.
     pub(super) fn asking_peer(&self, stream: StreamId) -> Option<PeerId> {
         self.streams.get(&stream).map(|open| open.peer.clone())
@@ -201,7 +206,12 @@ impl Agent {
         if let Some(failure) = self.failures.recent(now, &digest) {
             return PullOutcome::RecentlyFailed(failure);
         }
-        if self.draining || !self.recovered || self.flights.len() >= self.config.max_admitted_flights as usize {
+        let elsewhere = !self.may_ask_registry(&batch.source.registry);
+        if elsewhere
+            || self.draining
+            || !self.recovered
+            || self.flights.len() >= self.config.max_admitted_flights as usize
+        {
             return PullOutcome::Declined;
         }
         self.want(digest, &batch.source, None);

@@ -386,3 +386,12 @@ fn a_failed_digest_is_a_404_at_once_until_it_has_cooled_down() {
     bench.get(3, digest(1), None);
     assert_eq!(refusals(&bench.take()), Vec::<&Refusal>::new());
 }
+
+#[test]
+fn a_peer_cannot_make_this_node_ask_a_registry_that_is_not_on_the_list() {
+    let mut bench = Bench::new(|config| config.registries = Some(vec!["other.example".into()]));
+    let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false };
+    let Some(Response::PleasePull(results)) = bench.call(1, Request::PleasePull(batch)) else { panic!("no reply") };
+    assert_eq!(results[0].outcome, PullOutcome::Declined);
+    assert!(bench.agent.status().flights.is_empty());
+}

@@ -61,7 +61,8 @@ impl Agent {
             match self.failures.recent(now, &digest) {
                 Some(failure) if failure.class == FailureClass::Auth && can_fetch_origin => {
                     // We were turned away; this one has a credential, and we can lead it.
-                    if self.draining || self.flights.len() >= self.config.max_admitted_flights as usize {
+                    let elsewhere = !self.may_ask_registry(&source.registry);
+                    if elsewhere || self.draining || self.flights.len() >= self.config.max_admitted_flights as usize {
                         return EnrolReply::NotTracking;
                     }
                     self.want(digest, &source, None);

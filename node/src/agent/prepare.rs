@@ -72,6 +72,8 @@ pub fn core_config(settings: &Settings, peer: PeerId) -> core::Config {
         max_origin_fetches: settings.max_origin_fetches.0,
         max_assignments: settings.max_assignments.0,
         store_cap_bytes: settings.store_cap.map(|cap| cap.0),
+        registries: (!settings.registry_allowlist.is_empty())
+            .then(|| settings.registry_allowlist.iter().map(|host| host.0.as_str().into()).collect()),
         auth_check: match settings.auth_check {
             AuthCheck::Off => core::AuthCheck::Off,
             AuthCheck::Origin => core::AuthCheck::Origin,
