@@ -117,7 +117,8 @@ settings! {
     registry_ca_files: Vec<PathBuf> = Vec::new();
     /// Registry of requests that do not say which one they mean (no ns parameter). Not set: such requests get a 404.
     default_registry: Option<RegistryHost> = None;
-    /// Registries that may be mirrored; a request for any other gets a 404. Empty: all may.
+    /// Registries that may be mirrored; a request for any other gets a 404. Peers can send this node to these only. Empty:
+    /// all may.
     registry_allowlist: Vec<RegistryHost> = Vec::new();
     /// Most bytes of blobs to keep; the least recently used go first. Not set: no limit.
     store_cap: Option<ByteSize> = None;
