@@ -1,7 +1,8 @@
 //! The cascade: from "this digest is missing" to a tracker to follow, the lead, or a clear failure.
 //!
 //! The best-ranked nodes are probed once; then seven rules look at the answers in this order, and the first that fits
-//! decides. A node that has the blob ends the wait for slower answers. The rules and their limits are Gantry's, with
+//! decides. A node that has the blob ends the wait for slower answers, and counts for more than one that failed (rule 2
+//! before rule 1): a copy that exists is of use whatever the origin told somebody. The rules and limits are Gantry's, with
 //! three of its flaws mended: a puller found stale is not asked again by rule 7; how stale a pull is goes by its last byte,
 //! not by its age, where the responder says so; and there is an outcome when nobody can be reached: lead.
 

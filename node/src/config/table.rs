@@ -162,7 +162,7 @@ settings! {
     max_downloads: Count = Count(6);
     /// Most requests of this node at registries at a time.
     max_origin_fetches: Count = Count(6);
-    /// Most pieces that are being fetched from the registry at a time, for one blob, in the whole cluster.
+    /// Most runs of pieces (about 1 MiB each) that are fetched from the registry at a time, for one blob, in the cluster.
     max_assignments: Count = Count(16);
     /// Longest a stopping agent waits for what it is serving.
     drain_timeout: Duration = Duration::from_secs(25);
