@@ -9,6 +9,7 @@
 
 pub mod chance;
 pub mod content;
+pub mod flows;
 pub mod fuzz;
 pub mod invariants;
 pub mod queue;
