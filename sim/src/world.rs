@@ -7,6 +7,7 @@ mod network;
 mod origin;
 mod pieces;
 mod store;
+mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,9 +27,11 @@ use longshore_core::time::Time;
 pub use client::{ClientOptions, FinishedPull, PullState};
 pub use network::{Cut, Network};
 pub use origin::{Fault, Origin};
+use transfers::Carried;
 
 use crate::chance::Chance;
 use crate::content::{self, Content};
+use crate::flows::{FlowId, Flows, LinkId, Step};
 use crate::invariants::Invariant;
 use crate::queue::Queue;
 use crate::trace::TraceHash;
@@ -167,10 +170,10 @@ pub(crate) struct Node {
     released: BTreeMap<Digest, u64>,
     /// Sends this instead of what it has, when it is corrupt.
     corrupt: Option<Content>,
-    /// Bytes per second, each way.
-    rate: u64,
-    up_free: Time,
-    down_free: Time,
+    up: LinkId,
+    down: LinkId,
+    /// What is on its way to the agent.
+    fetching: BTreeMap<OpId, FlowId>,
     armed: Option<Time>,
     /// The process does not run before this.
     paused_until: Time,
@@ -190,15 +193,12 @@ pub(crate) struct Node {
 pub(crate) enum Event {
     Wake(NodeIndex, u32),
     Input(NodeIndex, u32, Box<Input>),
-    StreamClosed(NodeIndex, u32, StreamId, u64),
     PieceHashed(NodeIndex, u32, OpId, Option<Midstate>),
     CallArrives { from: NodeIndex, from_life: u32, to: NodeIndex, call: CallId, request: Box<Request> },
     NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Box<Notice> },
     PieceAsked(Box<pieces::PieceTransfer>),
-    PieceAtDownlink(Box<pieces::PieceTransfer>),
-    PieceArrives(Box<pieces::PieceTransfer>),
-    OriginAtDownlink(Box<origin::OriginTransfer>),
-    OriginPiece(Box<origin::OriginTransfer>),
+    OriginAsked(Box<origin::OriginTransfer>),
+    Flow(Step),
     Client(NodeIndex, Box<client::ClientEvent>),
     Announced(NodeIndex, u32, Digest),
     Forgotten(NodeIndex, Digest),
@@ -218,6 +218,11 @@ pub struct World {
     queue: Queue<Event>,
     /// Inputs that happen now, after what happens already.
     ready: VecDeque<(NodeIndex, u32, Input)>,
+    flows: Flows<Carried>,
+    /// What the last flows did brings about later.
+    steps: Vec<(Time, Step)>,
+    /// What one zone can send to another.
+    zone_links: BTreeMap<(usize, usize), LinkId>,
     nodes: Vec<Node>,
     peers: Vec<PeerId>,
     blobs: BTreeMap<Digest, Blob>,
@@ -245,8 +250,12 @@ impl World {
     /// A cluster whose nodes all know each other; nothing is pulled yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
+        let mut flows = Flows::default();
         let mut world = Self {
-            origin: Origin::new(&options),
+            origin: Origin::new(&options, flows.add_link(options.origin_rate)),
+            flows,
+            steps: Vec::new(),
+            zone_links: BTreeMap::new(),
             network: Network::default(),
             now: Time::ZERO,
             queue: Queue::default(),
@@ -276,9 +285,9 @@ impl World {
                 disk: store::Disk::default(),
                 released: BTreeMap::new(),
                 corrupt: None,
-                rate: world.options.node_rate,
-                up_free: Time::ZERO,
-                down_free: Time::ZERO,
+                up: world.flows.add_link(world.options.node_rate),
+                down: world.flows.add_link(world.options.node_rate),
+                fetching: BTreeMap::new(),
                 armed: None,
                 paused_until: Time::ZERO,
                 was_paused: false,
@@ -405,23 +414,22 @@ impl World {
     }
 
     /// The node whose process an event needs to run, if it needs one.
-    fn runs_on(event: &Event) -> Option<NodeIndex> {
+    fn runs_on(&self, event: &Event) -> Option<NodeIndex> {
         match event {
             Event::Wake(node, _)
             | Event::Input(node, ..)
-            | Event::StreamClosed(node, ..)
             | Event::PieceHashed(node, ..)
             | Event::CallArrives { to: node, .. }
             | Event::NoticeArrives { to: node, .. } => Some(*node),
             Event::PieceAsked(transfer) => Some(transfer.from),
-            Event::PieceArrives(transfer) => Some(transfer.to),
-            Event::OriginPiece(transfer) => Some(transfer.node),
+            // What has come in is not read; soon the sender's window is full.
+            Event::Flow(Step::Comes(flow, _) | Step::Received(flow, _)) => self.flows.get(*flow).map(Carried::to),
             _ => None,
         }
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(node) = Self::runs_on(&event)
+        if let Some(node) = self.runs_on(&event)
             && self.nodes[node].paused_until > self.now
         {
             if let Event::Wake(node, life) = event
@@ -440,9 +448,6 @@ impl World {
                 }
             }
             Event::Input(node, life, input) => self.input_of(node, life, *input),
-            Event::StreamClosed(node, life, stream, sent_bytes) => {
-                self.input_of(node, life, Input::StreamClosed { stream, error: None, sent_bytes });
-            }
             Event::PieceHashed(node, life, op, state) => {
                 let result = state.ok_or(longshore_core::input::StoreError::Missing);
                 self.input_of(node, life, Input::PieceHashed { op, result });
@@ -452,10 +457,8 @@ impl World {
             }
             Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, *notice),
             Event::PieceAsked(transfer) => self.piece_asked(transfer),
-            Event::PieceAtDownlink(transfer) => self.piece_at_downlink(transfer),
-            Event::PieceArrives(transfer) => self.piece_arrives(*transfer),
-            Event::OriginAtDownlink(transfer) => self.origin_at_downlink(transfer),
-            Event::OriginPiece(transfer) => self.origin_piece(transfer),
+            Event::OriginAsked(transfer) => self.origin_asked(transfer),
+            Event::Flow(step) => self.flow_steps(step),
             Event::Client(node, event) => self.client_event(node, *event),
             Event::Announced(node, life, digest) => {
                 if self.nodes[node].life == life {

@@ -292,7 +292,7 @@ impl FaultSpec {
             FaultKind::OriginSilent => world.origin.fault = Some(Fault::Silent),
             FaultKind::OriginRateLimited => world.origin.fault = Some(Fault::RateLimited(delay)),
             FaultKind::OriginNoRanges => world.origin.fault = Some(Fault::NoRanges),
-            FaultKind::OriginSlow => world.origin.set_rate(self.rate.unwrap_or_default().0),
+            FaultKind::OriginSlow => world.set_origin_rate(self.rate.unwrap_or_default().0),
             FaultKind::IndexEmpty => world.options.index_false_empty = per_million,
             FaultKind::Views => {
                 let classes = self.sides.unwrap_or(1).max(1) as usize;
@@ -344,7 +344,7 @@ impl FaultSpec {
             | FaultKind::OriginNoRanges => world.origin.fault = None,
             FaultKind::OriginSlow => {
                 let rate = world.options.origin_rate;
-                world.origin.set_rate(rate);
+                world.set_origin_rate(rate);
             }
             FaultKind::IndexEmpty => world.options.index_false_empty = 0,
             FaultKind::Views => world.node_indices().for_each(|node| world.heal_view(node)),

@@ -4,16 +4,18 @@
 //! again; what the mirror refuses comes from the registry; what fails there fails the pull, and the kubelet tries again with
 //! a growing back-off. Layers are unpacked one after the other. (Reference: the containerd mirror contract, sections 10.2-10.5.)
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input, Method};
 use longshore_core::names::{CredentialId, Kind, RequestId, Source};
+use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
-use super::network::transfer_time;
+use super::transfers::Carried;
 use super::{Event, Fault, Image, NodeIndex, World};
+use crate::flows::{FlowId, chunk_of, transfer_time};
 use crate::invariants;
 
 /// containerd's default (reference, section 10.3).
@@ -26,8 +28,6 @@ const PROGRESS_CHECK: Duration = Duration::from_secs(10);
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// How long a machine takes to start a pull after it has started itself; a pull that has to wait looks again as often.
 const MACHINE_START: Duration = Duration::from_secs(1);
-/// What containerd gets from the registry itself comes in chunks of so many bytes.
-const DIRECT_CHUNK: u64 = 4 << 20;
 
 /// How containerd behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +52,10 @@ pub(crate) enum ClientEvent {
     Retry(u32),
     HeadersLate(RequestId),
     CheckProgress(u32),
-    /// The registry has sent a chunk of what the mirror refused.
+    /// The registry has the request for what the mirror refused.
     Direct {
         attempt: u32,
         digest: Digest,
-        left: u64,
-        connection_free: Time,
     },
     DirectFailed(u32),
     Unpacked(u32),
@@ -100,7 +98,8 @@ pub(crate) struct Client {
     credential: Option<CredentialId>,
     queue: VecDeque<Child>,
     active: BTreeMap<RequestId, Active>,
-    direct: BTreeSet<Digest>,
+    /// What comes from the registry itself; there is no flow before it has the request.
+    direct: BTreeMap<Digest, Option<FlowId>>,
     /// Pulls that are to start.
     pending: u32,
     /// What was being pulled when the machine went down.
@@ -219,9 +218,7 @@ impl World {
             ClientEvent::Retry(of) if of == attempt => self.begin(node),
             ClientEvent::HeadersLate(request) => self.headers_late(node, request),
             ClientEvent::CheckProgress(of) if of == attempt => self.check_progress(node),
-            ClientEvent::Direct { attempt: of, digest, left, connection_free } if of == attempt => {
-                self.direct_chunk(node, digest, left, connection_free);
-            }
+            ClientEvent::Direct { attempt: of, digest } if of == attempt => self.direct_begins(node, digest),
             ClientEvent::DirectFailed(of) if of == attempt => self.pull_fails(node),
             ClientEvent::Unpacked(of) if of == attempt => self.finish(node),
             _ => {}
@@ -287,10 +284,9 @@ impl World {
 
     /// The next host is the registry itself.
     fn next_host(&mut self, node: NodeIndex, digest: Digest) {
-        let size = self.blobs.get(&digest).map_or(0, |blob| blob.size);
         let client = &mut self.nodes[node].client;
         client.fallbacks += 1;
-        client.direct.insert(digest);
+        client.direct.insert(digest, None);
         let (attempt, has_credential) = (client.attempt, client.credential.is_some());
         if self.origin.fault == Some(Fault::Silent) {
             let patience = self.options.client.header_timeout;
@@ -300,30 +296,31 @@ impl World {
         if self.origin.refuses(self.now, has_credential, true).is_some() {
             return self.client_later(node, way * 2, ClientEvent::DirectFailed(attempt));
         }
-        let connection_free = self.now + way;
-        let event = ClientEvent::Direct { attempt, digest, left: size, connection_free };
-        self.client_later(node, way * 2, event);
+        self.client_later(node, way, ClientEvent::Direct { attempt, digest });
     }
 
-    fn direct_chunk(&mut self, node: NodeIndex, digest: Digest, left: u64, mut connection_free: Time) {
-        self.nodes[node].client.last_byte = self.now;
-        if left == 0 {
-            self.nodes[node].client.direct.remove(&digest);
-            return self.got(node, digest);
-        }
-        let attempt = self.nodes[node].client.attempt;
+    fn direct_begins(&mut self, node: NodeIndex, digest: Digest) {
+        let size = self.blobs.get(&digest).map_or(0, |blob| blob.size);
+        let chunk = chunk_of(Geometry::of_blob(size).len(0));
+        let route = self.route_from_origin(node);
+        let flow = self.flow_begins(route, size, chunk, Carried::Direct { node, digest });
+        self.nodes[node].client.direct.insert(digest, Some(flow));
+    }
+
+    /// The registry has sent more of what the mirror refused.
+    pub(super) fn came_directly(&mut self, flow: FlowId, node: NodeIndex, digest: Digest, all: bool) {
         match self.origin.fault {
             // The progress check ends this.
             Some(Fault::Silent) => return,
-            Some(Fault::Errors) => return self.client_later(node, Duration::ZERO, ClientEvent::DirectFailed(attempt)),
+            Some(Fault::Errors) => return self.pull_fails(node),
             _ => {}
         }
-        let bytes = left.min(DIRECT_CHUNK);
-        self.origin.direct_bytes += bytes;
-        let sent = self.origin.send(self.now, bytes, &mut connection_free);
-        let arrives = sent.max(self.comes_in(node, bytes));
-        let event = ClientEvent::Direct { attempt, digest, left: left - bytes, connection_free };
-        self.queue.push(arrives, Event::Client(node, Box::new(event)));
+        self.nodes[node].client.last_byte = self.now;
+        if all {
+            self.flows.end(flow);
+            self.nodes[node].client.direct.remove(&digest);
+            self.got(node, digest);
+        }
     }
 
     fn check_progress(&mut self, node: NodeIndex) {
@@ -347,12 +344,15 @@ impl World {
         let client = &mut self.nodes[node].client;
         let open: Vec<_> = std::mem::take(&mut client.active).into_keys().collect();
         client.queue.clear();
-        client.direct.clear();
+        let direct = std::mem::take(&mut client.direct);
         client.attempt += 1;
         client.failed_pulls += 1;
         let back_off = (BACK_OFF.0 * (1 << client.failures.min(5))).min(BACK_OFF.1);
         client.failures += 1;
         let attempt = client.attempt;
+        for flow in direct.into_values().flatten() {
+            self.flows.end(flow);
+        }
         for request in open {
             self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
         }

@@ -42,9 +42,7 @@ impl World {
             Output::FetchOrigin { op, digest, span, credential, check, .. } => {
                 self.fetch_origin(node, op, digest, span, credential.is_some(), check);
             }
-            Output::CancelTransfer { op } => {
-                self.nodes[node].cancelled.insert(op);
-            }
+            Output::CancelTransfer { op } => self.cancel_transfer(node, op),
             Output::StatOrigin { op, digest, credential, .. } => {
                 self.stat_origin(node, op, digest, credential.is_some())
             }

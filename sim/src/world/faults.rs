@@ -28,6 +28,7 @@ impl World {
         state.released.clear();
         state.streams.clear();
         state.cancelled.clear();
+        state.fetching.clear();
         state.armed = None;
         state.agent = Some(Agent::new(config, seed, now + state.clock_offset));
         let blobs = state
@@ -74,6 +75,7 @@ impl World {
         for digest in held {
             self.queue.push(now + staleness, Event::Forgotten(node, digest));
         }
+        self.flows_break(node);
         let gone = self.peer(node);
         for other in 0..self.nodes.len() {
             // Who cannot hear of it finds out by waiting.
@@ -126,7 +128,9 @@ impl World {
 
     /// Bytes per second that a node can send, and receive, from now on.
     pub fn set_rate(&mut self, node: NodeIndex, rate: u64) {
-        self.nodes[node].rate = rate;
+        let (up, down) = (self.nodes[node].up, self.nodes[node].down);
+        self.flows.set_rate(up, rate);
+        self.flows.set_rate(down, rate);
     }
 
     /// Whether a node's disk is full from now on.
@@ -161,13 +165,13 @@ impl World {
     /// Everything that is wrong with network, disks, processes and origin ends now; who is down stays down.
     pub fn heal(&mut self) {
         self.network = super::Network::default();
-        self.origin.heal(&self.options);
+        self.origin.heal();
+        self.set_origin_rate(self.options.origin_rate);
         self.options.disk_errors = 0;
         self.options.index_false_empty = 0;
         for node in 0..self.nodes.len() {
-            let rate = self.options.node_rate;
+            self.set_rate(node, self.options.node_rate);
             let state = &mut self.nodes[node];
-            state.rate = rate;
             state.disk.full = false;
             state.corrupt = None;
         }

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use longshore_core::time::Time;
-
 use super::{NodeIndex, World};
+use crate::flows::LinkId;
 
 /// Who cannot talk to whom. Nothing says so to either end: what is sent is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +58,6 @@ pub struct Network {
     /// Added to every message.
     pub delay: Duration,
     cuts: BTreeMap<u32, Cut>,
-    /// When the way from one zone to another is free again.
-    zone_free: BTreeMap<(usize, usize), Time>,
 }
 
 impl Network {
@@ -121,21 +118,10 @@ impl World {
         self.chance.happens(loss)
     }
 
-    /// When `bytes` that leave `from` at `sent` have passed the way between the zones.
-    pub(super) fn crosses(&mut self, from: NodeIndex, to: NodeIndex, sent: Time, bytes: u64) -> Time {
+    /// The link between the zones of two nodes, if there is one that can be full.
+    pub(super) fn way_across(&mut self, from: NodeIndex, to: NodeIndex) -> Option<LinkId> {
         let (here, there) = (self.zone(from), self.zone(to));
-        if here == there {
-            return sent;
-        }
-        self.cross_zone_bytes += bytes;
-        let Some(rate) = self.options.cross_zone_rate else { return sent };
-        let free = self.network.zone_free.entry((here, there)).or_insert(Time::ZERO);
-        *free = sent.max(*free + transfer_time(bytes, rate));
-        *free
+        let rate = self.options.cross_zone_rate.filter(|_| here != there)?;
+        Some(*self.zone_links.entry((here, there)).or_insert_with(|| self.flows.add_link(rate)))
     }
-}
-
-/// How long `bytes` take at `rate` bytes per second.
-pub(super) fn transfer_time(bytes: u64, rate: u64) -> Duration {
-    Duration::from_nanos((u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1))) as u64)
 }

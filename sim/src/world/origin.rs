@@ -11,9 +11,10 @@ use longshore_core::output::{Check, Span};
 use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
-use super::network::transfer_time;
+use super::transfers::Carried;
 use super::{Event, NodeIndex, Options, World};
 use crate::content;
+use crate::flows::{FlowId, LinkId, Route, chunk_of};
 
 /// What the origin does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +46,10 @@ pub struct Origin {
     pub direct_bytes: u64,
     /// Requests that it has seen.
     pub requests: u64,
-    /// Bytes per second.
-    pub rate: u64,
     /// Added to each answer.
     pub delay: Duration,
-    connection_rate: Option<u64>,
-    free: Time,
+    pub(crate) connection_rate: Option<u64>,
+    pub(crate) link: LinkId,
     /// The present second, and requests seen in it.
     second: (u64, u32),
     requests_per_second: Option<u32>,
@@ -62,17 +61,20 @@ pub(crate) struct OriginTransfer {
     pub(crate) node: NodeIndex,
     life: u32,
     op: OpId,
-    digest: Digest,
+    pub(crate) digest: Digest,
     size: u64,
+    /// The next piece to arrive, and bytes of those before it.
     next: u32,
+    arrived_bytes: u64,
+    /// The next piece to have left the origin, and bytes of those before it.
+    leaving: u32,
+    left_bytes: u64,
     end: u32,
     check: Check,
-    /// When the connection can carry the next byte.
-    connection_free: Time,
 }
 
 impl Origin {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, link: LinkId) -> Self {
         Self {
             fault: None,
             private: false,
@@ -80,24 +82,16 @@ impl Origin {
             pieces_sent: BTreeMap::new(),
             direct_bytes: 0,
             requests: 0,
-            rate: options.origin_rate,
             delay: Duration::ZERO,
             connection_rate: options.origin_connection_rate,
-            free: Time::ZERO,
+            link,
             second: (0, 0),
             requests_per_second: options.origin_requests_per_second,
         }
     }
 
-    /// Bytes per second from now on. What is queued by the old rate does not hold up what comes next.
-    pub(crate) fn set_rate(&mut self, rate: u64) {
-        self.rate = rate.max(1);
-        self.free = Time::ZERO;
-    }
-
-    pub(crate) fn heal(&mut self, options: &Options) {
+    pub(crate) fn heal(&mut self) {
         self.fault = None;
-        self.set_rate(options.origin_rate);
         self.delay = Duration::ZERO;
     }
 
@@ -105,15 +99,6 @@ impl Origin {
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.sent.values().sum()
-    }
-
-    /// When the last of `bytes` bytes has left, on a connection that is free at `connection_free`.
-    pub(crate) fn send(&mut self, now: Time, bytes: u64, connection_free: &mut Time) -> Time {
-        self.free = self.free.max(now) + transfer_time(bytes, self.rate);
-        if let Some(rate) = self.connection_rate {
-            *connection_free = (*connection_free).max(now) + transfer_time(bytes, rate);
-        }
-        self.free.max(*connection_free)
     }
 
     /// The failure that a request meets, if any.
@@ -191,38 +176,61 @@ impl World {
             Span::Pieces { first, count, .. } => (first, first + count),
         };
         let life = self.nodes[node].life;
-        let connection_free = self.now + way;
-        let transfer = OriginTransfer { node, life, op, digest, size, next, end, check, connection_free };
-        self.send_from_origin(Box::new(transfer), way);
+        let (arrived_bytes, leaving, left_bytes) = (0, next, 0);
+        let transfer =
+            OriginTransfer { node, life, op, digest, size, next, arrived_bytes, leaving, left_bytes, end, check };
+        self.queue.push(self.now + way, Event::OriginAsked(Box::new(transfer)));
     }
 
-    /// The next piece leaves the origin `way` from now, when the request has arrived there, or on its heels of the last one.
-    fn send_from_origin(&mut self, mut transfer: Box<OriginTransfer>, way: Duration) {
-        let bytes = Geometry::of_blob(transfer.size).len(transfer.next);
-        *self.origin.sent.entry(transfer.digest).or_default() += bytes;
-        *self.origin.pieces_sent.entry((transfer.digest, transfer.next)).or_default() += 1;
-        let sent = self.origin.send(self.now, bytes, &mut transfer.connection_free);
-        let at_downlink = sent + way;
-        self.queue.push(at_downlink, Event::OriginAtDownlink(transfer));
+    /// Bytes per second that the origin sends from now on.
+    pub fn set_origin_rate(&mut self, rate: u64) {
+        self.flows.set_rate(self.origin.link, rate);
     }
 
-    pub(super) fn origin_at_downlink(&mut self, transfer: Box<OriginTransfer>) {
-        let node = transfer.node;
+    pub(super) fn origin_asked(&mut self, transfer: Box<OriginTransfer>) {
+        let (node, op) = (transfer.node, transfer.op);
         let state = &mut self.nodes[node];
-        if state.life == transfer.life && !state.cancelled.remove(&transfer.op) {
-            let arrives = self.comes_in(node, Geometry::of_blob(transfer.size).len(transfer.next));
-            self.queue.push(arrives, Event::OriginPiece(transfer));
-        }
-    }
-
-    pub(super) fn origin_piece(&mut self, mut transfer: Box<OriginTransfer>) {
-        let OriginTransfer { node, life, op, digest, size, next, end, check, .. } = *transfer;
-        if self.nodes[node].life != life || self.nodes[node].cancelled.remove(&op) {
+        if state.life != transfer.life || state.cancelled.remove(&op) {
             return;
         }
+        let route = self.route_from_origin(node);
+        let geometry = Geometry::of_blob(transfer.size);
+        let bytes = (transfer.next..transfer.end).map(|piece| geometry.len(piece)).sum();
+        let flow = self.flow_begins(route, bytes, chunk_of(geometry.len(0)), Carried::Origin(transfer));
+        self.nodes[node].fetching.insert(op, flow);
+    }
+
+    pub(super) fn route_from_origin(&self, node: NodeIndex) -> Route {
+        Route {
+            from: self.origin.link,
+            across: None,
+            to: self.nodes[node].down,
+            latency: self.origin_way(node) + self.origin.delay,
+            most: self.origin.connection_rate,
+        }
+    }
+
+    /// A piece more has left the origin, maybe.
+    pub(super) fn left_origin(&mut self, flow: FlowId, bytes: u64) {
+        let total = self.flows.sent(flow);
+        let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
+        *self.origin.sent.entry(transfer.digest).or_default() += bytes;
+        let length = Geometry::of_blob(transfer.size).len(transfer.leaving);
+        if total >= transfer.left_bytes + length {
+            *self.origin.pieces_sent.entry((transfer.digest, transfer.leaving)).or_default() += 1;
+            transfer.leaving += 1;
+            transfer.left_bytes += length;
+        }
+    }
+
+    /// More of a run has arrived: so many bytes by now. A chunk is never more than a piece.
+    pub(super) fn came_from_origin(&mut self, flow: FlowId, total: u64) {
+        let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
+        let OriginTransfer { node, op, digest, size, next, end, check, arrived_bytes, .. } = **transfer;
         match self.origin.fault {
             Some(Fault::Silent) => return,
             Some(Fault::Errors) => {
+                self.fetch_ends(node, op);
                 let failure = OriginFailure {
                     class: FailureClass::Transient,
                     status: None,
@@ -234,23 +242,28 @@ impl World {
             }
             _ => {}
         }
+        let bytes = Geometry::of_blob(size).len(next);
+        if total < arrived_bytes + bytes {
+            return;
+        }
         let content = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
         let hashed = match self.store_piece(node, digest, next, content, check) {
             Ok(hashed) => hashed,
             Err(error) => {
+                self.fetch_ends(node, op);
                 let event = TransferEvent::Failed(TransferFailure::Store(error));
                 return self.input(node, Input::Transfer { op, event });
             }
         };
-        if let Hashed::Chained(after) = hashed {
-            transfer.check = Check::From(after);
-        }
-        let bytes = Geometry::of_blob(size).len(next);
-        if next + 1 < end {
-            transfer.next += 1;
-            self.send_from_origin(transfer, self.options.latency);
-        } else {
+        if next + 1 == end {
+            self.fetch_ends(node, op);
             self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });
+        } else if let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) {
+            transfer.next += 1;
+            transfer.arrived_bytes += bytes;
+            if let Hashed::Chained(after) = hashed {
+                transfer.check = Check::From(after);
+            }
         }
         let event = TransferEvent::Piece { piece: next, bytes, hashed, claim: None };
         self.input(node, Input::Transfer { op, event });

@@ -1,4 +1,4 @@
-//! Pieces on their way from peer to peer: each takes its turn on the sender's uplink and on the receiver's downlink.
+//! Pieces that peers ask each other for.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use longshore_core::message::{PieceRefusal, PieceSum, Protocol};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
-use longshore_core::time::Time;
 
 use super::drivers::InboundStream;
-use super::network::transfer_time;
+use super::transfers::Carried;
 use super::{Event, NodeIndex, World};
 use crate::content::{self, Content};
+use crate::flows::{Route, chunk_of};
 use crate::invariants;
 
 /// One piece, asked for by `to` and sent by `from`.
@@ -22,7 +22,7 @@ pub(crate) struct PieceTransfer {
     pub(crate) to: NodeIndex,
     pub(crate) to_life: u32,
     pub(crate) from: NodeIndex,
-    from_life: u32,
+    pub(crate) stream: StreamId,
     pub(crate) op: OpId,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
@@ -50,7 +50,7 @@ impl World {
             to: node,
             to_life,
             from,
-            from_life: 0,
+            stream: StreamId(0),
             op,
             digest,
             size,
@@ -66,7 +66,7 @@ impl World {
         self.later(node, self.options.latency, Input::Transfer { op, event: TransferEvent::Failed(failure) });
     }
 
-    pub(super) fn piece_asked(&mut self, mut transfer: Box<PieceTransfer>) {
+    pub(super) fn piece_asked(&mut self, transfer: Box<PieceTransfer>) {
         let (asker, server) = (transfer.to, transfer.from);
         if !self.network.passes(asker, server, self.nodes.len()) || self.is_lost() {
             return;
@@ -75,13 +75,15 @@ impl World {
             let event = TransferEvent::Failed(TransferFailure::Unreachable);
             return self.reply(server, asker, transfer.to_life, Input::Transfer { op: transfer.op, event });
         }
-        transfer.from_life = self.nodes[server].life;
         self.open(server, asker, Protocol::Swarm, InboundStream::Piece(transfer));
     }
 
     pub(super) fn piece_refused(&mut self, node: NodeIndex, stream: StreamId, refusal: PieceRefusal) {
         let Some(InboundStream::Piece(transfer)) = self.nodes[node].streams.remove(&stream) else { return };
         self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
+        if self.nodes[transfer.to].life != transfer.to_life || self.nodes[transfer.to].cancelled.remove(&transfer.op) {
+            return;
+        }
         let event = TransferEvent::Failed(TransferFailure::Refused(refusal));
         self.reply(node, transfer.to, transfer.to_life, Input::Transfer { op: transfer.op, event });
     }
@@ -106,45 +108,30 @@ impl World {
         };
         transfer.content = content;
         transfer.claim = claim;
-        // The sender's uplink takes one piece after the other; the receiver's downlink cuts through if it is free.
-        let state = &mut self.nodes[node];
-        let sent = self.now.max(state.up_free) + transfer_time(len, state.rate);
-        state.up_free = sent;
-        self.queue.push(sent, Event::StreamClosed(node, state.life, stream, len));
-        let across = self.crosses(node, transfer.to, sent, len);
-        let arrives = across + self.one_way(node, transfer.to);
-        self.queue.push(arrives, Event::PieceAtDownlink(transfer));
-    }
-
-    /// When something of `bytes` bytes has come in whole that has just left its sender: the downlink is shared as well.
-    pub(super) fn comes_in(&mut self, node: NodeIndex, bytes: u64) -> Time {
-        let state = &mut self.nodes[node];
-        let received = self.now.max(state.down_free + transfer_time(bytes, state.rate));
-        state.down_free = received;
-        received
-    }
-
-    pub(super) fn piece_at_downlink(&mut self, transfer: Box<PieceTransfer>) {
-        let node = transfer.to;
-        let state = &mut self.nodes[node];
-        if state.life == transfer.to_life && !state.cancelled.remove(&transfer.op) {
-            let arrives = self.comes_in(node, Geometry::of_blob(transfer.size).len(transfer.piece));
-            self.queue.push(arrives, Event::PieceArrives(transfer));
+        let to = transfer.to;
+        let receiver = &mut self.nodes[to];
+        if receiver.life != transfer.to_life || receiver.cancelled.remove(&transfer.op) {
+            return self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
         }
+        transfer.stream = stream;
+        let (op, geometry) = (transfer.op, Geometry::of_blob(transfer.size));
+        let route = Route {
+            from: self.nodes[node].up,
+            across: self.way_across(node, to),
+            to: self.nodes[to].down,
+            latency: self.one_way(node, to),
+            most: None,
+        };
+        let chunk = chunk_of(geometry.len(0));
+        let flow = self.flow_begins(route, len, chunk, Carried::Piece(transfer));
+        self.nodes[to].fetching.insert(op, flow);
     }
 
     pub(super) fn piece_arrives(&mut self, transfer: PieceTransfer) {
-        let PieceTransfer { to: node, to_life, from, from_life, op, digest, size, piece, check, content, claim } =
-            transfer;
-        if self.nodes[node].life != to_life || self.nodes[node].cancelled.remove(&op) {
-            return;
-        }
+        let PieceTransfer { to: node, from, op, digest, size, piece, check, content, claim, .. } = transfer;
+        self.nodes[node].fetching.remove(&op);
         if !self.network.passes(from, node, self.nodes.len()) || self.is_lost() {
             return;
-        }
-        if self.nodes[from].life != from_life {
-            let event = TransferEvent::Failed(TransferFailure::Unreachable);
-            return self.later(node, Duration::ZERO, Input::Transfer { op, event });
         }
         let bytes = Geometry::of_blob(size).len(piece);
         match self.store_piece(node, digest, piece, content, check) {

@@ -10,9 +10,9 @@ use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
 
-use super::network::transfer_time;
 use super::{Blob, Event, NodeIndex, World};
 use crate::content::{self, Content};
+use crate::flows::transfer_time;
 use crate::invariants;
 
 /// Bytes hashed per second from the page cache.

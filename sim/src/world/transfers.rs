@@ -1,0 +1,150 @@
+//! What flows carry in this world, and what becomes of it when it arrives, is not wanted any more, or loses an end.
+
+use std::time::Duration;
+
+use longshore_core::digest::Digest;
+use longshore_core::input::{Input, TransferEvent, TransferFailure};
+use longshore_core::names::OpId;
+use longshore_core::piece::Geometry;
+
+use super::origin::OriginTransfer;
+use super::pieces::PieceTransfer;
+use super::{Event, NodeIndex, World};
+use crate::flows::{FlowId, Progress, Route, Step};
+
+/// A sender whose bytes nobody takes gives up after this long, as the driver of peers does.
+const STALLED_WRITE: Duration = Duration::from_secs(30);
+
+/// What a flow carries.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    /// One piece from peer to peer.
+    Piece(Box<PieceTransfer>),
+    /// A run of pieces from the origin to an agent.
+    Origin(Box<OriginTransfer>),
+    /// A blob from the origin to a containerd.
+    Direct { node: NodeIndex, digest: Digest },
+}
+
+impl Carried {
+    pub(super) fn to(&self) -> NodeIndex {
+        match self {
+            Self::Piece(transfer) => transfer.to,
+            Self::Origin(transfer) => transfer.node,
+            Self::Direct { node, .. } => *node,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn flow_begins(&mut self, route: Route, bytes: u64, chunk: u64, carries: Carried) -> FlowId {
+        let flow = self.flows.begin(self.now, route, bytes, chunk, carries, &mut self.steps);
+        self.schedule_steps();
+        flow
+    }
+
+    fn schedule_steps(&mut self) {
+        for (at, step) in self.steps.drain(..) {
+            self.queue.push(at, Event::Flow(step));
+        }
+    }
+
+    pub(super) fn flow_steps(&mut self, step: Step) {
+        let progress = self.flows.step(self.now, step, &mut self.steps);
+        self.schedule_steps();
+        match progress {
+            Progress::Nothing => {}
+            Progress::Left { flow, bytes, all } => self.chunk_left(flow, bytes, all),
+            Progress::Received { flow, total, all } => match self.flows.get(flow) {
+                Some(Carried::Piece(_)) if all => {
+                    if let Some(Carried::Piece(transfer)) = self.flows.end(flow) {
+                        self.piece_arrives(*transfer);
+                    }
+                }
+                Some(Carried::Origin(_)) => self.came_from_origin(flow, total),
+                Some(Carried::Direct { node, digest }) => self.came_directly(flow, *node, *digest, all),
+                _ => {}
+            },
+        }
+    }
+
+    fn chunk_left(&mut self, flow: FlowId, bytes: u64, all: bool) {
+        match self.flows.get(flow) {
+            Some(Carried::Piece(transfer)) => {
+                let (from, to, stream) = (transfer.from, transfer.to, transfer.stream);
+                let length = Geometry::of_blob(transfer.size).len(transfer.piece);
+                if self.zone(from) != self.zone(to) {
+                    self.cross_zone_bytes += bytes;
+                }
+                if all {
+                    let input = Input::StreamClosed { stream, error: None, sent_bytes: length };
+                    self.later(from, Duration::ZERO, input);
+                }
+            }
+            Some(Carried::Origin(_)) => self.left_origin(flow, bytes),
+            Some(Carried::Direct { .. }) => self.origin.direct_bytes += bytes,
+            None => {}
+        }
+    }
+
+    /// The agent does not want it any more.
+    pub(super) fn cancel_transfer(&mut self, node: NodeIndex, op: OpId) {
+        let Some(flow) = self.nodes[node].fetching.remove(&op) else {
+            // The request is still on its way, or the answer.
+            self.nodes[node].cancelled.insert(op);
+            return;
+        };
+        self.tell_sender(flow);
+        self.flows.end(flow);
+    }
+
+    /// A transfer is over for whoever fetched.
+    pub(super) fn fetch_ends(&mut self, node: NodeIndex, op: OpId) {
+        if let Some(flow) = self.nodes[node].fetching.remove(&op) {
+            self.flows.end(flow);
+        }
+    }
+
+    /// Whoever sends a piece learns that nobody takes the rest.
+    fn tell_sender(&mut self, flow: FlowId) {
+        let sent_bytes = self.flows.sent(flow);
+        let Some(Carried::Piece(transfer)) = self.flows.get(flow) else { return };
+        let (from, to, stream) = (transfer.from, transfer.to, transfer.stream);
+        let sent_all = sent_bytes >= Geometry::of_blob(transfer.size).len(transfer.piece);
+        if !sent_all && self.is_up(from) {
+            let after = match self.network.passes(to, from, self.nodes.len()) {
+                true => self.one_way(to, from),
+                false => STALLED_WRITE,
+            };
+            self.later(from, after, Input::StreamClosed { stream, error: None, sent_bytes });
+        }
+    }
+
+    /// A node is down: what it received is lost, and those whom it was sending to learn of it, if anything reaches them.
+    pub(super) fn flows_break(&mut self, node: NodeIndex) {
+        let touched: Vec<_> = self
+            .flows
+            .iter()
+            .filter(|(_, carried)| match carried {
+                Carried::Piece(transfer) => transfer.to == node || transfer.from == node,
+                other => other.to() == node,
+            })
+            .map(|(flow, _)| flow)
+            .collect();
+        for flow in touched {
+            self.tell_sender(flow);
+            if let Some(Carried::Piece(transfer)) = self.flows.end(flow)
+                && transfer.to != node
+            {
+                let (to, op) = (transfer.to, transfer.op);
+                self.nodes[to].fetching.remove(&op);
+                if self.network.passes(node, to, self.nodes.len()) {
+                    let after = self.one_way(node, to);
+                    let event = TransferEvent::Failed(TransferFailure::Unreachable);
+                    self.later(to, after, Input::Transfer { op, event });
+                }
+            }
+        }
+        self.nodes[node].fetching.clear();
+    }
+}
