@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use longshore_core::names::CredentialId;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Chance;
 use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
-use crate::scenario::{Arrivals, Scenario};
+use crate::scenario::Scenario;
+use crate::scenario::schedule::{Arrival, Schedule, Step};
 use crate::world::{Image, NodeIndex, PullState, World};
 
 /// Whether everybody is done is looked at this often; when each pull was done is known exactly.
@@ -80,22 +80,14 @@ impl Report {
     }
 }
 
-enum Step {
-    Begin(usize, Vec<NodeIndex>),
-    End(usize, Vec<NodeIndex>),
-    Heal,
-}
-
 /// Runs `scenario` with `seed`.
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Report {
     let wall = Instant::now();
     let mut world = World::new(scenario.options(seed));
-    let mut chance = Chance::new(seed ^ 0x5ce0_a410);
-    let images = arrive(scenario, &mut world, &mut chance);
-    let mut timeline = timeline(scenario, &world, &mut chance);
-    timeline.sort_by_key(|(at, _)| *at);
-    for (at, step) in timeline {
+    let schedule = Schedule::draw(scenario, seed);
+    let images = arrive(scenario, &mut world, &schedule.arrivals);
+    for (at, step) in schedule.timeline {
         if at > scenario.limit.0 && !matches!(step, Step::Heal) {
             continue;
         }
@@ -150,67 +142,23 @@ fn unfinished(world: &World) -> usize {
 }
 
 /// Publishes the images and schedules their pulls.
-fn arrive(scenario: &Scenario, world: &mut World, chance: &mut Chance) -> Vec<Image> {
+fn arrive(scenario: &Scenario, world: &mut World, arrivals: &[Vec<Arrival>]) -> Vec<Image> {
     world.origin.private = scenario.origin.private;
     let mut images: Vec<Image> = Vec::new();
-    for spec in &scenario.images {
+    for (spec, pulls) in scenario.images.iter().zip(arrivals) {
         let sizes: Vec<_> = spec.layers.iter().map(|size| size.0).collect();
         let base: Vec<_> = match images.last() {
             Some(last) => last.children.iter().skip(1).take(spec.shared_layers).cloned().collect(),
             None => Vec::new(),
         };
         let image = world.publish_on(&base, &sizes);
-        let all = world.node_indices().len();
-        let mut order = chance.some_of(all, spec.nodes.unwrap_or(all));
-        for position in (1..order.len()).rev() {
-            order.swap(position, chance.below(position as u64 + 1) as usize);
-        }
-        let (count, over) = (order.len() as u32, spec.over.0);
-        let mut poisson = Duration::ZERO;
-        for (position, node) in order.into_iter().enumerate() {
-            let after = match spec.arrivals {
-                Arrivals::AtOnce => Duration::ZERO,
-                Arrivals::Rolling => over * position as u32 / count.max(1),
-                Arrivals::Poisson => {
-                    // Uniform gaps of twice the mean: random enough, and without a logarithm that differs by machine.
-                    poisson += chance.up_to(over * 2 / count.max(1));
-                    poisson
-                }
-            };
-            let has_credential = chance.happens(scenario.origin.credentials_per_million);
-            let credential = (scenario.origin.private && has_credential).then_some(CredentialId(node as u64));
-            world.pull_with(node, &image, spec.at.0 + after, credential);
+        for pull in pulls {
+            let credential = (scenario.origin.private && pull.has_credential).then_some(CredentialId(pull.node as u64));
+            world.pull_with(pull.node, &image, pull.at, credential);
         }
         images.push(image);
     }
     images
-}
-
-fn timeline(scenario: &Scenario, world: &World, chance: &mut Chance) -> Vec<(Duration, Step)> {
-    let mut steps = Vec::new();
-    for (number, fault) in scenario.faults.iter().enumerate() {
-        let victims = fault.victims(world, chance);
-        let groups: Vec<(Duration, Vec<NodeIndex>)> = match fault.over {
-            Some(over) => victims.into_iter().map(|node| (chance.up_to(over.0), vec![node])).collect(),
-            None => vec![(Duration::ZERO, victims)],
-        };
-        for (after, group) in groups {
-            let begins = fault.at.0 + after;
-            if scenario.heal_at.is_some_and(|heal| begins >= heal.0) {
-                continue;
-            }
-            if let Some(length) = fault.lasts
-                && scenario.heal_at.is_none_or(|heal| begins + length.0 < heal.0)
-            {
-                steps.push((begins + length.0, Step::End(number, group.clone())));
-            }
-            steps.push((begins, Step::Begin(number, group)));
-        }
-    }
-    if let Some(heal) = scenario.heal_at {
-        steps.push((heal.0, Step::Heal));
-    }
-    steps
 }
 
 fn take(scenario: &Scenario, world: &mut World, step: Step) {

@@ -1,6 +1,7 @@
 //! A scenario: a cluster, what it pulls, what befalls it, and what is expected. `scenarios/README.md` documents the file.
 
 pub mod faults;
+pub(crate) mod schedule;
 pub mod units;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::Cluster;
 use super::units::{Rate, Span};
 use crate::chance::Chance;
 use crate::world::{Cut, Fault, NodeIndex, World};
@@ -215,13 +216,13 @@ impl FaultSpec {
     }
 
     /// Whom it befalls.
-    pub(crate) fn victims(&self, world: &World, chance: &mut Chance) -> Vec<NodeIndex> {
-        let all = world.node_indices().len();
+    pub(crate) fn victims(&self, cluster: &Cluster, chance: &mut Chance) -> Vec<NodeIndex> {
+        let all = cluster.nodes;
         if !self.nodes.is_empty() {
             return self.nodes.clone();
         }
         if let Some(zone) = self.zone {
-            return world.node_indices().filter(|node| world.zone(*node) == zone).collect();
+            return (0..all).filter(|node| node % cluster.zones == zone).collect();
         }
         let share = self.percent.map(|percent| all * percent as usize / 100);
         chance.some_of(all, self.count.or(share).unwrap_or(0))
