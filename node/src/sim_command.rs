@@ -1,5 +1,7 @@
 //! `longshore sim`: clusters in a box.
 
+mod journals;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +52,12 @@ struct RunArgs {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+    /// Write a journal of each agent into this directory, for 'longshore replay'; made if it is missing
+    ///
+    /// node-00003.journal is the node's first life, node-00003-2.journal the one after its first restart. The run is the
+    /// same as without.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -118,7 +126,10 @@ fn read(file: &Path) -> Result<Scenario, String> {
 fn run_file(args: &RunArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     let scenario = read(&args.file)?;
     let seed = args.seed.unwrap_or(scenario.seed);
-    let report = run(&scenario, seed);
+    let report = match &args.journal {
+        Some(directory) => journals::run(&scenario, seed, directory)?,
+        None => run(&scenario, seed),
+    };
     if args.json {
         let text = serde_json::to_string_pretty(&report.summary).map_err(|error| error.to_string())?;
         print(&format!("{text}\n"));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
 use crate::scenario::Scenario;
 use crate::scenario::schedule::{Arrival, Schedule, Step};
+use crate::world::recorder::Recorder;
 use crate::world::{Image, NodeIndex, PullState, World};
 
 /// Whether everybody is done is looked at this often; when each pull was done is known exactly.
@@ -84,16 +85,31 @@ impl Report {
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Report {
     let wall = Instant::now();
-    let mut world = World::new(scenario.options(seed));
+    run_in(&mut World::new(scenario.options(seed)), scenario, seed, wall)
+}
+
+/// Runs `scenario` with `seed` and writes a journal of every agent; the same run, with the same trace hash.
+///
+/// # Errors
+/// Why a journal is not complete, in words.
+pub fn run_recorded(scenario: &Scenario, seed: u64, recorder: Recorder) -> Result<Report, String> {
+    let wall = Instant::now();
+    let mut world = World::recorded(scenario.options(seed), Some(recorder));
+    let report = run_in(&mut world, scenario, seed, wall);
+    world.close_journals()?;
+    Ok(report)
+}
+
+fn run_in(world: &mut World, scenario: &Scenario, seed: u64, wall: Instant) -> Report {
     let schedule = Schedule::draw(scenario, seed);
-    let images = arrive(scenario, &mut world, &schedule.arrivals);
+    let images = arrive(scenario, world, &schedule.arrivals);
     for (at, step) in schedule.timeline {
         if at > scenario.limit.0 && !matches!(step, Step::Heal) {
             continue;
         }
         let now = Duration::from_micros(world.now().as_micros());
         world.run_for(at.saturating_sub(now));
-        take(scenario, &mut world, step);
+        take(scenario, world, step);
     }
     let now = Duration::from_micros(world.now().as_micros());
     let end = match scenario.heal_at {
@@ -103,23 +119,23 @@ pub fn run(scenario: &Scenario, seed: u64) -> Report {
     while !world.all_done() && Duration::from_micros(world.now().as_micros()) < end {
         world.run_for(LOOK);
     }
-    let unfinished = unfinished(&world);
+    let unfinished = unfinished(world);
     let virtual_seconds = match world.finished_pulls.last() {
         Some(last) if unfinished == 0 => last.at.as_micros() as f64 / 1e6,
         _ => world.now().as_micros() as f64 / 1e6,
     };
-    finishes::check(&mut world);
+    finishes::check(world);
     if unfinished == 0 {
         world.run_for(QUIET);
-        no_leaks::check(&mut world);
+        no_leaks::check(world);
     }
     let blobs: usize = images.iter().map(|image| image.children.len() + 1).sum();
     let pieces: u64 = images.iter().map(|image| u64::from(image.pieces())).sum();
-    quiet_network::check(&mut world, pieces, blobs as u64);
+    quiet_network::check(world, pieces, blobs as u64);
     if nothing_is_wrong(scenario) {
-        one_copy::check(&mut world);
+        one_copy::check(world);
     }
-    report(scenario, seed, &world, &images, Figures { unfinished, virtual_seconds, wall })
+    report(scenario, seed, world, &images, Figures { unfinished, virtual_seconds, wall })
 }
 
 struct Figures {

@@ -6,6 +6,7 @@ mod faults;
 mod network;
 mod origin;
 mod pieces;
+pub mod recorder;
 mod store;
 mod transfers;
 
@@ -35,6 +36,7 @@ use crate::flows::{FlowId, Flows, LinkId, Step};
 use crate::invariants::Invariant;
 use crate::queue::Queue;
 use crate::trace::TraceHash;
+use recorder::Recorder;
 
 /// Index of a node.
 pub type NodeIndex = usize;
@@ -244,12 +246,20 @@ pub struct World {
     pub finished_pulls: Vec<FinishedPull>,
     /// Bytes of pieces that went from one zone to another.
     pub cross_zone_bytes: u64,
+    /// Writes journals, if somebody wants them.
+    recorder: Option<Recorder>,
 }
 
 impl World {
     /// A cluster whose nodes all know each other; nothing is pulled yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
+        Self::recorded(options, None)
+    }
+
+    /// The same, with a journal of each agent from its birth on.
+    #[must_use]
+    pub fn recorded(options: Options, recorder: Option<Recorder>) -> Self {
         let mut flows = Flows::default();
         let mut world = Self {
             origin: Origin::new(&options, flows.add_link(options.origin_rate)),
@@ -274,6 +284,7 @@ impl World {
             messages_by_kind: [0; MESSAGE_KINDS.len()],
             finished_pulls: Vec::new(),
             cross_zone_bytes: 0,
+            recorder,
             options,
         };
         let members: Vec<_> = (0..world.options.nodes).map(|node| world.member(node)).collect();
@@ -358,6 +369,16 @@ impl World {
     fn index_of(&self, peer: &PeerId) -> Option<NodeIndex> {
         let index: NodeIndex = peer.as_str().strip_prefix("peer-")?.parse().ok()?;
         (index < self.nodes.len()).then_some(index)
+    }
+
+    /// Ends the journals, if there are any; who looks at them afterwards sees all of the run.
+    ///
+    /// # Errors
+    /// Why they are not complete, in words.
+    pub fn close_journals(&mut self) -> Result<(), String> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        recorder.close();
+        recorder.failure().map_or(Ok(()), |failure| Err(failure.to_owned()))
     }
 
     /// Whether a node is up.
@@ -487,10 +508,19 @@ impl World {
         let Some(mut agent) = state.agent.take() else { return };
         let (life, offset) = (state.life, state.clock_offset);
         self.trace.input(now, node, &input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(node, now + offset, &input);
+        }
         agent.handle(now + offset, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.output(node, &output);
+            }
             self.perform(node, output);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.settle(node, &agent);
         }
         let next = agent.poll_deadline().map(|(at, _)| (Time::ZERO + at.since(Time::ZERO + offset)).max(now));
         let state = &mut self.nodes[node];

@@ -24,6 +24,9 @@ impl World {
         let seed = self.chance.number();
         let now = self.now;
         let state = &mut self.nodes[node];
+        if let Some(recorder) = &mut self.recorder {
+            recorder.born(node, &config, seed, now + state.clock_offset);
+        }
         state.life += 1;
         state.released.clear();
         state.streams.clear();
@@ -66,6 +69,9 @@ impl World {
         let latency = self.options.latency;
         let state = &mut self.nodes[node];
         state.agent = None;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.died(node);
+        }
         state.life += 1;
         state.paused_until = now;
         state.client.stop();
