@@ -3,10 +3,10 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo build test parts lint bench clean
+.PHONY: help demo build test parts lint bench mutants clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build, then watch eight agents pull one image: make demo ARGS="--nodes 4 --kill 1"
 	@scripts/install-parts.sh --demo
@@ -38,6 +38,11 @@ lint: ## formatting, clippy and documentation, all warnings denied
 bench: ## measure against nginx on this machine; prints the tables of BENCHMARKS.md
 	@scripts/install-parts.sh --bench
 	$(CARGO) bench --locked --package longshore --bench real -- $(ARGS)
+
+# A build of its own, because every crate that depends on the core has the bugs in it.
+mutants: ## hunt planted bugs, write sim/MUTANTS.md: make mutants ARGS="--budget 20"
+	RUSTFLAGS="--cfg longshore_mutants" $(CARGO) run --release --locked --package longshore-sim --example mutants \
+	    --target-dir target/mutants -- $(ARGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

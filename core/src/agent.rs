@@ -269,8 +269,10 @@ impl Agent {
     fn sweep(&mut self) {
         let now = self.cx.now;
         self.failures.sweep(now);
-        self.authorized.retain(|_, until| *until > now);
-        self.cx.wake(Deadline::Sweep, SWEEP_INTERVAL);
+        self.authorized.retain(|_, until| *until > now || mutant!("authorization-never-swept"));
+        if !mutant!("sweep-happens-once") {
+            self.cx.wake(Deadline::Sweep, SWEEP_INTERVAL);
+        }
     }
 
     fn members_changed(&mut self, members: Vec<crate::members::Member>) {
@@ -284,13 +286,18 @@ impl Agent {
 
     fn start_op(&mut self, op: Op, patience: Duration) -> OpId {
         let id = self.cx.next_op();
-        self.cx.wake(Deadline::Transfer(id), patience);
+        if !mutant!("transfer-without-deadline") {
+            self.cx.wake(Deadline::Transfer(id), patience);
+        }
         self.ops.insert(id, op);
         id
     }
 
     fn finish_op(&mut self, id: OpId) -> Option<Op> {
         self.cx.timers.clear(Deadline::Transfer(id));
+        if mutant!("finished-op-kept") {
+            return self.ops.get(&id).cloned();
+        }
         self.ops.remove(&id)
     }
 

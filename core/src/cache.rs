@@ -94,7 +94,7 @@ impl Cache {
                 break;
             }
             let Some(blob) = self.blobs.get_mut(digest) else { continue };
-            if !blob.condemned && blob.readers == 0 {
+            if !blob.condemned && (blob.readers == 0 || mutant!("evicted-while-read")) {
                 blob.condemned = true;
                 staying -= blob.size;
                 condemned.push(*digest);

@@ -41,7 +41,9 @@ pub(crate) struct Calls(BTreeMap<CallId, Call>);
 impl Calls {
     pub(crate) fn start(&mut self, cx: &mut Context, call: Call, request: Request, timeout: Duration) {
         let id = cx.next_call();
-        cx.wake(Deadline::Call(id), timeout);
+        if !mutant!("call-without-deadline") {
+            cx.wake(Deadline::Call(id), timeout);
+        }
         cx.emit(Output::Call { call: id, peer: call.peer.clone(), request, timeout });
         self.0.insert(id, call);
     }
@@ -60,7 +62,7 @@ impl Calls {
                 cx.timers.clear(Deadline::Call(*id));
                 cx.emit(Output::CallCancel { call: *id });
             }
-            !gone
+            !gone || mutant!("cancelled-call-kept")
         });
     }
 

@@ -68,13 +68,16 @@ impl Failures {
         challenge: Vec<Arc<str>>,
     ) -> Duration {
         let strikes = match self.digests.get(&digest) {
-            Some(entry) if entry.until + LADDER_MEMORY > now => entry.strikes + 1,
+            Some(entry) if entry.until + LADDER_MEMORY > now => {
+                entry.strikes + u32::from(!mutant!("cooldown-never-climbs"))
+            }
             _ => 1,
         };
         let ladder =
             FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.min(8) - 1)).min(LONGEST_COOLDOWN);
         // The origin's word counts, up to the longest cool-down: a server must not be able to park an image for a day.
-        let cooldown = ladder.max(retry_after.unwrap_or_default().min(LONGEST_COOLDOWN));
+        let cooldown = ladder
+            .max(retry_after.filter(|_| !mutant!("retry-after-ignored")).unwrap_or_default().min(LONGEST_COOLDOWN));
         self.digests.insert(digest, Entry { class, strikes, until: now + cooldown, challenge });
         bound(&mut self.digests, |entry| entry.until);
         cooldown
@@ -82,13 +85,15 @@ impl Failures {
 
     /// Forgets the failures of a digest: it worked.
     pub(crate) fn succeeded(&mut self, digest: &Digest) {
-        self.digests.remove(digest);
+        if !mutant!("ladder-never-reset") {
+            self.digests.remove(digest);
+        }
         self.honoured.remove(digest);
     }
 
     /// The failure that has not cooled down yet.
     pub(crate) fn recent(&self, now: Time, digest: &Digest) -> Option<RecentFailure> {
-        let entry = self.digests.get(digest).filter(|entry| entry.until > now)?;
+        let entry = self.digests.get(digest).filter(|entry| entry.until > now || mutant!("failure-never-expires"))?;
         Some(RecentFailure { class: entry.class, cooldown: entry.until - now })
     }
 
@@ -99,7 +104,8 @@ impl Failures {
 
     /// Leaves a digest alone because another node failed: at most [`LONGEST_HONOUR`].
     pub(crate) fn honour(&mut self, now: Time, digest: Digest, cooldown: Duration) {
-        self.honoured.insert(digest, now + cooldown.min(LONGEST_HONOUR));
+        let longest = if mutant!("honour-without-limit") { LONGEST_COOLDOWN } else { LONGEST_HONOUR };
+        self.honoured.insert(digest, now + cooldown.min(longest));
         bound(&mut self.honoured, |until| *until);
     }
 
@@ -131,6 +137,9 @@ impl Failures {
     }
 
     pub(crate) fn unreachable(&mut self, now: Time, peer: PeerId) {
+        if mutant!("unreachable-asked-at-once") {
+            return;
+        }
         self.unreachable.insert(peer, now + UNREACHABLE_SUPPRESSION);
         bound(&mut self.unreachable, |until| *until);
     }
@@ -145,7 +154,8 @@ impl Failures {
 
     /// Whether a peer may be asked for a blob now.
     pub(crate) fn may_ask(&self, now: Time, digest: Digest, peer: &PeerId) -> bool {
-        !self.is_unreachable(now, peer) && self.suppressed(now, digest, peer).is_none()
+        !self.is_unreachable(now, peer)
+            && (self.suppressed(now, digest, peer).is_none() || mutant!("convicted-asked-again"))
     }
 
     /// Drops what has faded.

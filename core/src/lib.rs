@@ -4,6 +4,9 @@
 //! Drivers (`longshore-net`) move the bytes and the messages; the simulator (`longshore-sim`) puts many of these machines
 //! into one thread.
 
+#[macro_use]
+pub mod mutants;
+
 pub mod agent;
 pub mod config;
 pub mod digest;

@@ -97,7 +97,9 @@ impl Members {
     pub(crate) fn replace(&mut self, members: Vec<Member>) {
         self.view.clear();
         self.by_peer.clear();
-        self.rankings.get_mut().clear();
+        if !mutant!("rankings-outlive-view") {
+            self.rankings.get_mut().clear();
+        }
         // The others rank this node by the name that the source gives it; so it has to be its own name as well.
         if let Some(listed) = members.iter().find(|member| member.peer == self.own.peer) {
             self.own.name = listed.name.clone();
@@ -186,7 +188,7 @@ impl Members {
         if !self.view.get(&self.own.name)?.ready {
             return None;
         }
-        self.ranking(digest).own_rank
+        self.ranking(digest).own_rank.map(|rank| rank + u32::from(mutant!("rank-off-by-one")))
     }
 }
 

@@ -49,14 +49,16 @@ impl Geometry {
     /// Number of pieces, at least 1.
     #[must_use]
     pub fn pieces(&self) -> u32 {
-        u32::try_from(self.size.div_ceil(self.piece_bytes).max(1)).unwrap_or(u32::MAX)
+        let lost = if mutant!("last-short-piece-lost") { self.size % self.piece_bytes } else { 0 };
+        u32::try_from((self.size - lost).div_ceil(self.piece_bytes).max(1)).unwrap_or(u32::MAX)
     }
 
     /// The bytes of piece `index`; empty if there is no such piece.
     #[must_use]
     pub fn range(&self, index: u32) -> Range<u64> {
         let start = u64::from(index).saturating_mul(self.piece_bytes).min(self.size);
-        start..start.saturating_add(self.piece_bytes).min(self.size)
+        let end = start.saturating_add(self.piece_bytes);
+        start..if mutant!("piece-beyond-the-end") { end } else { end.min(self.size) }
     }
 
     /// Length of piece `index` in bytes.

@@ -26,7 +26,8 @@ pub(crate) struct Presence {
 impl Presence {
     /// The blob can be served: announce it soon.
     pub(crate) fn available(&mut self, cx: &mut Context, digest: Digest) {
-        if !self.announced.contains(&digest) && self.waiting.insert(digest) {
+        if !self.announced.contains(&digest) && self.waiting.insert(digest) && !mutant!("announcement-without-deadline")
+        {
             cx.wake_by(Deadline::Announce, BATCH_DELAY);
         }
     }

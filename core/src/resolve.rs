@@ -245,7 +245,9 @@ impl Cascade {
             Some(PullOutcome::Declined | PullOutcome::StaleChair) | None => {}
         }
         // Too busy, or gone since the probe: the next in rank is asked.
-        if let Some(slot) = self.slot(peer) {
+        if let Some(slot) = self.slot(peer)
+            && !mutant!("refusing-node-asked-again")
+        {
             *slot = Answer::Excluded;
         }
         self.step()
@@ -271,14 +273,14 @@ impl Cascade {
         if let Some((rule, outcome)) = self.early() {
             return Step::Decided(rule, outcome);
         }
-        if pending { Step::Wait } else { self.decide() }
+        if pending && !mutant!("answers-not-awaited") { Step::Wait } else { self.decide() }
     }
 
     /// Adds the candidates up to `width` to the probed ones; returns those to send a probe to.
     fn wave(&mut self, width: usize) -> Vec<PeerId> {
         let end = width.min(self.situation.ranked.len());
         let mut wave = Vec::new();
-        for rank in self.probed..end {
+        for rank in self.probed + usize::from(mutant!("best-rank-never-probed"))..end {
             let peer = &self.situation.ranked[rank];
             if *peer == self.situation.own {
                 self.answers.insert(rank, Answer::Intent(self.situation.own_intent.clone()));

@@ -107,7 +107,7 @@ impl Chain {
         self.extend(to);
         // Pieces that were hashed early and fit on count now; one that does not fit has to be hashed again.
         while let Some((from, to)) = self.links.remove(&self.tip()) {
-            if from != self.state() {
+            if from != self.state() && !mutant!("claimed-midstate-trusted") {
                 break;
             }
             self.extend(to);

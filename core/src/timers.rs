@@ -51,7 +51,9 @@ pub(crate) struct Timers {
 impl Timers {
     /// Arms `deadline` at `at`, instead of when it was armed before.
     pub(crate) fn set(&mut self, deadline: Deadline, at: Time) {
-        if let Some(before) = self.due.insert(deadline, at) {
+        if let Some(before) = self.due.insert(deadline, at)
+            && !mutant!("old-deadline-kept")
+        {
             self.queue.remove(&(before, deadline));
         }
         self.queue.insert((at, deadline));
@@ -82,6 +84,9 @@ impl Timers {
         }
         self.queue.remove(&(at, deadline));
         self.due.remove(&deadline);
+        if mutant!("simultaneous-deadline-lost") && self.queue.first().is_some_and(|(next, _)| *next == at) {
+            self.queue.pop_first();
+        }
         Some(deadline)
     }
 

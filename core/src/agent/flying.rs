@@ -32,14 +32,16 @@ impl Agent {
     /// [`can_fetch_after_all`](Self::can_fetch_after_all) when whoever brought it is noted, because that may change
     /// everything about the flight.
     pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) {
-        if !self.flights.contains_key(&digest) {
+        if !self.flights.contains_key(&digest) || mutant!("second-flight") {
             self.generations += 1;
             let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
             flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
                 || self.sizes.get(&digest).is_some_and(|named| named.private);
             self.flights.insert(digest, flight);
             let patience = self.config.no_progress_timeout;
-            self.cx.wake(Deadline::NoProgress(digest), patience);
+            if !mutant!("flight-without-watchdog") {
+                self.cx.wake(Deadline::NoProgress(digest), patience);
+            }
         }
         if credential.is_some()
             && let Some(flight) = self.flights.get_mut(&digest)
@@ -58,7 +60,7 @@ impl Agent {
     pub(super) fn promote(&mut self) {
         loop {
             let running = self.flights.values().filter(|flight| flight.is_running()).count();
-            if running >= self.config.max_running_flights as usize {
+            if running >= self.config.max_running_flights as usize + usize::from(mutant!("running-limit-off-by-one")) {
                 return;
             }
             let queued = self.flights.values().filter(|flight| !flight.is_running());
@@ -394,7 +396,9 @@ impl Agent {
             Role::Following(_) => stall.saturating_sub(idle),
             _ => limit.saturating_sub(idle),
         };
-        self.cx.wake(Deadline::NoProgress(digest), next.max(Duration::from_millis(100)));
+        if !mutant!("watchdog-not-rearmed") {
+            self.cx.wake(Deadline::NoProgress(digest), next.max(Duration::from_millis(100)));
+        }
     }
 
     /// Ends a flight without its blob. What is on disk stays for the next one. `shared`: the failure is somebody else's
@@ -427,10 +431,14 @@ impl Agent {
             let notice = Notice::Leave { digest };
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
         }
-        self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);
+        if !mutant!("waiters-never-dismissed") {
+            self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);
+        }
         self.park(&flight);
         self.release_credential(flight.credential);
-        self.promote();
+        if !mutant!("queue-never-promoted") {
+            self.promote();
+        }
     }
 
     /// Removes a flight with everything that runs for it.
@@ -462,7 +470,7 @@ impl Agent {
             .collect();
         for (op, transfers) in own {
             self.finish_op(op);
-            if transfers {
+            if transfers && !mutant!("transfers-outlive-flight") {
                 self.cx.emit(Output::CancelTransfer { op });
             }
         }

@@ -79,6 +79,9 @@ impl Agent {
         flight.stage = Stage::Committing;
         let facts = super::moving::facts(flight);
         self.cx.timers.clear(Deadline::Fetch(digest));
+        if mutant!("announced-before-commit") {
+            self.cx.emit(Output::Announce { digests: vec![digest] });
+        }
         self.cx.emit(Output::Commit { digest, facts });
         // What others still owe us is not needed any more.
         let ops: Vec<_> = flight.download.iter().flat_map(|download| download.ops()).collect();
@@ -97,7 +100,9 @@ impl Agent {
             }
             return;
         }
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !mutant!("failed-commit-announced")
+        {
             return self.store_failed(digest, &error);
         }
         let Some(mut flight) = self.close_flight(digest) else { return };
@@ -166,6 +171,9 @@ impl Agent {
     pub(super) fn keep_under_cap(&mut self) {
         let Some(cap) = self.config.store_cap_bytes.filter(|cap| self.cache.bytes() > *cap) else { return };
         let condemned = self.cache.condemn_over(cap);
+        if mutant!("withdrawn-after-deletion") {
+            condemned.iter().for_each(|digest| self.cx.emit(Output::Evict { digest: *digest }));
+        }
         self.presence.unavailable(&mut self.cx, &condemned);
         for digest in condemned {
             self.end_tracking(digest);
@@ -177,7 +185,7 @@ impl Agent {
 
     /// A body or a piece of a complete blob was sent. What could not go while it was read may go now.
     pub(super) fn done_reading(&mut self, digest: Digest) {
-        if self.cache.release(&digest) {
+        if !mutant!("reader-never-released") && self.cache.release(&digest) {
             self.cx.emit(Output::Evict { digest });
         }
         self.keep_under_cap();

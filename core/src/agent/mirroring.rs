@@ -77,7 +77,7 @@ impl Agent {
 
     /// Whether the origin has to be asked before this requester gets something private.
     fn must_authorize(&self, id: RequestId, private: bool) -> bool {
-        if !private || self.config.auth_check == AuthCheck::Off {
+        if !private || self.config.auth_check == AuthCheck::Off || mutant!("private-blob-unchecked") {
             return false;
         }
         let Some(request) = self.requests.get(&id) else { return false };
@@ -139,7 +139,9 @@ impl Agent {
         let Request { digest, method, source, credential, .. } = request.clone();
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
-        if self.failures.honoured(now, &digest).is_some() {
+        if self.failures.honoured(now, &digest).is_some()
+            || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
+        {
             return self.refuse(id, Refusal::NotHere);
         }
         if let Some(failure) = self.failures.recent(now, &digest) {
@@ -164,7 +166,9 @@ impl Agent {
         }
         self.want(digest, &source, credential);
         if let Some(flight) = self.flights.get_mut(&digest) {
-            flight.waiters.insert(id);
+            if !(mutant!("waiter-forgotten") && flight.is_running()) {
+                flight.waiters.insert(id);
+            }
             if !flight.wanted_here {
                 flight.wanted_here = true;
                 flight.source = source;
@@ -174,7 +178,9 @@ impl Agent {
             request.state = State::Waiting;
         }
         let patience = self.config.header_timeout;
-        self.cx.wake(Deadline::Headers(id), patience);
+        if !mutant!("headers-without-deadline") {
+            self.cx.wake(Deadline::Headers(id), patience);
+        }
         if credential.is_some() {
             self.can_fetch_after_all(digest);
         }
@@ -195,7 +201,8 @@ impl Agent {
         let waiters: Vec<_> = flight.waiters.iter().copied().collect();
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
-            if request.state == State::Waiting && (request.method == Method::Head || released > 0) {
+            let waits = request.state == State::Waiting || mutant!("headers-sent-twice");
+            if waits && (request.method == Method::Head || released > 0) {
                 if self.must_authorize(id, private) {
                     self.authorize(id);
                 } else {
@@ -226,6 +233,7 @@ impl Agent {
                 .requests
                 .get(id)
                 .is_some_and(|request| request.state == State::Serving && request.method == Method::Get)
+                && !mutant!("body-deadline-not-rearmed")
             {
                 self.cx.wake(Deadline::Body(*id), patience);
             }
@@ -275,7 +283,9 @@ impl Agent {
         {
             request.state = State::Over;
             self.cx.counters.mirror_aborted += 1;
-            self.cx.emit(Output::MirrorAbort { request: id });
+            if !mutant!("abort-not-sent") {
+                self.cx.emit(Output::MirrorAbort { request: id });
+            }
         }
     }
 
@@ -325,6 +335,7 @@ impl Agent {
             self.cx.timers.clear(Deadline::Body(id));
             if let Some(request) = self.requests.get_mut(&id) {
                 match request.state {
+                    State::Waiting if mutant!("settled-waiter-forgotten") => {}
                     State::Waiting => {
                         self.cx.timers.clear(Deadline::Headers(id));
                         self.serve_present(id);
@@ -342,7 +353,10 @@ impl Agent {
 
     /// Where somebody who has asked for a blob and is being served has it from, and with which credential, if any.
     pub(super) fn requester(&self, digest: &Digest) -> Option<(Source, Option<CredentialId>)> {
-        let asking = self.requests.values().filter(|request| request.digest == *digest);
+        let asking = self
+            .requests
+            .values()
+            .filter(|request| request.digest == *digest || mutant!("credential-of-another-requester"));
         let best = asking.max_by_key(|request| request.credential.is_some())?;
         Some((best.source.clone(), best.credential))
     }
@@ -364,7 +378,9 @@ impl Agent {
         self.cx.timers.clear(Deadline::Headers(id));
         self.cx.timers.clear(Deadline::Body(id));
         self.leave_flight(id, request.digest);
-        self.release_credential(request.credential);
+        if !mutant!("credential-never-forgotten") {
+            self.release_credential(request.credential);
+        }
         if request.holds {
             self.done_reading(request.digest);
         }

@@ -94,7 +94,7 @@ impl Agent {
     fn fill_from_origin(&mut self, digest: Digest) {
         let limit = self.config.max_origin_fetches as usize;
         loop {
-            if self.origin_fetches() >= limit {
+            if self.origin_fetches() >= limit + usize::from(mutant!("origin-limit-off-by-one")) {
                 return;
             }
             let Some(flight) = self.flights.get_mut(&digest) else { return };
@@ -139,7 +139,7 @@ impl Agent {
             }
             let share = if flight.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };
             let limit = (self.config.max_downloads / share).max(1) as usize;
-            if download.piece_fetches() >= limit {
+            if download.piece_fetches() >= limit + usize::from(mutant!("download-limit-off-by-one")) {
                 return;
             }
             let wanted = download.wanted(window, &flight.neighbours.available());
@@ -247,6 +247,9 @@ impl Agent {
             flight.private |= flight.credential.is_some();
             self.cx.counters.origin_bytes += bytes;
         }
+        if mutant!("transfer-deadline-not-renewed") {
+            return;
+        }
         self.cx.wake(Deadline::Transfer(op), if from_peer { PIECE_PATIENCE } else { ORIGIN_PATIENCE });
     }
 
@@ -324,7 +327,9 @@ impl Agent {
                     self.cx.emit(Output::CancelTransfer { op });
                     self.finish_op(op);
                     self.end_fetch(digest, op, |neighbours, peer| neighbours.cancelled(peer));
-                    self.convict(digest, &peer, "sent a piece that does not match its sum");
+                    if !mutant!("culprit-not-blamed") {
+                        self.convict(digest, &peer, "sent a piece that does not match its sum");
+                    }
                     self.fill(digest);
                 }
             }
@@ -430,7 +435,7 @@ impl Agent {
         match fetch {
             Some(Fetch::Piece { peer, piece, .. }) => {
                 match failure {
-                    TransferFailure::Refused(PieceRefusal::Missing) => {
+                    TransferFailure::Refused(PieceRefusal::Missing) if !mutant!("missing-piece-asked-again") => {
                         if let Some(flight) = self.flights.get_mut(&digest) {
                             flight.neighbours.forget_piece(&peer, piece);
                         }
@@ -491,6 +496,7 @@ impl Agent {
             self.convict(digest, &peer, "sent a piece that does not fit into the blob");
         }
         match prefix {
+            Prefix::Bytes(bytes) if mutant!("committed-before-whole") && bytes > size / 2 => self.commit(digest),
             Prefix::Bytes(bytes) => self.release(digest, bytes),
             Prefix::Whole => {
                 self.release(digest, size);

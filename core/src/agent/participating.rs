@@ -27,7 +27,9 @@ impl Agent {
     pub(super) fn enrol(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
         let Role::Following(tracker) = &flight.role else { return };
-        self.cx.wake(Deadline::Enrol(digest), ENROL_INTERVAL);
+        if !mutant!("enrolment-never-renewed") {
+            self.cx.wake(Deadline::Enrol(digest), ENROL_INTERVAL);
+        }
         if self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Enrol) {
             return;
         }
@@ -89,6 +91,7 @@ impl Agent {
                 }
                 self.turned_away(digest, failure.class, failure.cooldown);
             }
+            _ if mutant!("dead-tracker-kept") => {}
             _ => self.tracker_lost(digest, tracker),
         }
     }

@@ -63,14 +63,17 @@ impl Agent {
         for open in self.streams.values() {
             if open.doing == Doing::Notices { channels += 1 } else { busy += 1 }
         }
-        if busy >= self.config.max_streams as usize || channels >= MAX_NOTICE_STREAMS {
+        let most = self.config.max_streams as usize + usize::from(mutant!("stream-limit-off-by-one"));
+        if busy >= most || channels >= MAX_NOTICE_STREAMS {
             self.cx.counters.coord_stream_errors += 1;
             self.cx.emit(Output::StreamReset { stream });
             return;
         }
         self.streams.insert(stream, Stream { peer, protocol, doing: Doing::Handshake });
         let patience = self.config.handshake_timeout;
-        self.cx.wake(Deadline::Handshake(stream), patience);
+        if !mutant!("handshake-without-deadline") {
+            self.cx.wake(Deadline::Handshake(stream), patience);
+        }
         self.cx.emit(Output::StreamAdmit { stream, max_bytes: MAX_MESSAGE_BYTES });
     }
 
@@ -111,6 +114,9 @@ impl Agent {
     pub(super) fn stream_closed(&mut self, stream: StreamId, error: Option<StreamError>, sent_bytes: u64) {
         self.cx.timers.clear(Deadline::Handshake(stream));
         self.cx.counters.peer_sent_bytes += sent_bytes;
+        if mutant!("upload-slot-never-freed") && sent_bytes > 0 {
+            return;
+        }
         let Some(closed) = self.streams.remove(&stream) else { return };
         // A channel of notices has no normal end of its own, and a piece may be cancelled by its receiver.
         let counts = matches!(closed.doing, Doing::Handshake | Doing::Answering);
@@ -203,7 +209,9 @@ impl Agent {
             }
             return PullOutcome::AlreadyPulling(age);
         }
-        if let Some(failure) = self.failures.recent(now, &digest) {
+        if let Some(failure) = self.failures.recent(now, &digest)
+            && !mutant!("failed-digest-pulled-for-peers")
+        {
             return PullOutcome::RecentlyFailed(failure);
         }
         let elsewhere = !self.may_ask_registry(&batch.source.registry);
@@ -234,7 +242,7 @@ impl Agent {
             download.is_some_and(|download| download.geometry() == geometry && download.have().contains(piece));
         let refusal = if piece >= geometry.pieces() || !(cached || staged) {
             Some(PieceRefusal::Missing)
-        } else if uploads >= self.config.max_uploads as usize {
+        } else if uploads >= self.config.max_uploads as usize + usize::from(mutant!("upload-limit-off-by-one")) {
             self.cx.counters.pieces_busy += 1;
             Some(PieceRefusal::Busy(BUSY_RETRY))
         } else {
@@ -251,7 +259,8 @@ impl Agent {
             self.cache.hold(&digest);
         }
         let range = geometry.range(piece);
-        self.cx.emit(Output::PieceServe { stream, digest, offset: range.start, len: range.end - range.start, claim });
+        let offset = range.start + u64::from(mutant!("piece-from-wrong-offset"));
+        self.cx.emit(Output::PieceServe { stream, digest, offset, len: range.end - range.start, claim });
     }
 
     /// Addresses that a peer says it has: how others and we reach it.

@@ -246,6 +246,7 @@ impl Agent {
         }
         if let Some(Response::PullIntent(intent)) = response
             && (intent.has_cached || intent.in_flight_for.is_some())
+            && !mutant!("never-steps-down")
         {
             // Step down: our participants are sent on when they show their next sign of life.
             self.follow(digest, call.peer.clone());
@@ -265,6 +266,7 @@ impl Agent {
     /// A neighbour did wrong: it is not asked for this blob again.
     pub(super) fn convict(&mut self, digest: Digest, peer: &PeerId, crime: &str) {
         let now = self.cx.now;
+        let peer = if mutant!("wrong-one-blamed") { &self.config.peer } else { peer };
         self.failures.suppress(now, digest, peer.clone(), Suppression::Convicted, crate::failures::CONVICTION);
         self.cx.convict(digest, peer, crime);
         if let Some(flight) = self.flights.get_mut(&digest) {

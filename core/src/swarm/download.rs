@@ -255,7 +255,8 @@ impl Download {
         let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
         self.have
             .missing_from(self.chain.tip())
-            .filter(|piece| available.contains(*piece) && !self.fetched.contains_key(piece) && !queued(*piece))
+            .filter(|piece| available.contains(*piece) && !queued(*piece))
+            .filter(|piece| !self.fetched.contains_key(piece) || mutant!("piece-asked-twice"))
             .take(window as usize)
             .collect()
     }
@@ -295,7 +296,8 @@ impl Download {
     /// A run to fetch from the origin has been given to us. The numbers are a peer's: what the blob does not have is
     /// cut off, and what is beyond [`MAX_RUNS`] is dropped; its tracker gives it away again.
     pub(crate) fn enqueue(&mut self, first: u32, count: u32) {
-        let end = first.saturating_add(count).min(self.geometry.pieces());
+        let last = self.geometry.pieces() - u32::from(mutant!("last-piece-never-fetched") && first > 0);
+        let end = first.saturating_add(count).min(last);
         if first < end && self.runs.len() < MAX_RUNS {
             self.runs.push_back((first, end - first));
         }
@@ -472,7 +474,9 @@ impl Download {
     pub(crate) fn unreadable(&mut self, op: OpId, piece: u32) {
         if self.hashing == Some(op) {
             self.hashing = None;
-            self.lose(piece);
+            if !mutant!("unreadable-piece-kept") {
+                self.lose(piece);
+            }
         }
     }
 
@@ -486,9 +490,11 @@ impl Download {
         let tip = self.chain.tip();
         let pieces = self.geometry.pieces();
         if tip < pieces {
-            return Prefix::Bytes(self.geometry.range(tip).start);
+            let range = self.geometry.range(tip);
+            return Prefix::Bytes(if mutant!("prefix-released-early") { range.end } else { range.start });
         }
-        if self.chain.state().to_bytes() == *self.digest.as_bytes() { Prefix::Whole } else { Prefix::Mismatch }
+        let fits = self.chain.state().to_bytes() == *self.digest.as_bytes();
+        if fits || mutant!("digest-not-compared") { Prefix::Whole } else { Prefix::Mismatch }
     }
 
     /// The blob is not what its digest says: forget everything that did not come from the origin by our own hand, and

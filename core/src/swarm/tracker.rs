@@ -333,6 +333,7 @@ impl Tracker {
             .participants
             .iter()
             .filter(|(peer, participant)| *peer != own && now - participant.last_heard > participant.time_to_live())
+            .filter(|_| !mutant!("silent-participant-kept"))
             .map(|(peer, _)| peer.clone())
             .collect();
         for peer in silent {
@@ -340,7 +341,7 @@ impl Tracker {
         }
         let mut late = Vec::new();
         self.assignments.retain(|assignment| {
-            let keep = assignment.until > now;
+            let keep = assignment.until > now || mutant!("late-run-never-reassigned");
             if !keep {
                 late.push(assignment.peer.clone());
             }
@@ -407,7 +408,7 @@ impl Tracker {
         for run in &self.assignments {
             for piece in run.first..run.first + run.count {
                 if let Some(slot) = free.get_mut(piece as usize) {
-                    *slot = false;
+                    *slot = mutant!("assigned-twice");
                 }
             }
         }
@@ -442,7 +443,8 @@ impl Tracker {
     pub(crate) fn neighbours(&self, cx: &mut Context, peer: &PeerId) -> Vec<Neighbour> {
         let Some(asker) = self.participants.get(peer) else { return Vec::new() };
         let missing = asker.pieces.missing_from(0).next();
-        let mut others: Vec<_> = self.participants.iter().filter(|(other, _)| *other != peer).collect();
+        let mut others: Vec<_> =
+            self.participants.iter().filter(|(other, _)| *other != peer || mutant!("introduced-to-itself")).collect();
         cx.shuffle(&mut others);
         // Stable sorts: whoever has the next missing piece comes first, within that the own zone.
         others.sort_by_key(|(_, other)| asker.zone.is_some() && other.zone != asker.zone);

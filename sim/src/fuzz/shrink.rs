@@ -10,11 +10,17 @@ use crate::scenario::{Arrivals, Cluster, Knobs, Scenario};
 #[must_use]
 pub fn shrink(found: Found, budget: Duration) -> Found {
     let start = Instant::now();
+    shrink_while(found, || start.elapsed() < budget)
+}
+
+/// The same, for as long as there is time.
+#[must_use]
+pub fn shrink_while(found: Found, there_is_time: impl Fn() -> bool) -> Found {
     let mut best = found;
     loop {
         let mut smaller = None;
         for candidate in candidates(&best.scenario) {
-            if start.elapsed() >= budget {
+            if !there_is_time() {
                 break;
             }
             if let Err(found) = try_scenario(candidate, best.seed)

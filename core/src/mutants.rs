@@ -1,0 +1,199 @@
+//! Planted bugs: small, plausible mistakes that the simulator's rules have to notice.
+//!
+//! `mutant!("name")` is the constant `false`, so that a normal build contains nothing of them. Built with
+//! `RUSTFLAGS="--cfg longshore_mutants"`, it asks whether [`select`] has chosen this one: one build serves all, and a
+//! process has one bug at a time. `make mutants` tries each and writes `sim/MUTANTS.md`.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mutant {
+    /// Its name, in kebab case, as `mutant!` refers to it.
+    pub name: &'static str,
+    /// What the agent does wrong.
+    pub breaks: &'static str,
+    /// Where such a bug was seen: a section of the project's references, or "classic".
+    pub source: &'static str,
+}
+
+const CLASSIC: &str = "classic";
+
+const fn mutant(name: &'static str, breaks: &'static str, source: &'static str) -> Mutant {
+    Mutant { name, breaks, source }
+}
+
+/// All of them, room by room.
+pub const TABLE: &[Mutant] = &[
+    // Timers and calls.
+    mutant("old-deadline-kept", "a deadline that is armed again still fires at its old time", CLASSIC),
+    mutant("simultaneous-deadline-lost", "of two deadlines that are due at the same time one is lost", CLASSIC),
+    mutant("call-without-deadline", "a call that nobody answers is waited for for ever", CLASSIC),
+    mutant("cancelled-call-kept", "a cancelled call stays in the map of calls", CLASSIC),
+    mutant("transfer-without-deadline", "a transfer that stands still is waited for for ever", CLASSIC),
+    mutant("transfer-deadline-not-renewed", "a transfer is cut off although its bytes arrive", CLASSIC),
+    mutant("finished-op-kept", "what a driver has finished stays in the map of operations", CLASSIC),
+    mutant("sweep-happens-once", "faded memories are dropped once and never again", CLASSIC),
+    mutant("handshake-without-deadline", "a stream that never says what it wants is kept", CLASSIC),
+    // Members and the cascade.
+    mutant("rank-off-by-one", "a node says that it ranks one place lower than it does", CLASSIC),
+    mutant("rankings-outlive-view", "after a change of membership the old ranking is used", "node systems 2.6, D4"),
+    mutant("best-rank-never-probed", "the cascade begins with the second-best node", CLASSIC),
+    mutant("answers-not-awaited", "the cascade decides before all probes are answered", "gantry 10.4, l (reversed)"),
+    mutant("refusing-node-asked-again", "a node that declined to pull is asked again at once", "gantry 10.4, i"),
+    // Failures.
+    mutant("cooldown-never-climbs", "every cool-down is the first one", "gantry 10.4, a"),
+    mutant("ladder-never-reset", "a success does not end the row of failures", "gantry 10.4, b"),
+    mutant("failure-never-expires", "a failed digest is refused for ever", CLASSIC),
+    mutant("retry-after-ignored", "the origin's Retry-After does not lengthen a cool-down", CLASSIC),
+    mutant("honour-without-limit", "another node's cool-down is honoured for as long as it says", "gantry 10.4, n"),
+    mutant("convicted-asked-again", "a peer that sent wrong bytes is asked for more", "gantry 10.3, 13"),
+    mutant("unreachable-asked-at-once", "a peer that cannot be reached is asked again at once", "gantry 10.4, k"),
+    // Flights.
+    mutant("second-flight", "whoever asks second starts a second flight", "node systems 4.2, R12"),
+    mutant("flight-without-watchdog", "nobody looks whether a flight still moves", CLASSIC),
+    mutant("watchdog-not-rearmed", "whether a flight moves is looked at once", CLASSIC),
+    mutant("running-limit-off-by-one", "one flight too many runs at a time", CLASSIC),
+    mutant("queue-never-promoted", "a flight that fails leaves its place empty", CLASSIC),
+    mutant("waiters-never-dismissed", "who waits for a flight that fails is told nothing", CLASSIC),
+    mutant("transfers-outlive-flight", "the transfers of a flight that has ended go on", CLASSIC),
+    // containerd's requests.
+    mutant("waiter-forgotten", "who joins a running flight is not noted", CLASSIC),
+    mutant("settled-waiter-forgotten", "who waits for headers when the blob is committed gets none", CLASSIC),
+    mutant("headers-without-deadline", "a request may wait for its headers for ever", "gantry 10.2 (fail-open bypass)"),
+    mutant("headers-sent-twice", "a request that has its headers gets them again", CLASSIC),
+    mutant("body-deadline-not-rearmed", "a body is cut short although it moves", "gantry 10.2 (total time-outs)"),
+    mutant("abort-not-sent", "a body that cannot be finished is left open", "gantry 10.3, 13"),
+    mutant("refused-while-in-flight", "a request is refused while its blob is on the way", "gantry 10.4, h"),
+    mutant("private-blob-unchecked", "a private blob is served to whoever asks", "gantry 10.3, 7"),
+    mutant("authorization-never-swept", "permissions that have lapsed stay in memory", CLASSIC),
+    mutant("credential-never-forgotten", "the credential of a request that is over is kept", CLASSIC),
+    mutant(
+        "credential-of-another-requester",
+        "one requester's credential is used for another's image",
+        "gantry 10.4, g",
+    ),
+    // Complete blobs.
+    mutant("announced-before-commit", "a blob is announced before it is durable", CLASSIC),
+    mutant("committed-before-whole", "a blob is committed before all its pieces are there", CLASSIC),
+    mutant("failed-commit-announced", "a blob that could not be made durable is announced", CLASSIC),
+    mutant("withdrawn-after-deletion", "a blob is deleted first and withdrawn then", "node systems 4.2, R6"),
+    mutant("evicted-while-read", "a blob is deleted while it is being sent", "node systems 4.2, R3"),
+    mutant("reader-never-released", "a blob that was read once is never deleted", CLASSIC),
+    mutant(
+        "announcement-without-deadline",
+        "what is complete is announced with the next blob, if there is one",
+        CLASSIC,
+    ),
+    // Peers' requests.
+    mutant("upload-slot-never-freed", "a piece that was sent holds its upload slot", CLASSIC),
+    mutant("upload-limit-off-by-one", "one piece too many is sent at a time", CLASSIC),
+    mutant("stream-limit-off-by-one", "one stream too many is admitted", CLASSIC),
+    mutant("failed-digest-pulled-for-peers", "a peer's request ends a cool-down", CLASSIC),
+    mutant("piece-from-wrong-offset", "a piece is sent from one byte further on", CLASSIC),
+    mutant("spine-waiter-forgotten", "the first who waits for a spine is never answered", CLASSIC),
+    // The swarm.
+    mutant("enrolment-never-renewed", "a participant shows one sign of life and no more", CLASSIC),
+    mutant("dead-tracker-kept", "a tracker that does not answer is followed on", "gantry 10.2 (stale pullers)"),
+    mutant("never-steps-down", "of two leaders none gives way", CLASSIC),
+    mutant("assigned-twice", "what somebody is fetching from the origin is given to others as well", CLASSIC),
+    mutant("late-run-never-reassigned", "a run whose fetcher is late is nobody else's", CLASSIC),
+    mutant("silent-participant-kept", "a participant that has gone is reckoned with for ever", CLASSIC),
+    mutant("introduced-to-itself", "a participant is named as its own neighbour", CLASSIC),
+    mutant("wrong-one-blamed", "whoever finds wrong bytes convicts itself", CLASSIC),
+    mutant("culprit-not-blamed", "a peer whose piece does not match its sum goes free", "gantry 10.3, 13"),
+    mutant("origin-limit-off-by-one", "one request too many to the origin at a time", CLASSIC),
+    mutant("download-limit-off-by-one", "one piece too many is fetched at a time", CLASSIC),
+    mutant("missing-piece-asked-again", "a piece that a peer does not have is asked for again", "gantry 10.4, i"),
+    mutant("busy-peer-polled", "a busy peer is asked again before its time", "gantry 10.2 (27.8 refusals a hit)"),
+    mutant("piece-asked-twice", "a piece that is on its way is asked for again", CLASSIC),
+    mutant("last-piece-never-fetched", "a run from the origin stops short of the last piece", CLASSIC),
+    // Pieces and proofs.
+    mutant("piece-beyond-the-end", "the last piece is as long as the others", CLASSIC),
+    mutant("last-short-piece-lost", "a blob ends with its last full piece", CLASSIC),
+    mutant("prefix-released-early", "containerd gets a piece that is not verified", CLASSIC),
+    mutant("digest-not-compared", "a blob is committed whatever its digest", "gantry 10.3, 13"),
+    mutant("claimed-midstate-trusted", "a piece counts that was hashed from somebody's word", CLASSIC),
+    mutant("unreadable-piece-kept", "a piece that cannot be read is not fetched again", CLASSIC),
+];
+
+/// Whether this build has the bugs in it.
+pub const ENABLED: bool = cfg!(longshore_mutants);
+
+/// The number of a mutant in the [`TABLE`]; a name that is not there does not compile.
+pub(crate) const fn number_of(name: &str) -> usize {
+    let mut number = 0;
+    while number < TABLE.len() {
+        if is_same(TABLE[number].name.as_bytes(), name.as_bytes()) {
+            return number;
+        }
+        number += 1;
+    }
+    panic!("the mutant is not in the table")
+}
+
+/// Whether two texts are the same, for constants (`==` is not to be had there).
+const fn is_same(left: &[u8], right: &[u8]) -> bool {
+    let mut at = 0;
+    while at < left.len() && at < right.len() && left[at] == right[at] {
+        at += 1;
+    }
+    at == left.len() && at == right.len()
+}
+
+/// Whether the mutant of this name is at work: `false` in a normal build.
+#[cfg(not(longshore_mutants))]
+macro_rules! mutant {
+    ($name:literal) => {{
+        const _: usize = $crate::mutants::number_of($name);
+        false
+    }};
+}
+
+/// Whether the mutant of this name is at work.
+#[cfg(longshore_mutants)]
+macro_rules! mutant {
+    ($name:literal) => {{
+        const NUMBER: usize = $crate::mutants::number_of($name);
+        $crate::mutants::is_selected(NUMBER)
+    }};
+}
+
+/// One more than the number of the mutant that is at work in this process; 0: none. The core's only global state, and only
+/// in builds for the hunt.
+#[cfg(longshore_mutants)]
+static SELECTED: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+
+#[cfg(longshore_mutants)]
+pub(crate) fn is_selected(number: usize) -> bool {
+    SELECTED.load(core::sync::atomic::Ordering::Relaxed) == number + 1
+}
+
+/// Puts the mutant of this name to work in this process, instead of the one before. Returns whether there is one: in a
+/// normal build there is none.
+pub fn select(name: &str) -> bool {
+    let number = TABLE.iter().position(|mutant| mutant.name == name);
+    #[cfg(longshore_mutants)]
+    SELECTED.store(number.map_or(0, |number| number + 1), core::sync::atomic::Ordering::Relaxed);
+    ENABLED && number.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(not(longshore_mutants))]
+    #[test]
+    fn in_a_normal_build_a_mutant_is_the_constant_false() {
+        // It can stand where only constants can, and there it is false: nothing is left of it at run time.
+        const AT_WORK: [bool; 2] = [mutant!("rank-off-by-one"), mutant!("digest-not-compared")];
+        const { assert!(!AT_WORK[0] && !AT_WORK[1]) };
+        assert!(!select("rank-off-by-one") && !mutant!("rank-off-by-one"));
+    }
+
+    #[test]
+    fn names_are_unique_and_say_what_they_break() {
+        for (number, one) in TABLE.iter().enumerate() {
+            assert_eq!(number_of(one.name), number, "{} is there twice", one.name);
+            assert!(!one.breaks.is_empty() && !one.source.is_empty());
+        }
+    }
+}

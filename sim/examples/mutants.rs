@@ -1,0 +1,282 @@
+//! Hunts the planted bugs: each in a process of its own, seeds from a fixed start, until a rule is broken or the budget is
+//! used up; what breaks is made smaller. Writes the table of `sim/MUTANTS.md`. See `make mutants`.
+//!
+//! `--budget SECONDS` of CPU for each (60), `--shrink SECONDS` of CPU (60), `--jobs N` at a time (2), `--control SECONDS`
+//! without any bug (120), `--from SEED` (1), `--only NAME,NAME`: these only, and the table is printed.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use longshore_core::mutants::{ENABLED, Mutant, TABLE, select};
+use longshore_sim::fuzz::{Limits, shrink::shrink_while, try_seed};
+use rustix::time::{ClockId, clock_gettime};
+
+/// What is drawn: small enough to be fast, large enough for a swarm with neighbours to choose from.
+const LIMITS: Limits = Limits { nodes: 24, layer_bytes: 48 << 20 };
+/// The name of the run without a bug.
+const CONTROL: &str = "none";
+/// Where the table goes.
+const TABLE_FILE: &str = "sim/MUTANTS.md";
+
+struct Options {
+    budget: u64,
+    shrink: u64,
+    jobs: usize,
+    control: u64,
+    from: u64,
+    only: Vec<String>,
+    hunt: Option<String>,
+}
+
+/// What came of one hunt, as its process prints it.
+#[derive(Clone, Debug, Default)]
+struct Hunt(BTreeMap<String, String>);
+
+impl Hunt {
+    fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        self.get(key).parse().unwrap_or(0.0)
+    }
+
+    fn is_found(&self) -> bool {
+        !self.get("rule").is_empty()
+    }
+
+    fn is_small(&self) -> bool {
+        self.is_found() && self.number("faults") <= 10.0 && self.number("nodes") <= 10.0
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { budget: 60, shrink: 60, jobs: 2, control: 120, from: 1, only: Vec::new(), hunt: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or(format!("'{name}' needs a value"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("'{name} {value}' is no number"));
+        match name.as_str() {
+            "--budget" => options.budget = number()?,
+            "--shrink" => options.shrink = number()?,
+            "--jobs" => options.jobs = number()?.max(1) as usize,
+            "--control" => options.control = number()?,
+            "--from" => options.from = number()?,
+            "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+            "--hunt" => options.hunt = Some(value),
+            _ => {
+                return Err(format!(
+                    "'{name}' is no option; there are --budget, --shrink, --jobs, --control, --from, --only"
+                ));
+            }
+        }
+    }
+    for name in &options.only {
+        if name != CONTROL && !TABLE.iter().any(|mutant| mutant.name == name) {
+            return Err(format!("'{name}' is no mutant; core/src/mutants.rs has the table"));
+        }
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(words) => {
+            eprintln!("mutants: {words}");
+            return ExitCode::from(2);
+        }
+    };
+    if !ENABLED {
+        eprintln!("mutants: this build has no bugs planted in it; run `make mutants`");
+        return ExitCode::from(2);
+    }
+    match &options.hunt {
+        Some(name) => hunt(name, &options),
+        None => return hunt_all(&options),
+    }
+    ExitCode::SUCCESS
+}
+
+/// CPU time of this process so far.
+fn cpu() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
+/// The hunt for one, in this process.
+fn hunt(name: &str, options: &Options) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let budget = Duration::from_secs(if name == CONTROL { options.control } else { options.budget });
+    // A bug may well be an endless loop, or one that fills the memory.
+    let limit = |resource, most| {
+        let limits = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+        let _ = rustix::process::setrlimit(resource, limits);
+    };
+    limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + 30);
+    limit(rustix::process::Resource::As, 4 << 30);
+    select(name);
+    let mut seed = options.from;
+    let found = loop {
+        if cpu() >= budget {
+            break None;
+        }
+        if let Err(found) = try_seed(seed, LIMITS) {
+            break Some(*found);
+        }
+        seed += 1;
+    };
+    println!("seeds={}", seed - options.from + u64::from(found.is_some()));
+    println!("cpu={:.2}", cpu().as_secs_f64());
+    let Some(found) = found else { return };
+    println!("rule={}", found.rule());
+    println!("said={}", found.violations[0].replace('\n', " "));
+    println!("nodes_before={}", found.scenario.cluster.nodes);
+    println!("faults_before={}", found.scenario.faults.len());
+    let start = cpu();
+    let until = start + Duration::from_secs(options.shrink);
+    let small = shrink_while(found, || cpu() < until);
+    println!("shrinking={:.1}", (cpu() - start).as_secs_f64());
+    println!("nodes={}", small.scenario.cluster.nodes);
+    println!("faults={}", small.scenario.faults.len());
+    println!("scenario={:?}", small.scenario.to_toml());
+}
+
+/// The hunt for one, in a process of its own.
+fn send_out(name: &str, options: &Options) -> Hunt {
+    let mut hunt = Hunt::default();
+    let number = |value: u64| value.to_string();
+    let child = std::env::current_exe().and_then(|program| {
+        Command::new(program)
+            .args(["--hunt", name, "--budget", &number(options.budget), "--shrink", &number(options.shrink)])
+            .args(["--control", &number(options.control), "--from", &number(options.from)])
+            .stdout(Stdio::piped())
+            .spawn()
+    });
+    let mut text = String::new();
+    match child {
+        Ok(mut child) => {
+            if let Some(mut output) = child.stdout.take() {
+                let _ = output.read_to_string(&mut text);
+            }
+            let status = child.wait();
+            hunt.0 = text
+                .lines()
+                .filter_map(|line| line.split_once('='))
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+            if !status.as_ref().is_ok_and(|status| status.success()) && !hunt.is_found() {
+                // It was stopped by its limits: a run without an end is a broken rule as well.
+                hunt.0.insert("rule".into(), "a run ends".into());
+                hunt.0.insert("said".into(), format!("the process was stopped: {status:?}"));
+            }
+        }
+        Err(error) => {
+            hunt.0.insert("said".into(), format!("no process for the hunt: {error}"));
+        }
+    }
+    hunt
+}
+
+fn hunt_all(options: &Options) -> ExitCode {
+    let mut names = vec![CONTROL];
+    names.extend(TABLE.iter().map(|mutant| mutant.name));
+    if !options.only.is_empty() {
+        names.retain(|name| options.only.iter().any(|only| only == name));
+    }
+    let hunts: Mutex<BTreeMap<&str, Hunt>> = Mutex::default();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| {
+                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let hunt = send_out(name, options);
+                    eprintln!(
+                        "{name}: {} {} seeds, {} s of CPU; {} nodes, {} faults after {} s; {}",
+                        if hunt.is_found() { hunt.get("rule") } else { "not found" },
+                        hunt.get("seeds"),
+                        hunt.get("cpu"),
+                        hunt.get("nodes"),
+                        hunt.get("faults"),
+                        hunt.get("shrinking"),
+                        hunt.get("said"),
+                    );
+                    if let Ok(mut hunts) = hunts.lock() {
+                        hunts.insert(name, hunt);
+                    }
+                }
+            });
+        }
+    });
+    let hunts = hunts.into_inner().unwrap_or_default();
+    if !options.only.is_empty() {
+        for (name, hunt) in &hunts {
+            println!("# {name}: {}\n{}", hunt.get("said"), hunt.get("scenario").replace("\\n", "\n").replace('\\', ""));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let text = table(&hunts, options);
+    if let Err(error) = std::fs::write(TABLE_FILE, &text) {
+        eprintln!(
+            "mutants: cannot write {TABLE_FILE} ({error}); run it from the root of the repository. The table:\n{text}"
+        );
+        return ExitCode::FAILURE;
+    }
+    let control_is_clean = hunts.get(CONTROL).is_some_and(|hunt| !hunt.is_found());
+    if control_is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn table(hunts: &BTreeMap<&str, Hunt>, options: &Options) -> String {
+    let none = Hunt::default();
+    let of = |mutant: &Mutant| hunts.get(mutant.name).unwrap_or(&none);
+    let found: Vec<_> = TABLE.iter().map(of).filter(|hunt| hunt.is_found()).collect();
+    let small = found.iter().filter(|hunt| hunt.is_small()).count();
+    let control = hunts.get(CONTROL).unwrap_or(&none);
+    let share = |part: usize, all: usize| 100.0 * part as f64 / all.max(1) as f64;
+    let mut text = String::from(
+        "# Planted bugs\n\nWritten by `make mutants`; `core/src/mutants.rs` has the bugs, `longshore sim rules` the rules. For each, the\n\
+         fuzzer draws scenarios from a fixed start until a rule is broken, and makes the first failure smaller.\n\n",
+    );
+    text += &format!(
+        "- Found: {} of {} ({:.1} %; the goal is 95 %), each within {} s of CPU time.\n",
+        found.len(),
+        TABLE.len(),
+        share(found.len(), TABLE.len()),
+        options.budget
+    );
+    let seconds = median(found.iter().map(|hunt| hunt.number("cpu")).collect());
+    let seeds = median(found.iter().map(|hunt| hunt.number("seeds")).collect());
+    text += &format!("- Median until found: {seconds:.1} s of CPU time (the goal is 10), {seeds} seeds.\n");
+    text += &format!(
+        "- Shrunk to at most 10 faults and 10 nodes within {} s of CPU time: {small} of {} ({:.1} %; the goal is 90 %).\n",
+        options.shrink,
+        found.len(),
+        share(small, found.len())
+    );
+    text += &match control.is_found() {
+        true => format!("- Without a bug, seed {} breaks a rule: {}.\n", control.get("seeds"), control.get("said")),
+        false => format!(
+            "- Without a bug, no rule is broken in {} seeds from the same start ({} s of CPU time).\n",
+            control.get("seeds"),
+            control.get("cpu")
+        ),
+    };
+    text += "\n| bug | what it does | source | found by | seeds | CPU s | nodes | faults | shrunk in s |\n|---|---|---|---|---|---|---|---|---|\n";
+    for mutant in TABLE {
+        let hunt = of(mutant);
+        let rule = if hunt.is_found() { hunt.get("rule") } else { "**not found**" };
+        let cells = ["seeds", "cpu", "nodes", "faults", "shrinking"].map(|key| hunt.get(key));
+        let Mutant { name, breaks, source } = mutant;
+        text += &format!("| `{name}` | {breaks} | {source} | {rule} | {} |\n", cells.join(" | "));
+    }
+    text
+}
