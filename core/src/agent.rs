@@ -227,7 +227,7 @@ impl Agent {
             Input::PieceRequested { stream, request } => self.piece_requested(stream, request),
             Input::StreamNotices { stream } => self.stream_notices(stream),
             Input::StreamClosed { stream, error, sent_bytes } => self.stream_closed(stream, error, sent_bytes),
-            Input::Notice { peer, notice } => self.noticed(&peer, notice),
+            Input::Notice { peer, notice } => self.noticed(&peer, &notice),
             Input::Reply { call, response } => self.call_answered(call, Ok(response)),
             Input::CallFailed { call, error } => self.call_answered(call, Err(error)),
             Input::Disconnected { peer } => self.peer_disconnected(&peer),

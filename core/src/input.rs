@@ -81,7 +81,7 @@ pub enum Input {
         /// The authenticated peer.
         peer: PeerId,
         /// What it said.
-        notice: Notice,
+        notice: Arc<Notice>,
     },
     /// A call was answered.
     Reply {

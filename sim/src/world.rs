@@ -10,6 +10,7 @@ mod store;
 mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::Agent;
@@ -163,7 +164,8 @@ impl Image {
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) agent: Option<Agent>,
+    /// In a box, because it is taken out and put back at every input.
+    pub(crate) agent: Option<Box<Agent>>,
     /// Counts starts: what was under way in an earlier life does not reach the next one.
     life: u32,
     disk: store::Disk,
@@ -195,7 +197,7 @@ pub(crate) enum Event {
     Input(NodeIndex, u32, Box<Input>),
     PieceHashed(NodeIndex, u32, OpId, Option<Midstate>),
     CallArrives { from: NodeIndex, from_life: u32, to: NodeIndex, call: CallId, request: Box<Request> },
-    NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Box<Notice> },
+    NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Arc<Notice> },
     PieceAsked(Box<pieces::PieceTransfer>),
     OriginAsked(Box<origin::OriginTransfer>),
     Flow(Step),
@@ -346,7 +348,7 @@ impl World {
     /// The agent of a node that is up.
     #[must_use]
     pub fn agent(&self, node: NodeIndex) -> Option<&Agent> {
-        self.nodes[node].agent.as_ref()
+        self.nodes[node].agent.as_deref()
     }
 
     /// The identity of a node.
@@ -455,7 +457,7 @@ impl World {
             Event::CallArrives { from, from_life, to, call, request } => {
                 self.call_arrives(from, from_life, to, call, request)
             }
-            Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, *notice),
+            Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, notice),
             Event::PieceAsked(transfer) => self.piece_asked(transfer),
             Event::OriginAsked(transfer) => self.origin_asked(transfer),
             Event::Flow(step) => self.flow_steps(step),
@@ -555,7 +557,7 @@ impl World {
         0..self.nodes.len()
     }
 
-    fn zone_name(&self, node: NodeIndex) -> Option<std::sync::Arc<str>> {
+    fn zone_name(&self, node: NodeIndex) -> Option<Arc<str>> {
         self.options.zone_names.then(|| format!("zone-{}", self.zone(node)).into())
     }
 

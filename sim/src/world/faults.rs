@@ -30,7 +30,7 @@ impl World {
         state.cancelled.clear();
         state.fetching.clear();
         state.armed = None;
-        state.agent = Some(Agent::new(config, seed, now + state.clock_offset));
+        state.agent = Some(Box::new(Agent::new(config, seed, now + state.clock_offset)));
         let blobs = state
             .disk
             .complete

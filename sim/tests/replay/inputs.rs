@@ -268,7 +268,7 @@ fn of_containerd_and_peers() -> BoxedStrategy<Input> {
         1 => (streams(), option::of(stream_error), 0_u64..100).prop_map(|(stream, error, sent_bytes)| {
             Input::StreamClosed { stream, error, sent_bytes }
         }),
-        4 => (peer(), notice()).prop_map(|(peer, notice)| Input::Notice { peer, notice }),
+        4 => (peer(), notice()).prop_map(|(peer, notice)| Input::Notice { peer, notice: notice.into() }),
         1 => peer().prop_map(|peer| Input::Disconnected { peer }),
     ].boxed()
 }

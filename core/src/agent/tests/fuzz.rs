@@ -393,7 +393,7 @@ impl World {
                 }
             }
             6..=9 => self.stream_moves(dice),
-            10..=12 => self.input(Input::Notice { peer: dice.peer(), notice: dice.notice() }),
+            10..=12 => self.input(Input::Notice { peer: dice.peer(), notice: dice.notice().into() }),
             13..=18 => self.work(dice),
             19 => self.input(Input::Disconnected { peer: dice.peer() }),
             20 => {

@@ -74,7 +74,8 @@ fn the_format_is_this() {
                 sums: vec![sum],
                 spine: vec![],
                 private: false,
-            },
+            }
+            .into(),
         },
         Input::Transfer {
             op: OpId(1),
