@@ -28,6 +28,7 @@ mod tracking;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ use crate::digest::Digest;
 use crate::failures::Failures;
 use crate::flight::Flight;
 use crate::input::{Input, PartialBlob};
-use crate::members::Members;
+use crate::members::{Members, Roster};
 use crate::metrics::Counters;
 use crate::names::{CredentialId, OpId, RequestId, StreamId};
 use crate::output::Output;
@@ -273,12 +274,10 @@ impl Agent {
         self.cx.wake(Deadline::Sweep, SWEEP_INTERVAL);
     }
 
-    fn members_changed(&mut self, members: Vec<crate::members::Member>) {
+    fn members_changed(&mut self, members: Arc<Roster>) {
         self.members.replace(members);
-        let known: Vec<_> =
-            self.members.others().map(|(peer, member)| (peer.clone(), member.addresses.clone())).collect();
-        for (peer, addresses) in known {
-            self.cx.emit(Output::Learn { peer, addresses });
+        for (peer, member) in self.members.reachable() {
+            self.cx.emit(Output::Learn { peer: peer.clone(), addresses: member.addresses.clone() });
         }
     }
 

@@ -17,7 +17,7 @@ use longshore_core::Agent;
 use longshore_core::config::Config;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input};
-use longshore_core::members::Member;
+use longshore_core::members::{Member, Roster};
 use longshore_core::message::{Notice, Request};
 use longshore_core::names::{CallId, Kind, OpId, PeerId, StreamId};
 use longshore_core::output::Explanation;
@@ -185,7 +185,7 @@ pub(crate) struct Node {
     client: client::Client,
     streams: BTreeMap<StreamId, drivers::InboundStream>,
     cancelled: BTreeSet<OpId>,
-    members: Vec<Member>,
+    members: Arc<Roster>,
     /// It has a view of its own, which changes of the cluster do not reach.
     own_view: bool,
     view_due: bool,
@@ -227,6 +227,8 @@ pub struct World {
     zone_links: BTreeMap<(usize, usize), LinkId>,
     nodes: Vec<Node>,
     peers: Vec<PeerId>,
+    /// What all see who see everything, until somebody comes or goes.
+    roster: Option<Arc<Roster>>,
     blobs: BTreeMap<Digest, Blob>,
     index: BTreeMap<Digest, BTreeSet<NodeIndex>>,
     chance: Chance,
@@ -264,6 +266,7 @@ impl World {
             ready: VecDeque::new(),
             nodes: Vec::new(),
             peers: (0..options.nodes).map(peer).collect(),
+            roster: None,
             blobs: BTreeMap::new(),
             index: BTreeMap::new(),
             chance: Chance::new(options.seed),
@@ -278,7 +281,8 @@ impl World {
             cross_zone_bytes: 0,
             options,
         };
-        let members: Vec<_> = (0..world.options.nodes).map(|node| world.member(node)).collect();
+        let members = Roster::new((0..world.options.nodes).map(|node| world.member(node)).collect());
+        world.roster = Some(members.clone());
         for node in 0..world.options.nodes {
             let clock_offset = world.chance.up_to(world.options.clock_offset);
             world.nodes.push(Node {

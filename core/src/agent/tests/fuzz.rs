@@ -398,7 +398,7 @@ impl World {
             19 => self.input(Input::Disconnected { peer: dice.peer() }),
             20 => {
                 let members = ["a", "b", "c"].into_iter().take(dice.below(4) as usize).map(member).collect();
-                self.input(Input::Members(members));
+                self.input(Input::Members(Roster::new(members)));
             }
             22 if dice.below(30) == 0 => self.input(Input::Drain),
             21 if dice.below(8) == 0 => {

@@ -49,7 +49,7 @@ impl Bench {
     /// Follows `tracker` for a blob: the only other member, which says that it pulls.
     fn following(tracker: &str, digest: Digest, credential: Option<u64>) -> Self {
         let mut bench = Self::new(|_| {});
-        bench.input(Input::Members(vec![member(tracker)]));
+        bench.input(Input::Members(Roster::new(vec![member(tracker)])));
         bench.get(1, digest, credential);
         let call = bench.call_to(tracker);
         let moves = Some(Duration::from_millis(1));
