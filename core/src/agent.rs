@@ -28,6 +28,7 @@ mod tracking;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ use crate::digest::Digest;
 use crate::failures::Failures;
 use crate::flight::Flight;
 use crate::input::{Input, PartialBlob};
-use crate::members::Members;
+use crate::members::{Members, Roster};
 use crate::metrics::Counters;
 use crate::names::{CredentialId, OpId, RequestId, StreamId};
 use crate::output::Output;
@@ -227,7 +228,7 @@ impl Agent {
             Input::PieceRequested { stream, request } => self.piece_requested(stream, request),
             Input::StreamNotices { stream } => self.stream_notices(stream),
             Input::StreamClosed { stream, error, sent_bytes } => self.stream_closed(stream, error, sent_bytes),
-            Input::Notice { peer, notice } => self.noticed(&peer, notice),
+            Input::Notice { peer, notice } => self.noticed(&peer, &notice),
             Input::Reply { call, response } => self.call_answered(call, Ok(response)),
             Input::CallFailed { call, error } => self.call_answered(call, Err(error)),
             Input::Disconnected { peer } => self.peer_disconnected(&peer),
@@ -275,12 +276,10 @@ impl Agent {
         }
     }
 
-    fn members_changed(&mut self, members: Vec<crate::members::Member>) {
+    fn members_changed(&mut self, members: Arc<Roster>) {
         self.members.replace(members);
-        let known: Vec<_> =
-            self.members.others().map(|(peer, member)| (peer.clone(), member.addresses.clone())).collect();
-        for (peer, addresses) in known {
-            self.cx.emit(Output::Learn { peer, addresses });
+        for (peer, member) in self.members.reachable() {
+            self.cx.emit(Output::Learn { peer: peer.clone(), addresses: member.addresses.clone() });
         }
     }
 

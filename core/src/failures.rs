@@ -125,6 +125,9 @@ impl Failures {
     }
 
     pub(crate) fn suppressed(&self, now: Time, digest: Digest, peer: &PeerId) -> Option<Suppression> {
+        if self.suppressed.is_empty() {
+            return None;
+        }
         self.suppressed.get(&(digest, peer.clone())).filter(|(_, until)| *until > now).map(|(why, _)| *why)
     }
 

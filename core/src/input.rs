@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::members::Member;
+use crate::members::Roster;
 use crate::message::Neighbour;
 use crate::message::{FailureClass, Notice, PieceRefusal, PieceRequest, PieceSum, Protocol, Request, Response};
 use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, RequestId, Source, StreamId};
@@ -18,7 +18,7 @@ pub enum Input {
     /// A deadline passed.
     Tick,
     /// The membership view is now this, whole. Includes this node, if the source of membership knows it.
-    Members(Vec<Member>),
+    Members(Arc<Roster>),
     /// containerd wants something from the mirror.
     Mirror {
         /// The driver's number for this request.
@@ -81,7 +81,7 @@ pub enum Input {
         /// The authenticated peer.
         peer: PeerId,
         /// What it said.
-        notice: Notice,
+        notice: Arc<Notice>,
     },
     /// A call was answered.
     Reply {

@@ -1,15 +1,18 @@
 //! Who is in the cluster, as this node sees it, and how they rank for a digest.
 
+mod roster;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Scope};
 use crate::digest::Digest;
 use crate::names::PeerId;
+
+pub use roster::{Roster, score};
 
 /// One agent of the cluster, as the source of membership describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,30 +29,6 @@ pub struct Member {
     pub ready: bool,
 }
 
-/// The rendezvous score of a node for a digest: SHA-256 over the node's name and the digest's text, without a separator.
-/// The highest score wins; of equal ones, the larger name. (Gantry's function, so that both rank alike.)
-#[must_use]
-pub fn score(name: &str, digest: &Digest) -> [u8; 32] {
-    score_of_text(name, &digest.to_string())
-}
-
-fn score_of_text(name: &str, digest: &str) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    hasher.update(name.as_bytes());
-    hasher.update(digest.as_bytes());
-    hasher.finalize().into()
-}
-
-/// Rankings that are kept: the blobs of an image or two. In a view of a thousand members each takes 16 KB.
-const MAX_RANKINGS: usize = 32;
-
-/// All candidates for a digest, best first.
-#[derive(Debug)]
-struct Ranking {
-    peers: Arc<[PeerId]>,
-    own_rank: Option<u32>,
-}
-
 /// Whether a peer may make requests, by the membership view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recognition {
@@ -63,15 +42,22 @@ pub(crate) enum Recognition {
 /// The membership view: what the source of membership said last, and this node itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Members {
+    /// Part of the view, whatever the source says: this node is a participant of every cascade that it runs.
     own: Member,
     scope: Scope,
-    /// By name. Holds this node, whatever the source says: it is a participant of every cascade that it runs.
-    view: BTreeMap<Arc<str>, Member>,
-    by_peer: BTreeMap<PeerId, Arc<str>>,
-    /// What [`Members::ranking`] found in this view: a call in a large cluster costs a thousand hashes otherwise.
+    roster: Arc<Roster>,
+    /// The place in the roster of whom this node stands for: it has its name.
+    own_place: Option<usize>,
+    /// What [`Members::ranking`] found, where the roster's own ranking lacks this node.
     #[serde(skip)]
-    rankings: RefCell<BTreeMap<Digest, Arc<Ranking>>>,
+    rankings: RefCell<BTreeMap<Digest, Arc<[u32]>>>,
 }
+
+/// Rankings that are kept: the blobs of an image or two.
+const MAX_RANKINGS: usize = 32;
+
+/// A member of the roster by its place, or this node.
+const OWN: u32 = u32::MAX;
 
 impl Members {
     pub(crate) fn new(config: &Config) -> Self {
@@ -82,48 +68,34 @@ impl Members {
             zone: config.zone.clone(),
             ready: true,
         };
-        let mut members = Self {
-            own,
-            scope: config.scope,
-            view: BTreeMap::new(),
-            by_peer: BTreeMap::new(),
-            rankings: RefCell::default(),
-        };
-        members.replace(Vec::new());
-        members
+        let (scope, roster) = (config.scope, Roster::new(Vec::new()));
+        Self { own, scope, roster, own_place: None, rankings: RefCell::default() }
     }
 
-    /// Takes over a new view, whole. Of two members with one name or one identity, the later one counts.
-    pub(crate) fn replace(&mut self, members: Vec<Member>) {
-        self.view.clear();
-        self.by_peer.clear();
-        if !mutant!("rankings-outlive-view") {
-            self.rankings.get_mut().clear();
+    /// Takes over a new view, whole.
+    pub(crate) fn replace(&mut self, roster: Arc<Roster>) {
+        if mutant!("rankings-outlive-view") && self.roster.len() > 0 {
+            return;
         }
+        self.rankings.get_mut().clear();
         // The others rank this node by the name that the source gives it; so it has to be its own name as well.
-        if let Some(listed) = members.iter().find(|member| member.peer == self.own.peer) {
-            self.own.name = listed.name.clone();
+        if let Some(place) = self.own.peer.as_ref().and_then(|own| roster.place(own)) {
+            self.own.name = roster.members()[place].name.clone();
         }
-        for member in members.into_iter().chain([self.own.clone()]) {
-            if let Some(peer) = &member.peer
-                && let Some(other) = self.by_peer.insert(peer.clone(), member.name.clone())
-                && other != member.name
-            {
-                self.view.remove(&other);
-            }
-            if let Some(Member { peer: Some(old), .. }) = self.view.insert(member.name.clone(), member.clone())
-                && Some(&old) != member.peer.as_ref()
-            {
-                self.by_peer.remove(&old);
-            }
-        }
+        self.own_place = roster.place_of_name(&self.own.name);
+        self.roster = roster;
     }
 
     pub(crate) fn others(&self) -> impl Iterator<Item = (&PeerId, &Member)> {
-        self.view
-            .values()
-            .filter_map(|member| Some((member.peer.as_ref()?, member)))
-            .filter(|(peer, _)| !self.is_own(peer))
+        let members = self.roster.members().iter().enumerate();
+        let others = members.filter(|(place, _)| Some(*place) != self.own_place);
+        others.filter_map(|(_, member)| Some((member.peer.as_ref()?, member)))
+    }
+
+    /// The others who say where they can be reached.
+    pub(crate) fn reachable(&self) -> impl Iterator<Item = (&PeerId, &Member)> {
+        let others = self.roster.has_addresses().then(|| self.others()).into_iter().flatten();
+        others.filter(|(_, member)| !member.addresses.is_empty())
     }
 
     pub(crate) fn is_own(&self, peer: &PeerId) -> bool {
@@ -131,7 +103,11 @@ impl Members {
     }
 
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&Member> {
-        self.view.get(self.by_peer.get(peer)?)
+        if self.is_own(peer) {
+            return Some(&self.own);
+        }
+        let place = self.roster.place(peer).filter(|place| Some(*place) != self.own_place)?;
+        self.roster.members().get(place)
     }
 
     pub(crate) fn own(&self) -> &Member {
@@ -140,11 +116,11 @@ impl Members {
 
     /// Number of members, this node included.
     pub(crate) fn len(&self) -> usize {
-        self.view.len()
+        self.roster.len() + usize::from(self.own_place.is_none())
     }
 
     pub(crate) fn recognize(&self, peer: &PeerId) -> Recognition {
-        if self.by_peer.contains_key(peer) {
+        if self.get(peer).is_some() {
             Recognition::Member
         } else if self.others().next().is_none() {
             Recognition::Unevaluable
@@ -156,25 +132,37 @@ impl Members {
     /// The `width` best-ranked candidates for a digest, best first. Candidates are ready members with an identity; with
     /// zone scope those of this node's zone, or all if nobody else is ready there.
     pub(crate) fn top(&self, digest: &Digest, width: usize) -> Vec<PeerId> {
-        self.ranking(digest).peers.iter().take(width).cloned().collect()
+        let ranking = self.ranking(digest);
+        ranking.iter().take(width).filter_map(|place| self.at(*place).peer.clone()).collect()
     }
 
-    fn ranking(&self, digest: &Digest) -> Arc<Ranking> {
+    fn at(&self, place: u32) -> &Member {
+        self.roster
+            .members()
+            .get(place as usize)
+            .filter(|_| Some(place as usize) != self.own_place)
+            .unwrap_or(&self.own)
+    }
+
+    /// Places in the roster, or [`OWN`], which is also the place that the roster has for this node.
+    fn ranking(&self, digest: &Digest) -> Arc<[u32]> {
+        let zone = self.own.zone.as_ref().filter(|_| self.scope == Scope::Zone);
+        let listed = self.own_place.map(|place| &self.roster.members()[place]);
+        if listed.is_some_and(|listed| listed.ready && listed.peer == self.own.peer && listed.zone == self.own.zone) {
+            let local = self.roster.ranking(digest, zone);
+            return if local.len() > 1 || zone.is_none() { local } else { self.roster.ranking(digest, None) };
+        }
         if let Some(known) = self.rankings.borrow().get(digest) {
             return known.clone();
         }
-        let ready = || self.view.values().filter(|member| member.ready && member.peer.is_some());
-        let in_zone = |member: &&Member| member.zone.is_some() && member.zone == self.own.zone;
-        let local = self.scope == Scope::Zone && ready().filter(in_zone).count() > 1;
-        let text = digest.to_string();
-        let mut ranked: Vec<_> = ready()
-            .filter(|member| !local || in_zone(member))
-            .filter_map(|member| Some((score_of_text(&member.name, &text), &member.name, member.peer.as_ref()?)))
-            .collect();
-        ranked.sort_unstable_by(|left, right| right.cmp(left));
-        let own_rank = ranked.iter().position(|(_, _, peer)| self.is_own(peer)).map(|rank| rank as u32);
-        let peers = ranked.into_iter().map(|(_, _, peer)| peer.clone()).collect();
-        let ranking = Arc::new(Ranking { peers, own_rank });
+        let others = || {
+            let members = self.roster.members().iter().enumerate();
+            members.filter(|(place, member)| Some(*place) != self.own_place && member.ready && member.peer.is_some())
+        };
+        let in_zone = |(_, member): &(usize, &Member)| zone.is_some() && member.zone.as_ref() == zone;
+        let local = others().any(|other| in_zone(&other));
+        let candidates = others().filter(|other| !local || in_zone(other)).chain([(OWN as usize, &self.own)]);
+        let ranking: Arc<[u32]> = roster::rank(digest, candidates).into();
         let mut rankings = self.rankings.borrow_mut();
         if rankings.len() >= MAX_RANKINGS {
             rankings.clear();
@@ -185,10 +173,9 @@ impl Members {
 
     /// This node's rank for a digest in its own view: 0 is the best.
     pub(crate) fn own_rank(&self, digest: &Digest) -> Option<u32> {
-        if !self.view.get(&self.own.name)?.ready {
-            return None;
-        }
-        self.ranking(digest).own_rank.map(|rank| rank + u32::from(mutant!("rank-off-by-one")))
+        let own = |place: &u32| *place == OWN || Some(*place as usize) == self.own_place;
+        let rank = self.ranking(digest).iter().position(own)?;
+        Some(rank as u32 + u32::from(mutant!("rank-off-by-one")))
     }
 }
 

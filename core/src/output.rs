@@ -105,8 +105,8 @@ pub enum Output {
     Notify {
         /// Whom.
         peer: PeerId,
-        /// What.
-        notice: Notice,
+        /// What: one that many are told is kept once.
+        notice: Arc<Notice>,
     },
     /// Remember where a peer can be reached.
     Learn {

@@ -82,7 +82,7 @@ impl Geometry {
 }
 
 /// A set of piece numbers of one blob, one bit each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PieceSet {
     len: u32,
     words: Vec<u64>,
@@ -98,11 +98,18 @@ impl PieceSet {
     /// All of `len` pieces.
     #[must_use]
     pub fn all(len: u32) -> Self {
-        let mut set = Self::none(len);
-        for index in 0..len {
-            set.insert(index);
-        }
+        let mut set = Self { len, words: vec![u64::MAX; (len as usize).div_ceil(64)] };
+        set.trim();
         set
+    }
+
+    /// Clears the bits of the last word that stand for no piece.
+    fn trim(&mut self) {
+        if !self.len.is_multiple_of(64)
+            && let Some(last) = self.words.last_mut()
+        {
+            *last &= (1 << (self.len % 64)) - 1;
+        }
     }
 
     /// The set that [`to_bytes`](Self::to_bytes) encoded. Missing bytes count as absent pieces, surplus bits are ignored.
@@ -112,11 +119,7 @@ impl PieceSet {
         for (position, byte) in bytes.iter().enumerate().take((len as usize).div_ceil(8)) {
             set.words[position / 8] |= u64::from(*byte) << (position % 8 * 8);
         }
-        if !len.is_multiple_of(64)
-            && let Some(last) = set.words.last_mut()
-        {
-            *last &= (1 << (len % 64)) - 1;
-        }
+        set.trim();
         set
     }
 
@@ -185,13 +188,20 @@ impl PieceSet {
 
     /// The pieces in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(position, word)| {
-            let mut rest = *word;
-            core::iter::from_fn(move || {
-                let bit = rest.trailing_zeros();
-                rest &= rest.wrapping_sub(1);
-                (bit < 64).then_some(position as u32 * 64 + bit)
-            })
+        let words = self.words.iter().enumerate();
+        words.flat_map(|(position, word)| bits(*word).map(move |bit| position as u32 * 64 + bit))
+    }
+
+    /// The pieces in the set that are not in `other`, ascending, from `start` on.
+    pub fn without<'a>(&'a self, other: &'a Self, start: u32) -> impl Iterator<Item = u32> + 'a {
+        let first = start as usize / 64;
+        let words = self.words.iter().enumerate().skip(first);
+        words.flat_map(move |(position, word)| {
+            let mut rest = word & !other.words.get(position).copied().unwrap_or(0);
+            if position == first {
+                rest &= u64::MAX << (start % 64);
+            }
+            bits(rest).map(move |bit| position as u32 * 64 + bit)
         })
     }
 
@@ -199,6 +209,15 @@ impl PieceSet {
     pub fn missing_from(&self, start: u32) -> impl Iterator<Item = u32> + '_ {
         (start..self.len).filter(|index| !self.contains(*index))
     }
+}
+
+/// The places of the bits that are set, ascending.
+fn bits(mut word: u64) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
 }
 
 #[cfg(test)]
@@ -247,6 +266,10 @@ mod tests {
             prop_assert_eq!(set.iter().count() as u32, set.count());
             prop_assert_eq!(set.count() + set.missing_from(0).count() as u32, len);
             let noisy = PieceSet::from_bytes(len, &junk);
+            prop_assert_eq!(PieceSet::all(len).iter().count() as u32, len);
+            let start = junk.len() as u32 % (len + 70);
+            let expected: Vec<_> = noisy.iter().filter(|index| *index >= start && !set.contains(*index)).collect();
+            prop_assert_eq!(noisy.without(&set, start).collect::<Vec<_>>(), expected);
             prop_assert!(noisy.iter().all(|index| index < len));
         }
     }

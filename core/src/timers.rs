@@ -1,6 +1,7 @@
 //! When to wake the agent, and why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use core::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,21 +43,33 @@ pub enum Deadline {
 }
 
 /// The armed deadlines.
+///
+/// Most are disarmed long before they are due: the queue keeps what was disarmed until it comes to the front or there is
+/// too much of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Timers {
     due: BTreeMap<Deadline, Time>,
-    queue: BTreeSet<(Time, Deadline)>,
+    /// Every armed deadline, and some that are not armed (any more, for that time); the first one is armed.
+    queue: BinaryHeap<Reverse<(Time, Deadline)>>,
 }
+
+/// The queue is cleared of what was disarmed when there is more of it than of what is armed, and more than this.
+const MAX_DISARMED: usize = 64;
 
 impl Timers {
     /// Arms `deadline` at `at`, instead of when it was armed before.
     pub(crate) fn set(&mut self, deadline: Deadline, at: Time) {
-        if let Some(before) = self.due.insert(deadline, at)
-            && !mutant!("old-deadline-kept")
-        {
-            self.queue.remove(&(before, deadline));
+        let before = self.due.get(&deadline).copied();
+        // What was armed for earlier stays armed: it comes at its old time.
+        let at = before.filter(|before| *before < at && mutant!("old-deadline-kept")).unwrap_or(at);
+        self.due.insert(deadline, at);
+        if before == Some(at) {
+            return;
         }
-        self.queue.insert((at, deadline));
+        self.queue.push(Reverse((at, deadline)));
+        if before.is_some() {
+            self.disarmed();
+        }
     }
 
     /// Arms `deadline` at `at` unless it is armed for earlier.
@@ -67,25 +80,38 @@ impl Timers {
     }
 
     pub(crate) fn clear(&mut self, deadline: Deadline) {
-        if let Some(before) = self.due.remove(&deadline) {
-            self.queue.remove(&(before, deadline));
+        if self.due.remove(&deadline).is_some() {
+            self.disarmed();
+        }
+    }
+
+    fn disarmed(&mut self) {
+        if self.queue.len() > 2 * self.due.len() + MAX_DISARMED {
+            self.queue = self.due.iter().map(|(deadline, at)| Reverse((*at, *deadline))).collect();
+        }
+        while let Some(Reverse((at, deadline))) = self.queue.peek()
+            && self.due.get(deadline) != Some(at)
+        {
+            self.queue.pop();
         }
     }
 
     pub(crate) fn next(&self) -> Option<(Time, Deadline)> {
-        self.queue.first().copied()
+        self.queue.peek().map(|Reverse(first)| *first)
     }
 
     /// Takes the earliest deadline that has passed.
     pub(crate) fn pop(&mut self, now: Time) -> Option<Deadline> {
-        let (at, deadline) = *self.queue.first()?;
+        let (at, deadline) = self.next()?;
         if at > now {
             return None;
         }
-        self.queue.remove(&(at, deadline));
+        self.queue.pop();
         self.due.remove(&deadline);
-        if mutant!("simultaneous-deadline-lost") && self.queue.first().is_some_and(|(next, _)| *next == at) {
-            self.queue.pop_first();
+        self.disarmed();
+        if mutant!("simultaneous-deadline-lost") && self.next().is_some_and(|(next, _)| next == at) {
+            self.queue.pop();
+            self.disarmed();
         }
         Some(deadline)
     }
@@ -99,6 +125,7 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_deadline_that_is_armed_again_fires_once_at_its_new_time() {
@@ -111,5 +138,43 @@ mod tests {
         assert_eq!(timers.pop(Time::from_micros(20)), Some(Deadline::Announce));
         assert_eq!(timers.pop(Time::from_micros(99)), None);
         assert_eq!(timers.len(), 0);
+    }
+
+    proptest! {
+        /// Against the obvious way: a list that is searched.
+        #[test]
+        fn deadlines_come_in_order_whatever_was_disarmed(steps in proptest::collection::vec((0_u8..4, 0_u64..6, 0_u64..50), 0..400)) {
+            let mut timers = Timers::default();
+            let mut list: Vec<(Time, Deadline)> = Vec::new();
+            for (step, stream, at) in steps {
+                let (deadline, at) = (Deadline::Handshake(StreamId(stream)), Time::from_micros(at));
+                match step {
+                    0 => {
+                        list.retain(|(_, other)| *other != deadline);
+                        list.push((at, deadline));
+                        timers.set(deadline, at);
+                    }
+                    1 => {
+                        if list.iter().all(|(before, other)| *other != deadline || *before > at) {
+                            list.retain(|(_, other)| *other != deadline);
+                            list.push((at, deadline));
+                        }
+                        timers.set_by(deadline, at);
+                    }
+                    2 => {
+                        list.retain(|(_, other)| *other != deadline);
+                        timers.clear(deadline);
+                    }
+                    _ => {
+                        let first = list.iter().min().copied().filter(|(first, _)| *first <= at);
+                        list.retain(|one| Some(*one) != first);
+                        prop_assert_eq!(timers.pop(at), first.map(|(_, deadline)| deadline));
+                    }
+                }
+                prop_assert_eq!(timers.next(), list.iter().min().copied());
+                prop_assert_eq!(timers.len(), list.len());
+                prop_assert!(timers.queue.len() <= 2 * list.len() + MAX_DISARMED + 1);
+            }
+        }
     }
 }

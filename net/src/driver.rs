@@ -62,7 +62,7 @@ pub trait Peers: Send {
     /// Forgets a call.
     fn cancel_call(&mut self, call: CallId);
     /// Sends a notice.
-    fn notify(&mut self, peer: PeerId, notice: Notice);
+    fn notify(&mut self, peer: PeerId, notice: Arc<Notice>);
     /// Remembers addresses.
     fn learn(&mut self, peer: PeerId, addresses: Vec<Arc<str>>);
     /// Fetches a piece into the store's staging file.

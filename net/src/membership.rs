@@ -8,7 +8,7 @@ mod parse;
 use std::path::PathBuf;
 
 use longshore_core::input::Input;
-use longshore_core::members::Member;
+use longshore_core::members::{Member, Roster};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -42,12 +42,12 @@ impl Membership {
         let stop = CancellationToken::new();
         let task = match self {
             Self::Static(members) => {
-                inputs.send(Input::Members(members));
+                inputs.send(Input::Members(Roster::new(members)));
                 None
             }
             Self::File(path) => {
                 let follower = file::Follower::open(path)?;
-                inputs.send(Input::Members(follower.members().to_vec()));
+                inputs.send(Input::Members(Roster::new(follower.members().to_vec())));
                 Some(tokio::spawn(follower.run(inputs, stop.clone())))
             }
         };

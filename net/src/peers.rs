@@ -292,7 +292,7 @@ impl Peers for PeersDriver {
         self.calls.abort(call);
     }
 
-    fn notify(&mut self, peer: PeerId, notice: Notice) {
+    fn notify(&mut self, peer: PeerId, notice: Arc<Notice>) {
         self.notices.send(peer, notice);
     }
 

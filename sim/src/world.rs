@@ -11,13 +11,14 @@ mod store;
 mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::Agent;
 use longshore_core::config::Config;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input};
-use longshore_core::members::Member;
+use longshore_core::members::{Member, Roster};
 use longshore_core::message::{Notice, Request};
 use longshore_core::names::{CallId, Kind, OpId, PeerId, StreamId};
 use longshore_core::output::Explanation;
@@ -165,7 +166,8 @@ impl Image {
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) agent: Option<Agent>,
+    /// In a box, because it is taken out and put back at every input.
+    pub(crate) agent: Option<Box<Agent>>,
     /// Counts starts: what was under way in an earlier life does not reach the next one.
     life: u32,
     disk: store::Disk,
@@ -185,7 +187,7 @@ pub(crate) struct Node {
     client: client::Client,
     streams: BTreeMap<StreamId, drivers::InboundStream>,
     cancelled: BTreeSet<OpId>,
-    members: Vec<Member>,
+    members: Arc<Roster>,
     /// It has a view of its own, which changes of the cluster do not reach.
     own_view: bool,
     view_due: bool,
@@ -197,7 +199,7 @@ pub(crate) enum Event {
     Input(NodeIndex, u32, Box<Input>),
     PieceHashed(NodeIndex, u32, OpId, Option<Midstate>),
     CallArrives { from: NodeIndex, from_life: u32, to: NodeIndex, call: CallId, request: Box<Request> },
-    NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Box<Notice> },
+    NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Arc<Notice> },
     PieceAsked(Box<pieces::PieceTransfer>),
     OriginAsked(Box<origin::OriginTransfer>),
     Flow(Step),
@@ -227,6 +229,8 @@ pub struct World {
     zone_links: BTreeMap<(usize, usize), LinkId>,
     nodes: Vec<Node>,
     peers: Vec<PeerId>,
+    /// What all see who see everything, until somebody comes or goes.
+    roster: Option<Arc<Roster>>,
     blobs: BTreeMap<Digest, Blob>,
     index: BTreeMap<Digest, BTreeSet<NodeIndex>>,
     chance: Chance,
@@ -272,6 +276,7 @@ impl World {
             ready: VecDeque::new(),
             nodes: Vec::new(),
             peers: (0..options.nodes).map(peer).collect(),
+            roster: None,
             blobs: BTreeMap::new(),
             index: BTreeMap::new(),
             chance: Chance::new(options.seed),
@@ -287,7 +292,8 @@ impl World {
             recorder,
             options,
         };
-        let members: Vec<_> = (0..world.options.nodes).map(|node| world.member(node)).collect();
+        let members = Roster::new((0..world.options.nodes).map(|node| world.member(node)).collect());
+        world.roster = Some(members.clone());
         for node in 0..world.options.nodes {
             let clock_offset = world.chance.up_to(world.options.clock_offset);
             world.nodes.push(Node {
@@ -357,7 +363,7 @@ impl World {
     /// The agent of a node that is up.
     #[must_use]
     pub fn agent(&self, node: NodeIndex) -> Option<&Agent> {
-        self.nodes[node].agent.as_ref()
+        self.nodes[node].agent.as_deref()
     }
 
     /// The identity of a node.
@@ -476,7 +482,7 @@ impl World {
             Event::CallArrives { from, from_life, to, call, request } => {
                 self.call_arrives(from, from_life, to, call, request)
             }
-            Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, *notice),
+            Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, notice),
             Event::PieceAsked(transfer) => self.piece_asked(transfer),
             Event::OriginAsked(transfer) => self.origin_asked(transfer),
             Event::Flow(step) => self.flow_steps(step),
@@ -585,7 +591,7 @@ impl World {
         0..self.nodes.len()
     }
 
-    fn zone_name(&self, node: NodeIndex) -> Option<std::sync::Arc<str>> {
+    fn zone_name(&self, node: NodeIndex) -> Option<Arc<str>> {
         self.options.zone_names.then(|| format!("zone-{}", self.zone(node)).into())
     }
 

@@ -38,7 +38,7 @@ impl Agent {
                 },
                 None => Notice::Unassigned { digest, first, count, class, cooldown, no_ranges: false },
             };
-            self.cx.emit(Output::Notify { peer: from.clone(), notice });
+            self.cx.emit(Output::Notify { peer: from.clone(), notice: notice.into() });
             return;
         }
         if let Some(size) = size {
@@ -104,7 +104,7 @@ impl Agent {
             let private = flight.is_private();
             let notice =
                 Notice::Have { digest, size: flight.size, pieces, sums: Vec::new(), spine: Vec::new(), private };
-            self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
         }
     }
 
@@ -134,7 +134,7 @@ impl Agent {
             Role::Following(tracker) => {
                 for (first, count) in runs {
                     let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges };
-                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
                 }
                 if class == FailureClass::Auth && !no_ranges {
                     self.turned_away_here(digest, &detail, challenge);

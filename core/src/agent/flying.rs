@@ -429,7 +429,7 @@ impl Agent {
         if let Role::Following(tracker) = &flight.role {
             // What it was to fetch is free for others.
             let notice = Notice::Leave { digest };
-            self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
         }
         if !mutant!("waiters-never-dismissed") {
             self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);

@@ -22,16 +22,16 @@ pub(super) enum SpineWaiter {
 }
 
 impl Agent {
-    pub(super) fn noticed(&mut self, peer: &PeerId, notice: Notice) {
-        match notice {
-            Notice::Have { digest, size, pieces, sums: _, spine, private } => {
+    pub(super) fn noticed(&mut self, peer: &PeerId, notice: &Notice) {
+        match *notice {
+            Notice::Have { digest, size, ref pieces, sums: _, ref spine, private } => {
                 if let Some(flight) = self.flights.get_mut(&digest) {
                     flight.private |= private;
                 }
-                self.heard_have(peer, digest, size, &pieces, &spine)
+                self.heard_have(peer, digest, size, pieces, spine)
             }
-            Notice::Assign { digest, size, first, count, source, deadline: _ } => {
-                self.assigned(peer, digest, size, first, count, &source);
+            Notice::Assign { digest, size, first, count, ref source, deadline: _ } => {
+                self.assigned(peer, digest, size, first, count, source);
             }
             Notice::Unassigned { digest, first, count: _, class, cooldown, no_ranges } => {
                 self.unassigned(peer, digest, first, class, cooldown, no_ranges);
@@ -85,7 +85,7 @@ impl Agent {
                 self.offer(digest, peer, size);
             }
         } else if !tracked && matches!(pieces, Have::Exactly(_)) {
-            self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest } });
+            self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest }.into() });
         }
         if tracked {
             self.track(digest);
@@ -105,7 +105,7 @@ impl Agent {
         let spine = self.spine_of(&digest);
         let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
         let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine, private };
-        self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+        self.cx.emit(Output::Notify { peer: peer.clone(), notice: notice.into() });
     }
 
     /// Whether the spine of a blob that is here has to be read first. A blob of one piece needs none.

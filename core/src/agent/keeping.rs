@@ -123,7 +123,8 @@ impl Agent {
         self.presence.available(&mut self.cx, digest);
         let private = flight.is_private();
         let spine = download.spine(super::hearing::MAX_SPINE);
-        let all = Notice::Have { digest, size: Some(size), pieces: Have::All, sums: Vec::new(), spine, private };
+        let sums = Vec::new();
+        let all = Arc::new(Notice::Have { digest, size: Some(size), pieces: Have::All, sums, spine, private });
         if self.recent.len() >= MAX_RECENT {
             self.recent.pop_first();
         }

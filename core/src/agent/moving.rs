@@ -94,7 +94,13 @@ impl Agent {
     fn fill_from_origin(&mut self, digest: Digest) {
         let limit = self.config.max_origin_fetches as usize;
         loop {
-            if self.origin_fetches() >= limit + usize::from(mutant!("origin-limit-off-by-one")) {
+            let Some(flight) = self.flights.get(&digest) else { return };
+            // Most calls end here: what the other flights do is looked at only if there is something to start.
+            let nothing_to_do = match &flight.download {
+                Some(download) => !download.has_runs(),
+                None => !flight.whole_assigned,
+            };
+            if nothing_to_do || self.origin_fetches() >= limit + usize::from(mutant!("origin-limit-off-by-one")) {
                 return;
             }
             let Some(flight) = self.flights.get_mut(&digest) else { return };
@@ -142,7 +148,7 @@ impl Agent {
             if download.piece_fetches() >= limit + usize::from(mutant!("download-limit-off-by-one")) {
                 return;
             }
-            let wanted = download.wanted(window, &flight.neighbours.available());
+            let wanted = download.wanted(window, flight.neighbours.available());
             let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, zone: zone.as_ref(), now };
             let failures = &self.failures;
             let picked =
@@ -197,7 +203,7 @@ impl Agent {
             Role::Following(tracker) => {
                 for piece in missing {
                     let notice = crate::message::Notice::Starving { digest, piece };
-                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
                 }
                 self.enrol(digest);
             }

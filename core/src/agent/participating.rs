@@ -113,7 +113,7 @@ impl Agent {
             let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
             let (size, private) = (flight.size, flight.is_private());
             let notice = Notice::Have { digest, size, pieces, sums: Vec::new(), spine, private };
-            self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+            self.cx.emit(Output::Notify { peer: peer.clone(), notice: notice.into() });
         }
     }
 
@@ -142,18 +142,11 @@ impl Agent {
         let spine = download.spine_around(&news);
         let private = flight.is_private();
         if !news.is_empty() {
+            let (size, pieces, sums) = (flight.size, Have::Also(news), sums.clone());
+            let notice = Arc::new(Notice::Have { digest, size, pieces, sums, spine, private });
             for (peer, neighbour) in flight.neighbours.iter() {
                 if !neighbour.complete && neighbour.greeted {
-                    let pieces = Have::Also(news.clone());
-                    let notice = Notice::Have {
-                        digest,
-                        size: flight.size,
-                        pieces,
-                        sums: sums.clone(),
-                        spine: spine.clone(),
-                        private,
-                    };
-                    self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+                    self.cx.emit(Output::Notify { peer: peer.clone(), notice: notice.clone() });
                 }
             }
         }
@@ -167,7 +160,7 @@ impl Agent {
         {
             let pieces = Have::Also(tracker_news);
             let notice = Notice::Have { digest, size: flight.size, pieces, sums, spine: Vec::new(), private };
-            self.cx.emit(Output::Notify { peer: tracker.clone(), notice });
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
         }
     }
 }

@@ -4,7 +4,7 @@ mod hostile;
 use super::*;
 use crate::config::{AuthCheck, Authorization};
 use crate::input::{BlobFacts, Child, Method, OriginFailure, OriginStat, StoredBlob};
-use crate::members::Member;
+use crate::members::{Member, Roster};
 use crate::message::{
     FailureClass, MAX_DIGESTS_PER_BATCH, PleasePull, Protocol, PullIntent, PullOutcome, Request, Response,
 };
@@ -243,7 +243,7 @@ fn the_stream_over_the_limit_is_reset_and_a_silent_one_after_five_seconds() {
 fn strangers_are_counted_when_observing_and_rejected_before_they_are_read_when_enforcing() {
     for authorization in [Authorization::Observe, Authorization::Enforce] {
         let mut bench = Bench::new(|config| config.authorization = authorization);
-        bench.input(Input::Members(vec![member("friend")])).take();
+        bench.input(Input::Members(Roster::new(vec![member("friend")]))).take();
         bench.open(1, "friend").open(2, "stranger");
         let admitted: Vec<_> = bench
             .take()

@@ -207,7 +207,7 @@ impl Agent {
                 self.take_on(digest, first, count, &source);
             } else {
                 let notice = Notice::Assign { digest, size, first, count, source: source.clone(), deadline };
-                self.cx.emit(Output::Notify { peer, notice });
+                self.cx.emit(Output::Notify { peer, notice: notice.into() });
             }
         }
     }
@@ -258,7 +258,7 @@ impl Agent {
         self.cx.timers.clear(Deadline::Track(digest));
         if let Some(tracker) = self.trackers.remove(&digest) {
             for peer in tracker.incomplete().filter(|peer| **peer != self.config.peer) {
-                self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest } });
+                self.cx.emit(Output::Notify { peer: peer.clone(), notice: Notice::Leave { digest }.into() });
             }
         }
     }

@@ -22,9 +22,8 @@ use serde::ser::{self, Serialize, Serializer};
 use super::JournalError;
 use super::running::Fnv;
 
-/// Fields that hold node names, alone or as the keys of a map.
-const KEPT_FIELDS: &[(&str, &str)] =
-    &[("Config", "name"), ("Member", "name"), ("Members", "view"), ("Members", "by_peer")];
+/// Fields that hold node names.
+const KEPT_FIELDS: &[(&str, &str)] = &[("Config", "name"), ("Member", "name")];
 /// Types that are texts which decisions depend on.
 const KEPT_TYPES: &[&str] = &["PeerId"];
 /// Fields with media types are kept if they begin with one of these.

@@ -1,3 +1,5 @@
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 use proptest::prelude::*;
 
@@ -16,7 +18,7 @@ fn view(own: &str, zone: &str, scope: Scope, members: Vec<Member>) -> Members {
     config.zone = (!zone.is_empty()).then(|| zone.into());
     config.scope = scope;
     let mut view = Members::new(&config);
-    view.replace(members);
+    view.replace(Roster::new(members));
     view
 }
 

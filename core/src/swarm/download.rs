@@ -253,9 +253,9 @@ impl Download {
     /// still on their way out of the origin do not count: they would fill the window and nothing would move.
     pub(crate) fn wanted(&self, window: u32, available: &PieceSet) -> Vec<u32> {
         let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
-        self.have
-            .missing_from(self.chain.tip())
-            .filter(|piece| available.contains(*piece) && !queued(*piece))
+        available
+            .without(&self.have, self.chain.tip())
+            .filter(|piece| !queued(*piece))
             .filter(|piece| !self.fetched.contains_key(piece) || mutant!("piece-asked-twice"))
             .take(window as usize)
             .collect()

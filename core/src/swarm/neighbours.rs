@@ -37,6 +37,10 @@ pub(crate) struct Neighbour {
 pub(crate) struct Neighbours {
     peers: BTreeMap<PeerId, Neighbour>,
     pieces: u32,
+    /// How many neighbours have each piece, and which pieces somebody has: kept up to date, because every piece that is
+    /// heard of or arrives asks for it.
+    holders: Vec<u16>,
+    available: PieceSet,
 }
 
 impl Neighbours {
@@ -45,6 +49,23 @@ impl Neighbours {
         self.pieces = pieces;
         for neighbour in self.peers.values_mut() {
             neighbour.pieces = if neighbour.complete { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
+        }
+        let complete = self.peers.values().filter(|neighbour| neighbour.complete).count();
+        self.holders = vec![u16::try_from(complete).unwrap_or(u16::MAX); pieces as usize];
+        self.available = if complete > 0 { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
+    }
+
+    /// Somebody has `piece` now.
+    fn gain(holders: &mut [u16], available: &mut PieceSet, piece: u32) {
+        holders[piece as usize] += 1;
+        available.insert(piece);
+    }
+
+    /// Somebody who had `piece` does not count any more.
+    fn lose(&mut self, piece: u32) {
+        self.holders[piece as usize] -= 1;
+        if self.holders[piece as usize] == 0 {
+            self.available.remove(piece);
         }
     }
 
@@ -70,30 +91,41 @@ impl Neighbours {
     }
 
     pub(crate) fn remove(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
+        if let Some(neighbour) = self.peers.remove(peer) {
+            for piece in neighbour.pieces.iter() {
+                self.lose(piece);
+            }
+        }
     }
 
     /// Takes in what a neighbour says it has. Returns whether that was news.
     pub(crate) fn heard(&mut self, peer: &PeerId, have: &Have) -> bool {
         let Some(neighbour) = self.peers.get_mut(peer) else { return false };
-        let before = neighbour.pieces.count();
-        match have {
-            Have::All => {
-                neighbour.complete = true;
-                neighbour.pieces = PieceSet::all(self.pieces);
-            }
-            Have::Exactly(bytes) => {
-                neighbour.pieces = PieceSet::from_bytes(self.pieces, bytes);
-                neighbour.complete = self.pieces > 0 && neighbour.pieces.is_full();
-            }
+        let complete_set = |pieces: &PieceSet| pieces.universe() > 0 && pieces.is_full();
+        let stated = match have {
+            Have::All => PieceSet::all(self.pieces),
+            Have::Exactly(bytes) => PieceSet::from_bytes(self.pieces, bytes),
             Have::Also(pieces) => {
+                let mut news = false;
                 for piece in pieces {
-                    neighbour.pieces.insert(*piece);
+                    if neighbour.pieces.insert(*piece) {
+                        Self::gain(&mut self.holders, &mut self.available, *piece);
+                        news = true;
+                    }
                 }
-                neighbour.complete = self.pieces > 0 && neighbour.pieces.is_full();
+                neighbour.complete = complete_set(&neighbour.pieces);
+                return news;
             }
+        };
+        neighbour.complete = matches!(have, Have::All) || complete_set(&stated);
+        let before = core::mem::replace(&mut neighbour.pieces, stated.clone());
+        for piece in stated.without(&before, 0) {
+            Self::gain(&mut self.holders, &mut self.available, piece);
         }
-        neighbour.pieces.count() != before
+        for piece in before.without(&stated, 0) {
+            self.lose(piece);
+        }
+        before.count() != stated.count()
     }
 
     pub(crate) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Neighbour> {
@@ -113,17 +145,13 @@ impl Neighbours {
     }
 
     /// The pieces that some neighbour has.
-    pub(crate) fn available(&self) -> PieceSet {
-        let mut available = PieceSet::none(self.pieces);
-        for neighbour in self.peers.values() {
-            available.union(&neighbour.pieces);
-        }
-        available
+    pub(crate) fn available(&self) -> &PieceSet {
+        &self.available
     }
 
     /// How many neighbours have `piece`.
     pub(crate) fn holders(&self, piece: u32) -> usize {
-        self.peers.values().filter(|neighbour| neighbour.pieces.contains(piece)).count()
+        self.holders.get(piece as usize).copied().map_or(0, usize::from)
     }
 
     /// A fetch from `peer` has started.
@@ -165,7 +193,7 @@ impl Neighbours {
         neighbour.busy_until = now + pause * neighbour.strikes;
         let dropped = neighbour.strikes >= MAX_STRIKES;
         if dropped {
-            self.peers.remove(peer);
+            self.remove(peer);
         }
         dropped
     }
@@ -174,12 +202,60 @@ impl Neighbours {
     pub(crate) fn forget_piece(&mut self, peer: &PeerId, piece: u32) {
         if let Some(neighbour) = self.peers.get_mut(peer) {
             neighbour.complete = false;
-            neighbour.pieces.remove(piece);
+            if neighbour.pieces.remove(piece) {
+                self.lose(piece);
+            }
         }
     }
 
     /// When the first neighbour that has told us to come back later can be asked again.
     pub(crate) fn next_free(&self, now: Time) -> Option<Time> {
         self.peers.values().map(|neighbour| neighbour.busy_until).filter(|until| *until > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn have() -> impl Strategy<Value = Have> {
+        prop_oneof![
+            Just(Have::All),
+            proptest::collection::vec(any::<u8>(), 0..12).prop_map(Have::Exactly),
+            proptest::collection::vec(0_u32..80, 0..6).prop_map(Have::Also),
+        ]
+    }
+
+    proptest! {
+        /// Whatever was said and forgotten, the counts are those that one gets by counting.
+        #[test]
+        fn holders_are_counted(
+            steps in proptest::collection::vec((0_u8..8, 0_u8..6, 0_u32..80, have()), 0..60),
+        ) {
+            let mut neighbours = Neighbours::default();
+            for (step, name, piece, have) in steps {
+                let peer = PeerId::new(&format!("peer-{name}"));
+                match step {
+                    0..=2 => {
+                        neighbours.add(&peer, None);
+                    }
+                    3 => neighbours.remove(&peer),
+                    4 => neighbours.forget_piece(&peer, piece),
+                    5 => {
+                        neighbours.failed(&peer, Time::ZERO, Duration::ZERO);
+                    }
+                    6 if neighbours.pieces == 0 => neighbours.learn(70),
+                    _ => {
+                        neighbours.heard(&peer, &have);
+                    }
+                }
+                for piece in 0..80 {
+                    let counted = neighbours.iter().filter(|(_, neighbour)| neighbour.pieces.contains(piece)).count();
+                    prop_assert_eq!(neighbours.holders(piece), counted);
+                    prop_assert_eq!(neighbours.available().contains(piece), counted > 0);
+                }
+            }
+        }
     }
 }

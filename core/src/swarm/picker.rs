@@ -35,6 +35,9 @@ pub(crate) struct Choice<'a> {
 /// Picks a piece and a neighbour to ask for it: the piece that the fewest neighbours have, of equally rare ones any; of its
 /// holders one with the fewest fetches, from the own zone if there is one there.
 pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId) -> bool) -> Option<(u32, PeerId)> {
+    if choice.wanted.is_empty() {
+        return None;
+    }
     let free: Vec<_> = choice
         .neighbours
         .iter()

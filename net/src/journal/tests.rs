@@ -52,7 +52,7 @@ impl Tested {
         let notice =
             Notice::Have { digest, size: None, pieces, sums: sums.collect(), spine: Vec::new(), private: false };
         let now = self.now + Duration::from_millis(10);
-        self.input(now, Input::Notice { peer: PeerId::new("12D3KooWOther"), notice });
+        self.input(now, Input::Notice { peer: PeerId::new("12D3KooWOther"), notice: notice.into() });
     }
 
     /// Waits until the thread has written this many inputs, or has given up.

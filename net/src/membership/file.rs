@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_core::input::Input;
-use longshore_core::members::Member;
+use longshore_core::members::{Member, Roster};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -132,7 +132,7 @@ impl Follower {
                 Look::Same => {}
                 Look::Changed => {
                     tracing::info!(path = %self.path.display(), members = self.members.len(), "the members changed");
-                    inputs.send(Input::Members(self.members.clone()));
+                    inputs.send(Input::Members(Roster::new(self.members.clone())));
                 }
                 Look::Bad(error) => tracing::error!(
                     %error,

@@ -114,7 +114,7 @@ fn every_other_mistake_is_named_with_its_member_and_a_remedy() {
 async fn a_static_view_is_reported_once() {
     let (sender, mut inputs) = Inputs::channel();
     let following = Membership::Static(vec![named("a"), named("b")]).follow(sender).unwrap();
-    assert_eq!(inputs.recv().await, Some(Input::Members(vec![named("a"), named("b")])));
+    assert_eq!(inputs.recv().await, Some(Input::Members(Roster::new(vec![named("a"), named("b")]))));
     following.stop().await;
     assert_eq!(inputs.recv().await, None);
 }
@@ -230,9 +230,9 @@ async fn a_running_agent_hears_of_a_change_and_of_none_after_the_end() {
     std::fs::write(&path, "[[member]]\nname = 'a'").unwrap();
     let (sender, mut inputs) = Inputs::channel();
     let following = Membership::File(path.clone()).follow(sender).unwrap();
-    assert_eq!(next(&mut inputs).await, Some(Input::Members(vec![named("a")])));
+    assert_eq!(next(&mut inputs).await, Some(Input::Members(Roster::new(vec![named("a")]))));
     std::fs::write(&path, "[[member]]\nname = 'b'").unwrap();
-    assert_eq!(next(&mut inputs).await, Some(Input::Members(vec![named("b")])));
+    assert_eq!(next(&mut inputs).await, Some(Input::Members(Roster::new(vec![named("b")]))));
     following.stop().await;
     assert_eq!(next(&mut inputs).await, None);
 }

@@ -93,7 +93,7 @@ impl InboundStream {
             }
             Opening::Notice(notice) => {
                 self.inputs.send(Input::StreamNotices { stream: self.id });
-                self.inputs.send(Input::Notice { peer: self.peer.clone(), notice });
+                self.inputs.send(Input::Notice { peer: self.peer.clone(), notice: notice.into() });
                 self.notices(max_bytes).await
             }
         }
@@ -133,7 +133,7 @@ impl InboundStream {
                 Err(error) => return Err(self.bad_frame(&error)),
             };
             let notice = decode_notice(&bytes).map_err(|error| self.malformed(&error))?;
-            self.inputs.send(Input::Notice { peer: self.peer.clone(), notice });
+            self.inputs.send(Input::Notice { peer: self.peer.clone(), notice: notice.into() });
             read += 1;
         }
     }

@@ -28,7 +28,7 @@ const SEND_STALL: Duration = Duration::from_secs(30);
 /// The queues of notices, by peer.
 #[derive(Clone, Debug)]
 pub(super) struct Notices {
-    queues: Arc<Mutex<HashMap<PeerId, mpsc::Sender<Notice>>>>,
+    queues: Arc<Mutex<HashMap<PeerId, mpsc::Sender<Arc<Notice>>>>>,
     tracker: TaskTracker,
     hub: Hub,
 }
@@ -39,7 +39,7 @@ impl Notices {
     }
 
     /// Queues a notice; its stream is opened when there is none.
-    pub(super) fn send(&self, peer: PeerId, notice: Notice) {
+    pub(super) fn send(&self, peer: PeerId, notice: Arc<Notice>) {
         let mut queues = self.queues();
         match queues.entry(peer.clone()) {
             Entry::Occupied(queue) => {
@@ -62,7 +62,7 @@ impl Notices {
         self.queues().clear();
     }
 
-    async fn deliver(self, peer: PeerId, mut waiting: mpsc::Receiver<Notice>) {
+    async fn deliver(self, peer: PeerId, mut waiting: mpsc::Receiver<Arc<Notice>>) {
         if let Err(problem) = self.write_all(&peer, &mut waiting).await {
             debug!(%peer, problem, "notices cannot be delivered; those that wait are dropped");
             self.queues().remove(&peer);
@@ -70,7 +70,7 @@ impl Notices {
     }
 
     /// Ends well only when the queue is out of the map and empty.
-    async fn write_all(&self, peer: &PeerId, waiting: &mut mpsc::Receiver<Notice>) -> Result<(), String> {
+    async fn write_all(&self, peer: &PeerId, waiting: &mut mpsc::Receiver<Arc<Notice>>) -> Result<(), String> {
         let mut stream = self.hub.open(peer, Protocol::Swarm).await.map_err(|error| error.to_string())?;
         loop {
             let first = match timeout(IDLE, waiting.recv()).await {
@@ -107,7 +107,7 @@ impl Notices {
         Ok(())
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<PeerId, mpsc::Sender<Notice>>> {
+    fn queues(&self) -> MutexGuard<'_, HashMap<PeerId, mpsc::Sender<Arc<Notice>>>> {
         // Nothing panics while it holds the lock; and if it did, the map would still be whole.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
 //! Carries out what agents ask: the simulated counterpart of `longshore-net`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::input::{CallError, Input, TransferEvent, TransferFailure};
@@ -188,8 +189,8 @@ impl World {
         self.queue.push(self.now + after, Event::Input(to, life, Box::new(input)));
     }
 
-    fn notify(&mut self, node: NodeIndex, to: &PeerId, notice: Notice) {
-        self.count_message(match &notice {
+    fn notify(&mut self, node: NodeIndex, to: &PeerId, notice: Arc<Notice>) {
+        self.count_message(match &*notice {
             Notice::Have { .. } => 3,
             Notice::Assign { .. } => 4,
             Notice::Unassigned { .. } => 5,
@@ -200,14 +201,14 @@ impl World {
         let duplication = self.network.duplication;
         if self.chance.happens(duplication) {
             let after = self.one_way(node, to) * 2;
-            let notice = Box::new(notice.clone());
+            let notice = notice.clone();
             self.queue.push(self.now + after, Event::NoticeArrives { from: node, to, notice });
         }
         let after = self.one_way(node, to);
-        self.queue.push(self.now + after, Event::NoticeArrives { from: node, to, notice: Box::new(notice) });
+        self.queue.push(self.now + after, Event::NoticeArrives { from: node, to, notice });
     }
 
-    pub(super) fn notice_arrives(&mut self, from: NodeIndex, to: NodeIndex, notice: Notice) {
+    pub(super) fn notice_arrives(&mut self, from: NodeIndex, to: NodeIndex, notice: Arc<Notice>) {
         if self.reachable(from, to) && !self.is_lost() {
             self.input(to, Input::Notice { peer: self.peers[from].clone(), notice });
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_core::Agent;
 use longshore_core::config::Config;
 use longshore_core::input::{Input, PartialBlob, StoredBlob};
+use longshore_core::members::Roster;
 
 use super::network::Cut;
 use super::{Event, NodeIndex, World, name, peer};
@@ -33,7 +34,7 @@ impl World {
         state.cancelled.clear();
         state.fetching.clear();
         state.armed = None;
-        state.agent = Some(Agent::new(config, seed, now + state.clock_offset));
+        state.agent = Some(Box::new(Agent::new(config, seed, now + state.clock_offset)));
         let blobs = state
             .disk
             .complete
@@ -146,7 +147,7 @@ impl World {
 
     /// Gives a node a membership view of its own.
     pub fn set_view(&mut self, node: NodeIndex, visible: &[NodeIndex]) {
-        let members: Vec<_> = visible.iter().map(|other| self.member(*other)).collect();
+        let members = Roster::new(visible.iter().map(|other| self.member(*other)).collect());
         self.nodes[node].members = members.clone();
         self.nodes[node].own_view = true;
         self.input(node, Input::Members(members));
@@ -184,6 +185,7 @@ impl World {
     }
 
     fn membership_changed(&mut self) {
+        self.roster = None;
         let Some(lag) = self.options.membership_lag else { return };
         for node in 0..self.nodes.len() {
             if !self.nodes[node].view_due && !self.nodes[node].own_view {
@@ -199,11 +201,15 @@ impl World {
         if self.nodes[node].own_view {
             return;
         }
-        let lag_known = self.options.membership_lag.is_some();
-        let members: Vec<_> = (0..self.nodes.len())
-            .filter(|other| !lag_known || self.is_up(*other))
-            .map(|other| self.member(other))
-            .collect();
+        let members = match self.roster.take() {
+            Some(known) => known,
+            None => {
+                let lag_known = self.options.membership_lag.is_some();
+                let seen = (0..self.nodes.len()).filter(|other| !lag_known || self.is_up(*other));
+                Roster::new(seen.map(|other| self.member(other)).collect())
+            }
+        };
+        self.roster = Some(members.clone());
         self.nodes[node].members = members.clone();
         self.input(node, Input::Members(members));
     }

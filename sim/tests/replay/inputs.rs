@@ -8,7 +8,7 @@ use longshore_core::input::{
     BlobFacts, CallError, Child, Hashed, Input, Method, OriginFailure, OriginStat, PartialBlob, Proof, RecordedPiece,
     StoreError, StoredBlob, StreamError, TransferEvent, TransferFailure,
 };
-use longshore_core::members::Member;
+use longshore_core::members::{Member, Roster};
 use longshore_core::message::{
     Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, PieceRefusal, PieceRequest, PieceSum, PleasePull,
     Protocol, PullIntent, PullOutcome, PullResult, RecentFailure, Request, Response,
@@ -268,7 +268,7 @@ fn of_containerd_and_peers() -> BoxedStrategy<Input> {
         1 => (streams(), option::of(stream_error), 0_u64..100).prop_map(|(stream, error, sent_bytes)| {
             Input::StreamClosed { stream, error, sent_bytes }
         }),
-        4 => (peer(), notice()).prop_map(|(peer, notice)| Input::Notice { peer, notice }),
+        4 => (peer(), notice()).prop_map(|(peer, notice)| Input::Notice { peer, notice: notice.into() }),
         1 => peer().prop_map(|peer| Input::Disconnected { peer }),
     ].boxed()
 }
@@ -304,7 +304,7 @@ fn of_the_node() -> BoxedStrategy<Input> {
         .prop_map(|(digest, size, source, private, pieces)| PartialBlob { digest, size, source, private, pieces });
     prop_oneof![
         8 => Just(Input::Tick),
-        2 => vec(member(), 0..5).prop_map(Input::Members),
+        2 => vec(member(), 0..5).prop_map(|members| Input::Members(Roster::new(members))),
         1 => (digest(), media_type(), vec(child, 0..3)).prop_map(|(digest, media_type, children)| Input::Manifest {
             digest,
             media_type,

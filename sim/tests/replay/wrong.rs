@@ -3,7 +3,7 @@ use longshore_core::input::{CallError, Input, Method};
 use longshore_core::journal::JournalError;
 use longshore_core::journal::record::Batch;
 use longshore_core::journal::scribe::Scribe;
-use longshore_core::members::Member;
+use longshore_core::members::{Member, Roster};
 use longshore_core::names::{CallId, Kind, PeerId, RequestId, Source};
 use longshore_core::time::Time;
 use longshore_sim::replay::{Difference, Journal, replay};
@@ -23,7 +23,7 @@ fn life() -> Vec<(u64, Input)> {
     let digest = Digest::from_bytes([7; 32]);
     let mut life = vec![
         (5, Input::Recovered { blobs: Vec::new(), partials: Vec::new() }),
-        (5, Input::Members(vec![member])),
+        (5, Input::Members(Roster::new(vec![member]))),
         (1_000_000, Input::Mirror { request: RequestId(1), method: Method::Get, source, digest, credential: None }),
     ];
     life.push((1000, Input::CallFailed { call: CallId(2), error: CallError::Unreachable }));

@@ -393,12 +393,12 @@ impl World {
                 }
             }
             6..=9 => self.stream_moves(dice),
-            10..=12 => self.input(Input::Notice { peer: dice.peer(), notice: dice.notice() }),
+            10..=12 => self.input(Input::Notice { peer: dice.peer(), notice: dice.notice().into() }),
             13..=18 => self.work(dice),
             19 => self.input(Input::Disconnected { peer: dice.peer() }),
             20 => {
                 let members = ["a", "b", "c"].into_iter().take(dice.below(4) as usize).map(member).collect();
-                self.input(Input::Members(members));
+                self.input(Input::Members(Roster::new(members)));
             }
             22 if dice.below(30) == 0 => self.input(Input::Drain),
             21 if dice.below(8) == 0 => {

@@ -14,7 +14,7 @@ fn elsewhere(kind: Kind) -> Source {
 
 impl Bench {
     fn notice(&mut self, peer: &str, notice: Notice) -> &mut Self {
-        self.input(Input::Notice { peer: PeerId::new(peer), notice })
+        self.input(Input::Notice { peer: PeerId::new(peer), notice: notice.into() })
     }
 
     fn have(&mut self, peer: &str, digest: Digest, size: u64) -> &mut Self {
@@ -49,7 +49,7 @@ impl Bench {
     /// Follows `tracker` for a blob: the only other member, which says that it pulls.
     fn following(tracker: &str, digest: Digest, credential: Option<u64>) -> Self {
         let mut bench = Self::new(|_| {});
-        bench.input(Input::Members(vec![member(tracker)]));
+        bench.input(Input::Members(Roster::new(vec![member(tracker)])));
         bench.get(1, digest, credential);
         let call = bench.call_to(tracker);
         let moves = Some(Duration::from_millis(1));
@@ -283,7 +283,10 @@ fn one_participants_word_that_the_origin_has_nothing_does_not_end_the_swarm() {
     assert!(matches!(bench.enrolment(1, "liar", digest(1), true), Some(EnrolReply::Enrolled { .. })));
     bench.input(Input::OriginStat { op, result: Ok(OriginStat { size, media_type: None }) });
     let first = bench.outputs.iter().find_map(|output| match output {
-        Output::Notify { peer, notice: Notice::Assign { first, .. } } if peer.as_str() == "liar" => Some(*first),
+        Output::Notify { peer, notice } if peer.as_str() == "liar" => match **notice {
+            Notice::Assign { first, .. } => Some(first),
+            _ => None,
+        },
         _ => None,
     });
     let first = first.expect("the participant gets a run");

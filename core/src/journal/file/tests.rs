@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::digest::{Digest, hex};
 use crate::input::{Hashed, Input, Method, TransferEvent};
 use crate::journal::scribe::Scribe;
-use crate::members::Member;
+use crate::members::{Member, Roster};
 use crate::message::{Have, Notice, PieceSum};
 use crate::names::{CredentialId, Kind, OpId, PeerId, RequestId, Source};
 use crate::spine::Midstate;
@@ -57,7 +57,7 @@ fn the_format_is_this() {
     let have = Have::Also(vec![1]);
     let inputs = [
         Input::Recovered { blobs: Vec::new(), partials: Vec::new() },
-        Input::Members(vec![member]),
+        Input::Members(Roster::new(vec![member])),
         Input::Mirror {
             request: RequestId(1),
             method: Method::Get,
@@ -74,7 +74,8 @@ fn the_format_is_this() {
                 sums: vec![sum],
                 spine: vec![],
                 private: false,
-            },
+            }
+            .into(),
         },
         Input::Transfer {
             op: OpId(1),

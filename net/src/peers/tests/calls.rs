@@ -38,15 +38,15 @@ impl Node {
     }
 }
 
-fn notice(number: u32) -> Notice {
-    Notice::Have {
+fn notice(number: u32) -> Arc<Notice> {
+    Arc::new(Notice::Have {
         digest: digest(1),
         size: None,
         pieces: Have::Also(vec![number]),
         sums: vec![],
         spine: vec![],
         private: false,
-    }
+    })
 }
 
 #[tokio::test]
@@ -280,7 +280,10 @@ async fn notices_for_an_unreachable_peer_are_lost_and_later_ones_arrive() {
     let stream = b.admit().await;
     let first = b
         .expect("a notice", |input| match input {
-            Input::Notice { notice: Notice::Have { pieces: Have::Also(pieces), .. }, .. } => Some(pieces[0]),
+            Input::Notice { notice, .. } => match &**notice {
+                Notice::Have { pieces: Have::Also(pieces), .. } => Some(pieces[0]),
+                _ => None,
+            },
             _ => None,
         })
         .await;
