@@ -90,10 +90,17 @@ enum Step {
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Report {
     let wall = Instant::now();
-    let mut world = World::new(scenario.options(seed));
+    let mut report = run_in(scenario, seed, &mut World::new(scenario.options(seed)));
+    report.summary.wall_seconds = thousandth(wall.elapsed().as_secs_f64());
+    report
+}
+
+/// Runs `scenario` with `seed` in a new world that has its options, and perhaps more.
+pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Report {
+    let wall = Instant::now();
     let mut chance = Chance::new(seed ^ 0x5ce0_a410);
-    let images = arrive(scenario, &mut world, &mut chance);
-    let mut timeline = timeline(scenario, &world, &mut chance);
+    let images = arrive(scenario, world, &mut chance);
+    let mut timeline = timeline(scenario, world, &mut chance);
     timeline.sort_by_key(|(at, _)| *at);
     for (at, step) in timeline {
         if at > scenario.limit.0 && !matches!(step, Step::Heal) {
@@ -101,7 +108,7 @@ pub fn run(scenario: &Scenario, seed: u64) -> Report {
         }
         let now = Duration::from_micros(world.now().as_micros());
         world.run_for(at.saturating_sub(now));
-        take(scenario, &mut world, step);
+        take(scenario, world, step);
     }
     let now = Duration::from_micros(world.now().as_micros());
     let end = match scenario.heal_at {
@@ -111,23 +118,23 @@ pub fn run(scenario: &Scenario, seed: u64) -> Report {
     while !world.all_done() && Duration::from_micros(world.now().as_micros()) < end {
         world.run_for(LOOK);
     }
-    let unfinished = unfinished(&world);
+    let unfinished = unfinished(world);
     let virtual_seconds = match world.finished_pulls.last() {
         Some(last) if unfinished == 0 => last.at.as_micros() as f64 / 1e6,
         _ => world.now().as_micros() as f64 / 1e6,
     };
-    finishes::check(&mut world);
+    finishes::check(world);
     if unfinished == 0 {
         world.run_for(QUIET);
-        no_leaks::check(&mut world);
+        no_leaks::check(world);
     }
     let blobs: usize = images.iter().map(|image| image.children.len() + 1).sum();
     let pieces: u64 = images.iter().map(|image| u64::from(image.pieces())).sum();
-    quiet_network::check(&mut world, pieces, blobs as u64);
+    quiet_network::check(world, pieces, blobs as u64);
     if nothing_is_wrong(scenario) {
-        one_copy::check(&mut world);
+        one_copy::check(world);
     }
-    report(scenario, seed, &world, &images, Figures { unfinished, virtual_seconds, wall })
+    report(scenario, seed, world, &images, Figures { unfinished, virtual_seconds, wall })
 }
 
 struct Figures {

@@ -27,6 +27,7 @@ pub use client::{ClientOptions, FinishedPull, PullState};
 pub use network::{Cut, Network};
 pub use origin::{Fault, Origin};
 
+use crate::audit;
 use crate::chance::Chance;
 use crate::content::{self, Content};
 use crate::invariants::Invariant;
@@ -90,6 +91,10 @@ pub struct Options {
     pub configure: fn(NodeIndex, &mut Config),
     /// Settings that a scenario changes, after `configure`.
     pub knobs: crate::scenario::Knobs,
+    /// Added to the latency of each message to this node. Nothing, but in tests of the audit.
+    pub noise: fn(NodeIndex) -> Duration,
+    /// What the audit wants recorded.
+    pub record: Option<audit::Settings>,
 }
 
 impl Default for Options {
@@ -116,6 +121,8 @@ impl Default for Options {
             clock_offset: Duration::ZERO,
             configure: |_, _| {},
             knobs: crate::scenario::Knobs::default(),
+            noise: |_| Duration::ZERO,
+            record: None,
         }
     }
 }
@@ -225,6 +232,7 @@ pub struct World {
     chance: Chance,
     last_id: u64,
     trace: TraceHash,
+    recorder: Option<audit::Recorder>,
     /// What agents explained, with time and node: the story of the run.
     pub explanations: Vec<(Time, NodeIndex, Explanation)>,
     /// Rules that were broken, in words.
@@ -258,6 +266,7 @@ impl World {
             chance: Chance::new(options.seed),
             last_id: 0,
             trace: TraceHash::default(),
+            recorder: options.record.clone().map(audit::Recorder::new),
             explanations: Vec::new(),
             violations: Vec::new(),
             events: 0,
@@ -305,6 +314,11 @@ impl World {
     #[must_use]
     pub fn trace_hash(&self) -> u64 {
         self.trace.value()
+    }
+
+    /// The running digest, if it was wanted.
+    pub(crate) fn take_recorder(&mut self) -> Option<audit::Recorder> {
+        self.recorder.take()
     }
 
     /// Puts an image with layers of these sizes (bytes) into the origin.
@@ -484,9 +498,15 @@ impl World {
         let Some(mut agent) = state.agent.take() else { return };
         let (life, offset) = (state.life, state.clock_offset);
         self.trace.input(now, node, &input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(now, node, "<-", &input);
+        }
         agent.handle(now + offset, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.event(now, node, "->", &output);
+            }
             self.perform(node, output);
         }
         let next = agent.poll_deadline().map(|(at, _)| (Time::ZERO + at.since(Time::ZERO + offset)).max(now));
