@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo build test parts lint bench mutants clean
+.PHONY: help demo build test parts audit lint bench mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: parts ## all tests, the ones against real parts included
 	    $(CARGO) test --workspace --locked --no-fail-fast; \
 	fi
 	$(CARGO) test --workspace --locked --doc
+
+audit: ## are simulations the same in a release build as in the tests' debug build, and the same twice?
+	$(CARGO) run --release --locked --package longshore-sim --example pins -- sim/tests/snapshots/audit__pinned_hashes.snap
 
 lint: ## formatting, clippy and documentation, all warnings denied
 	$(CARGO) fmt --all -- --check

@@ -1,5 +1,6 @@
 //! `longshore sim`: clusters in a box.
 
+mod audit;
 mod journals;
 
 use std::ops::Range;
@@ -37,6 +38,11 @@ enum SimCommand {
     /// Prints what was drawn, the command that does it again, and a smaller scenario that breaks the same rule. Exit code
     /// 1 if anything was found.
     Fuzz(FuzzArgs),
+    /// Run scenarios twice and compare everything that happened
+    ///
+    /// The same scenario and seed have to give the same run: each is run in two threads, one of which has run another
+    /// scenario before. Where two runs part, the first different event is named. Exit code 1 if any do.
+    Audit(audit::AuditArgs),
     /// List the rules that have to hold in every run
     Rules,
 }
@@ -104,6 +110,7 @@ pub fn main(args: &SimArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     match &args.command {
         SimCommand::Run(args) => run_file(args, print),
         SimCommand::Fuzz(args) => Ok(fuzz(args, print)),
+        SimCommand::Audit(args) => audit::main(args, print),
         SimCommand::Rules => {
             for rule in TABLE {
                 print(&format!("{}\n    {}\n    ({})\n", rule.name, rule.sentence, rule.source));

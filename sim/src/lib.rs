@@ -7,6 +7,7 @@
 //! [`scenario::Scenario`] says what happens in a file, [`run`] runs it, [`invariants`] are what has to hold, and [`fuzz`]
 //! makes scenarios up.
 
+pub mod audit;
 pub mod chance;
 pub mod content;
 pub mod flows;

@@ -85,7 +85,9 @@ impl Report {
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Report {
     let wall = Instant::now();
-    run_in(&mut World::new(scenario.options(seed)), scenario, seed, wall)
+    let mut report = run_in(scenario, seed, &mut World::new(scenario.options(seed)));
+    report.summary.wall_seconds = thousandth(wall.elapsed().as_secs_f64());
+    report
 }
 
 /// Runs `scenario` with `seed` and writes a journal of every agent; the same run, with the same trace hash.
@@ -93,14 +95,15 @@ pub fn run(scenario: &Scenario, seed: u64) -> Report {
 /// # Errors
 /// Why a journal is not complete, in words.
 pub fn run_recorded(scenario: &Scenario, seed: u64, recorder: Recorder) -> Result<Report, String> {
-    let wall = Instant::now();
     let mut world = World::recorded(scenario.options(seed), Some(recorder));
-    let report = run_in(&mut world, scenario, seed, wall);
+    let report = run_in(scenario, seed, &mut world);
     world.close_journals()?;
     Ok(report)
 }
 
-fn run_in(world: &mut World, scenario: &Scenario, seed: u64, wall: Instant) -> Report {
+/// Runs `scenario` with `seed` in a new world that has its options, and perhaps more.
+pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Report {
+    let wall = Instant::now();
     let schedule = Schedule::draw(scenario, seed);
     let images = arrive(scenario, world, &schedule.arrivals);
     for (at, step) in schedule.timeline {

@@ -31,6 +31,7 @@ pub use network::{Cut, Network};
 pub use origin::{Fault, Origin};
 use transfers::Carried;
 
+use crate::audit;
 use crate::chance::Chance;
 use crate::content::{self, Content};
 use crate::flows::{FlowId, Flows, LinkId, Step};
@@ -96,6 +97,10 @@ pub struct Options {
     pub configure: fn(NodeIndex, &mut Config),
     /// Settings that a scenario changes, after `configure`.
     pub knobs: crate::scenario::Knobs,
+    /// Added to the latency of each message to this node. Nothing, but in tests of the audit.
+    pub noise: fn(NodeIndex) -> Duration,
+    /// What the audit wants recorded.
+    pub record: Option<audit::Settings>,
 }
 
 impl Default for Options {
@@ -122,6 +127,8 @@ impl Default for Options {
             clock_offset: Duration::ZERO,
             configure: |_, _| {},
             knobs: crate::scenario::Knobs::default(),
+            noise: |_| Duration::ZERO,
+            record: None,
         }
     }
 }
@@ -236,6 +243,7 @@ pub struct World {
     chance: Chance,
     last_id: u64,
     trace: TraceHash,
+    auditor: Option<audit::Recorder>,
     /// What agents explained, with time and node: the story of the run.
     pub explanations: Vec<(Time, NodeIndex, Explanation)>,
     /// Rules that were broken, in words.
@@ -282,6 +290,7 @@ impl World {
             chance: Chance::new(options.seed),
             last_id: 0,
             trace: TraceHash::default(),
+            auditor: options.record.clone().map(audit::Recorder::new),
             explanations: Vec::new(),
             violations: Vec::new(),
             events: 0,
@@ -331,6 +340,11 @@ impl World {
     #[must_use]
     pub fn trace_hash(&self) -> u64 {
         self.trace.value()
+    }
+
+    /// The running digest, if it was wanted.
+    pub(crate) fn take_auditor(&mut self) -> Option<audit::Recorder> {
+        self.auditor.take()
     }
 
     /// Puts an image with layers of these sizes (bytes) into the origin.
@@ -517,11 +531,17 @@ impl World {
         if let Some(recorder) = &mut self.recorder {
             recorder.input(node, now + offset, &input);
         }
+        if let Some(auditor) = &mut self.auditor {
+            auditor.event(now, node, "<-", &input);
+        }
         agent.handle(now + offset, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
             if let Some(recorder) = &mut self.recorder {
                 recorder.output(node, &output);
+            }
+            if let Some(auditor) = &mut self.auditor {
+                auditor.event(now, node, "->", &output);
             }
             self.perform(node, output);
         }

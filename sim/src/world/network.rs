@@ -97,6 +97,7 @@ impl World {
         mix = mix.wrapping_mul(0xff51_afd7_ed55_8ccd);
         mix ^= mix >> 33;
         let mut latency = Duration::from_micros(base + mix % (base + 1)) + self.network.delay;
+        latency += (self.options.noise)(to);
         if self.zone(from) != self.zone(to) {
             latency += self.options.cross_zone_latency;
         }
