@@ -1,6 +1,7 @@
 //! `longshore sim`: clusters in a box.
 
 mod audit;
+mod compare;
 mod journals;
 
 use std::ops::Range;
@@ -33,6 +34,10 @@ enum SimCommand {
     /// Exit code 1 if a rule is broken or an expectation is not met. The same file and seed give the same trace hash, on
     /// every machine. See scenarios/README.md for the file.
     Run(RunArgs),
+    /// Run a scenario with other policies, too, side by side
+    ///
+    /// The same cluster, pulls, limits and deaths with what others do, and with what nobody can beat.
+    Compare(compare::CompareArgs),
     /// Try random scenarios until a rule is broken
     ///
     /// Prints what was drawn, the command that does it again, and a smaller scenario that breaks the same rule. Exit code
@@ -109,6 +114,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 pub fn main(args: &SimArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     match &args.command {
         SimCommand::Run(args) => run_file(args, print),
+        SimCommand::Compare(args) => compare::run(args, print).map(|()| ExitCode::SUCCESS),
         SimCommand::Fuzz(args) => Ok(fuzz(args, print)),
         SimCommand::Audit(args) => audit::main(args, print),
         SimCommand::Rules => {
