@@ -9,11 +9,12 @@ pub mod story;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use longshore_core::Agent;
 use longshore_core::input::Input;
 use longshore_core::journal::file::{End, Frame, Frames};
-use longshore_core::journal::record::{Batch, Record};
+use longshore_core::journal::record::{Batch, Record, Records};
 use longshore_core::journal::running::Running;
 use longshore_core::journal::{Header, JournalError, snapshot};
 use longshore_core::output::Output;
@@ -108,6 +109,8 @@ pub struct Step<'a> {
     pub input: &'a Input,
     /// For a tick: the deadline that was due first.
     pub due: Option<Deadline>,
+    /// For a tick: how long that deadline had been due.
+    pub late: Duration,
     /// What the agent did.
     pub outputs: &'a [Output],
     /// The agent after it.
@@ -193,12 +196,27 @@ pub struct Replayed {
     pub agent: Agent,
 }
 
-/// An agent that is being executed again.
+/// An agent that is being executed again, input by input.
 #[derive(Debug)]
-struct Runner {
+pub struct Stepper<'a> {
+    journals: &'a [Journal],
+    /// The file that is being read, and the next batch in it.
+    place: (usize, usize),
+    /// What is left of the batch before, with the number of its next record.
+    records: Option<(u64, Records<'a>, &'a Batch)>,
     running: Running,
+    input: Option<Executed>,
     outputs: Vec<Output>,
     result: Replayed,
+}
+
+/// The last input that was executed.
+#[derive(Debug)]
+struct Executed {
+    number: u64,
+    time: Time,
+    input: Input,
+    due: Option<(Time, Deadline)>,
 }
 
 /// Executes the files of one agent, in order, and shows every step to `visit`.
@@ -206,37 +224,20 @@ struct Runner {
 /// # Errors
 /// When something in a file cannot be decoded although its checksums are right, or when the files do not follow each other.
 pub fn replay(journals: &[Journal], mut visit: impl FnMut(&Step<'_>)) -> Result<Replayed, JournalError> {
-    let Some(first) = journals.first() else { return Err(JournalError::NoJournal) };
-    let mut runner = Runner::new(&first.header)?;
-    let mut before: Option<&Journal> = None;
-    for journal in journals {
-        if runner.result.divergence.is_some() || runner.result.died {
-            break;
-        }
-        if let Some(before) = before {
-            if !before.is_followed_by(journal) {
-                let what = "another file of the journal that follows the one before it without a gap";
-                return Err(JournalError::Misplaced { offset: 0, what });
-            }
-            if journal.header.state.as_deref() != Some(&snapshot(&runner.result.agent)?) {
-                let (number, time) = (journal.header.inputs_before.saturating_sub(1), journal.header.time);
-                runner.result.divergence =
-                    Some(Divergence { number, time, kind: "state", difference: Difference::State });
-            }
-        }
-        before = Some(journal);
-        for batch in &journal.batches {
-            if runner.result.divergence.is_some() || runner.result.died {
-                break;
-            }
-            runner.batch(batch, &mut visit)?;
-        }
+    let mut stepper = Stepper::new(journals)?;
+    while let Some(step) = stepper.advance()? {
+        visit(&step);
     }
-    Ok(runner.result)
+    Ok(stepper.finish())
 }
 
-impl Runner {
-    fn new(header: &Header) -> Result<Self, JournalError> {
+impl<'a> Stepper<'a> {
+    /// Starts with the agent that the first of these files starts with.
+    ///
+    /// # Errors
+    /// When there is no file, or the agent's state cannot be decoded.
+    pub fn new(journals: &'a [Journal]) -> Result<Self, JournalError> {
+        let Some(Journal { header, .. }) = journals.first() else { return Err(JournalError::NoJournal) };
         let result = Replayed {
             inputs: 0,
             kinds: BTreeMap::new(),
@@ -248,38 +249,102 @@ impl Runner {
             divergence: None,
             agent: header.agent()?,
         };
-        Ok(Self { running: Running::resume(header.digest), outputs: Vec::new(), result })
+        let running = Running::resume(header.digest);
+        Ok(Self { journals, place: (0, 0), records: None, running, input: None, outputs: Vec::new(), result })
     }
 
-    fn batch(&mut self, batch: &Batch, visit: &mut impl FnMut(&Step<'_>)) -> Result<(), JournalError> {
-        let mut last = None;
-        for (number, record) in (batch.first..).zip(batch.records()) {
-            let record = record?;
-            last = Some((number, record.time, story::kind(&record.input)));
-            self.step(number, record, visit);
+    /// What was found so far.
+    #[must_use]
+    pub fn finish(self) -> Replayed {
+        self.result
+    }
+
+    /// Executes the next input. `None` at the end, and after the replay has left the path.
+    ///
+    /// # Errors
+    /// When something in a file cannot be decoded although its checksums are right, or when the files do not follow each
+    /// other.
+    pub fn advance(&mut self) -> Result<Option<Step<'_>>, JournalError> {
+        let Some((number, record)) = self.next_record()? else { return Ok(None) };
+        self.execute(number, record);
+        let Self { input, outputs, result, .. } = self;
+        Ok(input.as_ref().map(|Executed { number, time, input, due }| Step {
+            number: *number,
+            time: *time,
+            input,
+            due: due.map(|(_, deadline)| deadline),
+            late: due.map_or(Duration::ZERO, |(at, _)| time.since(at)),
+            outputs,
+            agent: &result.agent,
+        }))
+    }
+
+    /// The next record of this batch, of the next one, or of the next file.
+    fn next_record(&mut self) -> Result<Option<(u64, Record)>, JournalError> {
+        loop {
             if self.result.divergence.is_some() || self.result.died {
-                return Ok(());
+                return Ok(None);
+            }
+            if let Some((number, records, batch)) = &mut self.records {
+                if let Some(record) = records.next() {
+                    *number += 1;
+                    return Ok(Some((*number - 1, record?)));
+                }
+                let batch = *batch;
+                self.records = None;
+                self.check_batch(batch);
+                continue;
+            }
+            let (file, batch) = self.place;
+            let Some(journal) = self.journals.get(file) else { return Ok(None) };
+            match journal.batches.get(batch) {
+                Some(found) => {
+                    self.place.1 += 1;
+                    self.records = Some((found.first, found.records(), found));
+                }
+                None => {
+                    self.place = (file + 1, 0);
+                    if let Some(next) = self.journals.get(file + 1) {
+                        self.check_border(journal, next)?;
+                    }
+                }
             }
         }
-        let found = self.running.seal(self.result.agent.counters());
-        if let (Some(expected), Some((number, time, kind))) = (batch.digest, last)
-            && expected != found
-        {
-            let difference = Difference::Digest { expected, found };
-            self.result.divergence = Some(Divergence { number, time, kind, difference });
+    }
+
+    fn check_border(&mut self, before: &Journal, next: &Journal) -> Result<(), JournalError> {
+        if !before.is_followed_by(next) {
+            let what = "another file of the journal that follows the one before it without a gap";
+            return Err(JournalError::Misplaced { offset: 0, what });
+        }
+        if next.header.state.as_deref() != Some(&snapshot(&self.result.agent)?) {
+            let (number, time) = (next.header.inputs_before.saturating_sub(1), next.header.time);
+            self.result.divergence = Some(Divergence { number, time, kind: "state", difference: Difference::State });
         }
         Ok(())
     }
 
-    fn step(&mut self, number: u64, record: Record, visit: &mut impl FnMut(&Step<'_>)) {
+    fn check_batch(&mut self, batch: &Batch) {
+        let found = self.running.seal(self.result.agent.counters());
+        if let (Some(expected), Some(Executed { number, time, input, .. })) = (batch.digest, &self.input)
+            && expected != found
+            && batch.count > 0
+        {
+            let difference = Difference::Digest { expected, found };
+            let (number, time, kind) = (*number, *time, story::kind(input));
+            self.result.divergence = Some(Divergence { number, time, kind, difference });
+        }
+    }
+
+    fn execute(&mut self, number: u64, record: Record) {
         let Record { time, input, check } = record;
         let kind = story::kind(&input);
-        let Self { running, outputs, result } = self;
+        let Self { running, outputs, result, .. } = self;
         result.inputs += 1;
         *result.kinds.entry(kind).or_default() += 1;
         result.first.get_or_insert(time);
         result.last = Some(time);
-        let due = if input == Input::Tick { result.agent.poll_deadline().map(|(_, deadline)| deadline) } else { None };
+        let due = if input == Input::Tick { result.agent.poll_deadline() } else { None };
         let panicked = execute(&mut result.agent, time, input.clone(), outputs);
         for output in &*outputs {
             running.output(output);
@@ -287,7 +352,7 @@ impl Runner {
         running.settle(result.agent.poll_deadline());
         result.outputs += outputs.len() as u64;
         result.digest = running.value();
-        visit(&Step { number, time, input: &input, due, outputs, agent: &result.agent });
+        self.input = Some(Executed { number, time, input, due });
         let difference = match check {
             Some(_) if panicked => Some(Difference::Panicked),
             Some(expected) if expected != running.check() => {
