@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
 use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
-use crate::scenario::{Arrivals, Scenario};
+use crate::scenario::{Arrivals, FaultKind, FaultSpec, Scenario};
 use crate::world::{Image, NodeIndex, PullState, World};
 
 /// Whether everybody is done is looked at this often; when each pull was done is known exactly.
@@ -15,6 +15,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// After the last pull, time goes on for this long, so that everything that is left ends by its own timeouts: the longest
 /// of the defaults is 5 min.
 const QUIET: Duration = Duration::from_secs(400);
+/// Turns of a fault that comes and goes; more are a mistake in the file.
+const MAX_TURNS: usize = 1000;
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,9 +82,12 @@ impl Report {
     }
 }
 
+/// Which fault of the scenario, and its number in the world: of those that come one by one, each has its own.
+type FaultName = (usize, u32);
+
 enum Step {
-    Begin(usize, Vec<NodeIndex>),
-    End(usize, Vec<NodeIndex>),
+    Begin(FaultName, Vec<NodeIndex>),
+    End(FaultName, Vec<NodeIndex>),
     Heal,
 }
 
@@ -186,6 +191,9 @@ fn arrive(scenario: &Scenario, world: &mut World, chance: &mut Chance) -> Vec<Im
     images
 }
 
+/// Faults that come one by one are numbered in steps of this: room for all nodes.
+const GROUPS: u32 = 100_000;
+
 fn timeline(scenario: &Scenario, world: &World, chance: &mut Chance) -> Vec<(Duration, Step)> {
     let mut steps = Vec::new();
     for (number, fault) in scenario.faults.iter().enumerate() {
@@ -194,17 +202,25 @@ fn timeline(scenario: &Scenario, world: &World, chance: &mut Chance) -> Vec<(Dur
             Some(over) => victims.into_iter().map(|node| (chance.up_to(over.0), vec![node])).collect(),
             None => vec![(Duration::ZERO, victims)],
         };
-        for (after, group) in groups {
+        for (group, (after, nodes)) in groups.into_iter().enumerate() {
+            let name = (number, number as u32 * GROUPS + group as u32);
             let begins = fault.at.0 + after;
-            if scenario.heal_at.is_some_and(|heal| begins >= heal.0) {
-                continue;
+            let ends = fault.lasts.map(|length| match fault.over {
+                // The first to stop is not the first to go on.
+                Some(over) if fault.what == FaultKind::Clog => fault.at.0 + over.0 + length.0 + chance.up_to(over.0),
+                _ => begins + length.0,
+            });
+            for (begins, ends) in turns(fault, begins, ends) {
+                if scenario.heal_at.is_some_and(|heal| begins >= heal.0) {
+                    continue;
+                }
+                if let Some(ends) = ends
+                    && scenario.heal_at.is_none_or(|heal| ends < heal.0)
+                {
+                    steps.push((ends, Step::End(name, nodes.clone())));
+                }
+                steps.push((begins, Step::Begin(name, nodes.clone())));
             }
-            if let Some(length) = fault.lasts
-                && scenario.heal_at.is_none_or(|heal| begins + length.0 < heal.0)
-            {
-                steps.push((begins + length.0, Step::End(number, group.clone())));
-            }
-            steps.push((begins, Step::Begin(number, group)));
         }
     }
     if let Some(heal) = scenario.heal_at {
@@ -213,17 +229,29 @@ fn timeline(scenario: &Scenario, world: &World, chance: &mut Chance) -> Vec<(Dur
     steps
 }
 
+/// When a fault is on, from when to when: once, or again and again.
+fn turns(fault: &FaultSpec, begins: Duration, ends: Option<Duration>) -> Vec<(Duration, Option<Duration>)> {
+    let (Some(every), Some(ends)) = (fault.every, ends) else { return vec![(begins, ends)] };
+    let mut turns = Vec::new();
+    let mut at = begins;
+    while at < ends && turns.len() < MAX_TURNS {
+        turns.push((at, Some((at + every.0 / 2).min(ends))));
+        at += every.0;
+    }
+    turns
+}
+
 fn take(scenario: &Scenario, world: &mut World, step: Step) {
     match step {
-        Step::Begin(number, nodes) => scenario.faults[number].begin(world, number as u32, &nodes),
-        Step::End(number, nodes) => scenario.faults[number].end(world, number as u32, &nodes),
+        Step::Begin((fault, number), nodes) => scenario.faults[fault].begin(world, number, &nodes),
+        Step::End((fault, number), nodes) => scenario.faults[fault].end(world, number, &nodes),
         Step::Heal => {
             world.heal();
             for node in world.node_indices() {
                 if !world.is_up(node) {
                     world.start(node);
                 }
-                if scenario.faults.iter().any(|fault| fault.what == crate::scenario::FaultKind::Views) {
+                if scenario.faults.iter().any(|fault| fault.what == FaultKind::Views || fault.what.is_of_informers()) {
                     world.heal_view(node);
                 }
             }

@@ -1,4 +1,4 @@
-//! What befalls nodes: starts, crashes, pauses, lies, and what the cluster learns of it.
+//! What befalls nodes: starts, crashes, pauses, lies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl World {
         state.streams.clear();
         state.cancelled.clear();
         state.armed = None;
-        state.agent = Some(Agent::new(config, seed, now + state.clock_offset));
+        state.agent = Some(Agent::new(config, seed, state.clock.read(now)));
         let blobs = state
             .disk
             .complete
@@ -55,14 +55,13 @@ impl World {
         self.input(node, Input::Members(members));
         self.input(node, Input::Recovered { blobs, partials });
         if state_changes_matter(self.now) {
-            self.membership_changed();
+            self.membership_changed(node);
         }
     }
 
     /// Kills a node: agent, containerd and connections are gone, the disk stays.
     pub fn kill(&mut self, node: NodeIndex) {
         let now = self.now;
-        let latency = self.options.latency;
         let state = &mut self.nodes[node];
         state.agent = None;
         state.life += 1;
@@ -74,17 +73,12 @@ impl World {
         for digest in held {
             self.queue.push(now + staleness, Event::Forgotten(node, digest));
         }
-        let gone = self.peer(node);
-        for other in 0..self.nodes.len() {
-            // Who cannot hear of it finds out by waiting.
-            if other != node && self.is_up(other) && self.network.passes(node, other, self.nodes.len()) {
-                self.later(other, latency, Input::Disconnected { peer: gone.clone() });
-            }
-        }
-        self.membership_changed();
+        self.hang_up(node);
+        self.membership_changed(node);
     }
 
-    /// Cuts the power of a node: as [`World::kill`], but what was not synced is lost, and nobody hears of it.
+    /// Cuts the power of a node: as [`World::kill`], but what was not synced is lost, and nobody hears of it before
+    /// its pings are in vain.
     pub fn cut_power(&mut self, node: NodeIndex) {
         let state = &mut self.nodes[node];
         let mut kept: Vec<_> = Vec::new();
@@ -101,9 +95,9 @@ impl World {
                 staged.contents.remove(piece);
             }
         }
-        self.network.cut(PARTITION - 1, Cut::Silent([node].into()));
+        // Nobody is told: this comes before the process ends.
+        self.fall_silent(node);
         self.kill(node);
-        self.network.mend(PARTITION - 1);
     }
 
     /// The process of a node stands still for this long: nothing that reaches it is handled before.
@@ -134,20 +128,6 @@ impl World {
         self.nodes[node].disk.full = full;
     }
 
-    /// Gives a node a membership view of its own.
-    pub fn set_view(&mut self, node: NodeIndex, visible: &[NodeIndex]) {
-        let members: Vec<_> = visible.iter().map(|other| self.member(*other)).collect();
-        self.nodes[node].members = members.clone();
-        self.nodes[node].own_view = true;
-        self.input(node, Input::Members(members));
-    }
-
-    /// Gives a node the view that the others have.
-    pub fn heal_view(&mut self, node: NodeIndex) {
-        self.nodes[node].own_view = false;
-        self.view_changes(node);
-    }
-
     /// Puts nodes on sides that cannot talk to each other (the origin can be reached from everywhere). Nodes that are not
     /// named are on side 0; an empty map heals.
     pub fn partition(&mut self, sides: BTreeMap<NodeIndex, u32>) {
@@ -161,6 +141,9 @@ impl World {
     /// Everything that is wrong with network, disks, processes and origin ends now; who is down stays down.
     pub fn heal(&mut self) {
         self.network = super::Network::default();
+        let held = std::mem::take(&mut self.held);
+        held.into_iter().for_each(|(_, _, event)| self.queue.push(self.now, event));
+        self.informers = super::InformerFaults::default();
         self.origin.heal(&self.options);
         self.options.disk_errors = 0;
         self.options.index_false_empty = 0;
@@ -170,32 +153,8 @@ impl World {
             state.rate = rate;
             state.disk.full = false;
             state.corrupt = None;
+            self.set_drift(node, 0);
         }
-    }
-
-    fn membership_changed(&mut self) {
-        let Some(lag) = self.options.membership_lag else { return };
-        for node in 0..self.nodes.len() {
-            if !self.nodes[node].view_due && !self.nodes[node].own_view {
-                self.nodes[node].view_due = true;
-                let after = self.chance.up_to(lag);
-                self.queue.push(self.now + after, Event::ViewChanges(node));
-            }
-        }
-    }
-
-    pub(super) fn view_changes(&mut self, node: NodeIndex) {
-        self.nodes[node].view_due = false;
-        if self.nodes[node].own_view {
-            return;
-        }
-        let lag_known = self.options.membership_lag.is_some();
-        let members: Vec<_> = (0..self.nodes.len())
-            .filter(|other| !lag_known || self.is_up(*other))
-            .map(|other| self.member(other))
-            .collect();
-        self.nodes[node].members = members.clone();
-        self.input(node, Input::Members(members));
     }
 }
 

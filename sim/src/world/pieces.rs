@@ -16,6 +16,9 @@ use super::{Event, NodeIndex, World};
 use crate::content::{self, Content};
 use crate::invariants;
 
+/// The place of requests for pieces in [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
+const PIECE: usize = 8;
+
 /// One piece, asked for by `to` and sent by `from`.
 #[derive(Debug)]
 pub(crate) struct PieceTransfer {
@@ -40,7 +43,7 @@ impl World {
         from: &PeerId,
         (digest, size, piece, check): (Digest, u64, u32, Check),
     ) {
-        self.count_message(8);
+        self.count_message(PIECE);
         let Some(from) = self.index_of(from) else {
             return self.transfer_fails(node, op, TransferFailure::Unreachable);
         };
@@ -68,7 +71,7 @@ impl World {
 
     pub(super) fn piece_asked(&mut self, mut transfer: Box<PieceTransfer>) {
         let (asker, server) = (transfer.to, transfer.from);
-        if !self.network.passes(asker, server, self.nodes.len()) || self.is_lost() {
+        if !self.network.passes(asker, server, self.nodes.len()) || self.is_lost(asker, server, Some(PIECE)) {
             return;
         }
         if !self.is_up(server) {
@@ -76,6 +79,7 @@ impl World {
             return self.reply(server, asker, transfer.to_life, Input::Transfer { op: transfer.op, event });
         }
         transfer.from_life = self.nodes[server].life;
+        self.connect(asker, server);
         self.open(server, asker, Protocol::Swarm, InboundStream::Piece(transfer));
     }
 
@@ -112,7 +116,8 @@ impl World {
         state.up_free = sent;
         self.queue.push(sent, Event::StreamClosed(node, state.life, stream, len));
         let across = self.crosses(node, transfer.to, sent, len);
-        let arrives = across + self.one_way(node, transfer.to);
+        let slow = self.network.links.rate(node, transfer.to).map_or(Duration::ZERO, |rate| transfer_time(len, rate));
+        let arrives = across + slow + self.one_way(node, transfer.to);
         self.queue.push(arrives, Event::PieceAtDownlink(transfer));
     }
 
@@ -139,11 +144,15 @@ impl World {
         if self.nodes[node].life != to_life || self.nodes[node].cancelled.remove(&op) {
             return;
         }
-        if !self.network.passes(from, node, self.nodes.len()) || self.is_lost() {
+        if !self.network.passes(from, node, self.nodes.len()) || self.is_lost(from, node, None) {
             return;
         }
         if self.nodes[from].life != from_life {
             let event = TransferEvent::Failed(TransferFailure::Unreachable);
+            return self.later(node, Duration::ZERO, Input::Transfer { op, event });
+        }
+        if self.is_garbled() {
+            let event = TransferEvent::Failed(TransferFailure::Malformed);
             return self.later(node, Duration::ZERO, Input::Transfer { op, event });
         }
         let bytes = Geometry::of_blob(size).len(piece);
