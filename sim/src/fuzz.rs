@@ -13,10 +13,13 @@ use crate::chance::Chance;
 use crate::run::{Report, run};
 use crate::scenario::units::{Bytes, Rate, Span};
 use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, Scenario};
+use crate::world::MESSAGE_KINDS;
 
 /// Once faults have ended, a pull may take this long: the kubelet's longest back-off (5 min), the longest cool-down after
 /// failures, a try that runs into containerd's progress time-out (5 min), and then a good one.
 const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
+/// One of so many families of faults is on: some six of them at a time.
+const FAMILIES: u64 = 7;
 /// The rule that a panic breaks.
 const PANIC: &str = "no-panic";
 
@@ -128,6 +131,7 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     }
     if coin(&mut chance) {
         cluster.clock_offset = Span(chance.up_to(Duration::from_secs(100_000)));
+        cluster.clock_drift_per_million = chance.below(2) as u32 * chance.magnitude(10, 20_000) as u32;
     }
     let origin = &mut scenario.origin;
     origin.rate = Rate(chance.magnitude(2_000_000, 500_000_000));
@@ -144,6 +148,10 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     scenario.knobs = knobs(&mut chance);
     if chance.below(10) != 0 {
         scenario.faults = faults(&mut chance, &scenario);
+        if scenario.faults.iter().any(|fault| fault.what.is_of_informers()) && scenario.cluster.membership_lag.is_none()
+        {
+            scenario.cluster.membership_lag = Some(Span(chance.up_to(Duration::from_secs(10))));
+        }
     }
     if !scenario.faults.is_empty() {
         let last = scenario.faults.iter().map(|fault| fault.at.0).max().unwrap_or_default();
@@ -196,12 +204,12 @@ fn knobs(chance: &mut Chance) -> Knobs {
 
 fn faults(chance: &mut Chance, scenario: &Scenario) -> Vec<FaultSpec> {
     let nodes = scenario.cluster.nodes;
-    let families: Vec<_> = FaultKind::ALL.iter().filter(|_| chance.below(4) == 0).copied().collect();
+    let families: Vec<_> = FaultKind::ALL.iter().filter(|_| chance.below(FAMILIES) == 0).copied().collect();
     let mut faults = Vec::new();
     for what in families {
         for _ in 0..chance.between(1, 3) {
             let mut fault = FaultSpec::new(Span(chance.up_to(Duration::from_secs(12))), what);
-            if chance.below(3) != 0 || what == FaultKind::Pause {
+            if chance.below(3) != 0 || what.needs_an_end() {
                 fault.lasts = Some(Span(Duration::from_millis(chance.magnitude(10, 40_000))));
             }
             if what.needs_nodes() || what == FaultKind::Partition && chance.below(2) == 0 {
@@ -212,21 +220,42 @@ fn faults(chance: &mut Chance, scenario: &Scenario) -> Vec<FaultSpec> {
             if what.needs_nodes() && chance.below(2) == 0 {
                 fault.over = Some(Span(chance.up_to(Duration::from_secs(5))));
             }
-            match what {
-                FaultKind::Slow | FaultKind::OriginSlow => {
-                    fault.rate = Some(Rate(chance.magnitude(50_000, 10_000_000)))
-                }
-                FaultKind::DiskErrors | FaultKind::Loss | FaultKind::Duplicate | FaultKind::IndexEmpty => {
-                    fault.per_million = Some(chance.magnitude(100, 300_000) as u32);
-                }
-                FaultKind::Jitter | FaultKind::Delay | FaultKind::OriginRateLimited => {
-                    fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, 5000))));
-                }
-                FaultKind::Ring => fault.reach = Some(chance.between(1, 3) as usize),
-                _ => {}
+            if fault.lasts.is_some() && what.can_flap() && chance.below(5) == 0 {
+                fault.every = Some(Span(Duration::from_millis(chance.magnitude(50, 10_000))));
             }
+            details(chance, &mut fault, nodes);
             faults.push(fault);
         }
     }
     faults
+}
+
+/// What a fault needs besides times and nodes.
+fn details(chance: &mut Chance, fault: &mut FaultSpec, nodes: usize) {
+    let what = fault.what;
+    if what.needs_per_million() {
+        fault.per_million = Some(chance.magnitude(100, 300_000) as u32);
+    }
+    if what.needs_delay() {
+        let longest = if what == FaultKind::ClockLeap { 400_000 } else { 5000 };
+        fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, longest))));
+    }
+    match what {
+        FaultKind::Slow | FaultKind::OriginSlow => fault.rate = Some(Rate(chance.magnitude(50_000, 10_000_000))),
+        FaultKind::SlowLinks => {
+            fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, 2000))));
+            if chance.below(2) == 0 {
+                fault.rate = Some(Rate(chance.magnitude(50_000, 10_000_000)));
+            }
+            if chance.below(2) == 0 {
+                let others = chance.magnitude(1, nodes as u64) as usize;
+                fault.others = chance.some_of(nodes, others);
+            }
+        }
+        FaultKind::Loss if chance.below(3) == 0 => {
+            fault.message = chance.pick(&MESSAGE_KINDS).map(|message| (*message).to_owned());
+        }
+        FaultKind::Ring => fault.reach = Some(chance.between(1, 3) as usize),
+        _ => {}
+    }
 }

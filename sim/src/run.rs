@@ -6,7 +6,7 @@ use longshore_core::names::CredentialId;
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
-use crate::scenario::Scenario;
+use crate::scenario::{FaultKind, Scenario};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
 use crate::world::recorder::Recorder;
 use crate::world::{Image, NodeIndex, PullState, World};
@@ -188,15 +188,15 @@ fn arrive(scenario: &Scenario, world: &mut World, arrivals: &[Vec<Arrival>]) -> 
 
 fn take(scenario: &Scenario, world: &mut World, step: Step) {
     match step {
-        Step::Begin(number, nodes) => scenario.faults[number].begin(world, number as u32, &nodes),
-        Step::End(number, nodes) => scenario.faults[number].end(world, number as u32, &nodes),
+        Step::Begin((fault, number), nodes) => scenario.faults[fault].begin(world, number, &nodes),
+        Step::End((fault, number), nodes) => scenario.faults[fault].end(world, number, &nodes),
         Step::Heal => {
             world.heal();
             for node in world.node_indices() {
                 if !world.is_up(node) {
                     world.start(node);
                 }
-                if scenario.faults.iter().any(|fault| fault.what == crate::scenario::FaultKind::Views) {
+                if scenario.faults.iter().any(|fault| fault.what == FaultKind::Views || fault.what.is_of_informers()) {
                     world.heal_view(node);
                 }
             }

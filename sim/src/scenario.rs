@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FaultKind, FaultSpec};
 use units::{Bytes, Rate, Span};
 
-use crate::world::{ClientOptions, Options};
+use crate::world::{ClientOptions, MAX_DRIFT, Options};
 
 /// Nodes of the largest scenario: what a machine with 16 GiB can hold.
 const MAX_NODES: usize = 20_000;
@@ -94,6 +94,8 @@ pub struct Cluster {
     pub index_staleness: Span,
     /// Clocks differ by up to this.
     pub clock_offset: Span,
+    /// Clocks are up to so many millionths too fast or too slow.
+    pub clock_drift_per_million: u32,
 }
 
 impl Default for Cluster {
@@ -110,6 +112,7 @@ impl Default for Cluster {
             index_delay: Span::default(),
             index_staleness: Span::default(),
             clock_offset: Span::default(),
+            clock_drift_per_million: 0,
         }
     }
 }
@@ -325,11 +328,15 @@ impl Scenario {
         if self.cluster.zones == 0 {
             return refuse("cluster.zones is 0; expected at least 1".into());
         }
+        if self.cluster.clock_drift_per_million > MAX_DRIFT as u32 {
+            let drift = self.cluster.clock_drift_per_million;
+            return refuse(format!("cluster.clock-drift-per-million is {drift}; expected at most {MAX_DRIFT}"));
+        }
         if self.images.is_empty() {
             return refuse("there is no image to pull; add an [[images]] table".into());
         }
         for (number, fault) in self.faults.iter().enumerate() {
-            if let Err(problem) = fault.check(self.cluster.nodes, self.cluster.zones) {
+            if let Err(problem) = fault.check(&self.cluster) {
                 return refuse(format!("faults[{number}] ({}): {problem}", fault.what.name()));
             }
         }
@@ -362,6 +369,7 @@ impl Scenario {
             index_delay: cluster.index_delay.0,
             index_staleness: cluster.index_staleness.0,
             clock_offset: cluster.clock_offset.0,
+            clock_drift: cluster.clock_drift_per_million,
             knobs: self.knobs.clone(),
             ..Options::default()
         }

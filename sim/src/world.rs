@@ -1,8 +1,12 @@
 //! A cluster: nodes with their agents, disks and containerds, an origin, and the network between them.
 
 mod client;
+mod clock;
+mod connections;
 mod drivers;
 mod faults;
+mod informer;
+mod links;
 mod network;
 mod origin;
 mod pieces;
@@ -27,6 +31,9 @@ use longshore_core::spine::Midstate;
 use longshore_core::time::Time;
 
 pub use client::{ClientOptions, FinishedPull, PullState};
+pub use clock::MAX_DRIFT;
+pub use informer::InformerFaults;
+pub use links::{Bursts, Links, SlowLinks};
 pub use network::{Cut, Network};
 pub use origin::{Fault, Origin};
 use transfers::Carried;
@@ -93,6 +100,8 @@ pub struct Options {
     pub disk_errors: u32,
     /// Most that a node's clock is ahead of the first one's.
     pub clock_offset: Duration,
+    /// Most that a clock is too fast, or too slow, in millionths.
+    pub clock_drift: u32,
     /// Changes the settings of every node.
     pub configure: fn(NodeIndex, &mut Config),
     /// Settings that a scenario changes, after `configure`.
@@ -125,6 +134,7 @@ impl Default for Options {
             index_staleness: Duration::ZERO,
             disk_errors: 0,
             clock_offset: Duration::ZERO,
+            clock_drift: 0,
             configure: |_, _| {},
             knobs: crate::scenario::Knobs::default(),
             noise: |_| Duration::ZERO,
@@ -190,14 +200,13 @@ pub(crate) struct Node {
     paused_until: Time,
     /// It was paused at some time: its containerd may have waited for that.
     was_paused: bool,
-    clock_offset: Duration,
+    clock: clock::Clock,
+    connections: connections::Connections,
+    informer: informer::Informer,
     client: client::Client,
     streams: BTreeMap<StreamId, drivers::InboundStream>,
     cancelled: BTreeSet<OpId>,
     members: Arc<Roster>,
-    /// It has a view of its own, which changes of the cluster do not reach.
-    own_view: bool,
-    view_due: bool,
 }
 
 #[derive(Debug)]
@@ -205,8 +214,18 @@ pub(crate) enum Event {
     Wake(NodeIndex, u32),
     Input(NodeIndex, u32, Box<Input>),
     PieceHashed(NodeIndex, u32, OpId, Option<Midstate>),
-    CallArrives { from: NodeIndex, from_life: u32, to: NodeIndex, call: CallId, request: Box<Request> },
-    NoticeArrives { from: NodeIndex, to: NodeIndex, notice: Arc<Notice> },
+    CallArrives {
+        from: NodeIndex,
+        from_life: u32,
+        to: NodeIndex,
+        call: CallId,
+        request: Box<Request>,
+    },
+    NoticeArrives {
+        from: NodeIndex,
+        to: NodeIndex,
+        notice: Arc<Notice>,
+    },
     PieceAsked(Box<pieces::PieceTransfer>),
     OriginAsked(Box<origin::OriginTransfer>),
     Flow(Step),
@@ -214,6 +233,8 @@ pub(crate) enum Event {
     Announced(NodeIndex, u32, Digest),
     Forgotten(NodeIndex, Digest),
     ViewChanges(NodeIndex),
+    /// An informer sees an event that a later one has overtaken.
+    Overtaken(NodeIndex, NodeIndex, bool),
 }
 
 /// The cluster.
@@ -227,6 +248,14 @@ pub struct World {
     pub network: Network,
     now: Time,
     queue: Queue<Event>,
+    /// Leaders that faults have killed, by the number of the fault.
+    pub(crate) killed_leaders: BTreeMap<u32, NodeIndex>,
+    /// What is wrong with the informers of membership.
+    pub informers: InformerFaults,
+    /// Who came (true) and went, and when.
+    membership: Vec<(Time, NodeIndex, bool)>,
+    /// What clogged links hold: from, to, and what happens when it arrives.
+    held: Vec<(NodeIndex, NodeIndex, Event)>,
     /// Inputs that happen now, after what happens already.
     ready: VecDeque<(NodeIndex, u32, Input)>,
     flows: Flows<Carried>,
@@ -281,6 +310,10 @@ impl World {
             network: Network::default(),
             now: Time::ZERO,
             queue: Queue::default(),
+            killed_leaders: BTreeMap::new(),
+            informers: InformerFaults::default(),
+            membership: Vec::new(),
+            held: Vec::new(),
             ready: VecDeque::new(),
             nodes: Vec::new(),
             peers: (0..options.nodes).map(peer).collect(),
@@ -304,7 +337,11 @@ impl World {
         let members = Roster::new((0..world.options.nodes).map(|node| world.member(node)).collect());
         world.roster = Some(members.clone());
         for node in 0..world.options.nodes {
-            let clock_offset = world.chance.up_to(world.options.clock_offset);
+            let offset = world.chance.up_to(world.options.clock_offset);
+            let drift = match world.options.clock_drift {
+                0 => 0,
+                most => world.chance.below(2 * u64::from(most) + 1) as i32 - most as i32,
+            };
             world.nodes.push(Node {
                 agent: None,
                 life: 0,
@@ -317,13 +354,13 @@ impl World {
                 armed: None,
                 paused_until: Time::ZERO,
                 was_paused: false,
-                clock_offset,
+                clock: clock::Clock::new(offset, drift),
+                connections: connections::Connections::default(),
+                informer: informer::Informer::default(),
                 client: client::Client::default(),
                 streams: BTreeMap::new(),
                 cancelled: BTreeSet::new(),
                 members: members.clone(),
-                own_view: false,
-                view_due: false,
             });
             world.start(node);
         }
@@ -480,6 +517,7 @@ impl World {
             }
             return self.queue.push(self.nodes[node].paused_until, event);
         }
+        let Some(event) = self.unless_clogged(event) else { return };
         match event {
             Event::Wake(node, life) => {
                 let state = &mut self.nodes[node];
@@ -512,6 +550,7 @@ impl World {
                 }
             }
             Event::ViewChanges(node) => self.view_changes(node),
+            Event::Overtaken(node, changed, is_up) => self.overtaken(node, changed, is_up),
         }
     }
 
@@ -526,15 +565,15 @@ impl World {
         let now = self.now;
         let state = &mut self.nodes[node];
         let Some(mut agent) = state.agent.take() else { return };
-        let (life, offset) = (state.life, state.clock_offset);
+        let (life, reading) = (state.life, state.clock.read(now));
         self.trace.input(now, node, &input);
         if let Some(recorder) = &mut self.recorder {
-            recorder.input(node, now + offset, &input);
+            recorder.input(node, reading, &input);
         }
         if let Some(auditor) = &mut self.auditor {
             auditor.event(now, node, "<-", &input);
         }
-        agent.handle(now + offset, input);
+        agent.handle(reading, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
             if let Some(recorder) = &mut self.recorder {
@@ -548,11 +587,18 @@ impl World {
         if let Some(recorder) = &mut self.recorder {
             recorder.settle(node, &agent);
         }
-        let next = agent.poll_deadline().map(|(at, _)| (Time::ZERO + at.since(Time::ZERO + offset)).max(now));
         let state = &mut self.nodes[node];
         state.agent = Some(agent);
         debug_assert_eq!(state.life, life);
-        if let Some(at) = next
+        self.arm(node);
+    }
+
+    /// Wakes a node's agent at its next deadline, by its clock.
+    fn arm(&mut self, node: NodeIndex) {
+        let now = self.now;
+        let state = &mut self.nodes[node];
+        let deadline = state.agent.as_ref().and_then(|agent| agent.poll_deadline());
+        if let Some(at) = deadline.map(|(at, _)| state.clock.when(at).max(now))
             && state.armed.is_none_or(|armed| armed > at || armed <= now)
         {
             state.armed = Some(at);

@@ -90,6 +90,7 @@ fn candidates(scenario: &Scenario) -> Vec<Scenario> {
         change(&|copy| {
             let fault = &mut copy.faults[number];
             fault.over = None;
+            fault.every = None;
             fault.count = fault.count.map(|count| (count / 2).max(1));
         });
     }
@@ -104,6 +105,7 @@ fn with_nodes(scenario: &mut Scenario, nodes: usize) {
     }
     for fault in &mut scenario.faults {
         fault.nodes.retain(|node| *node < nodes);
+        fault.others.retain(|node| *node < nodes);
         fault.count = fault.count.map(|count| count.min(nodes));
     }
 }

@@ -37,8 +37,8 @@ const fn applies(what: FaultKind) -> bool {
 /// The step of this number on the timeline happens.
 pub(super) fn take<E>(cluster: &mut Cluster<E>, number: usize, patience: Duration) {
     match cluster.schedule.timeline[number].1.clone() {
-        Step::Begin(fault, nodes) => cluster.begin_fault(fault, &nodes, patience),
-        Step::End(fault, nodes) => cluster.end_fault(fault, &nodes),
+        Step::Begin((fault, _), nodes) => cluster.begin_fault(fault, &nodes, patience),
+        Step::End((fault, _), nodes) => cluster.end_fault(fault, &nodes),
         Step::Heal => cluster.heal(),
     }
 }

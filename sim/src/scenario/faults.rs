@@ -1,13 +1,18 @@
 //! Faults on the timeline.
 
-use std::collections::BTreeSet;
+mod befalling;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Cluster;
 use super::units::{Rate, Span};
 use crate::chance::Chance;
-use crate::world::{Cut, Fault, NodeIndex, World};
+use crate::world::{MESSAGE_KINDS, NodeIndex};
+
+/// A fault that comes and goes does so no faster than this: each turn is an event on the timeline.
+const LEAST_TURN: Duration = Duration::from_millis(20);
 
 /// What can befall a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,6 +68,36 @@ pub enum FaultKind {
     IndexEmpty,
     /// Nodes see `sides` different clusters: each class misses another part of the members.
     Views,
+    /// Clocks are `per-million` too fast.
+    ClockFast,
+    /// Clocks are `per-million` too slow.
+    ClockSlow,
+    /// Clocks leap forward by `delay`.
+    ClockLeap,
+    /// Clocks stand still (needs `for`).
+    ClockStop,
+    /// Machines are suspended: processes and clocks stand still (needs `for`).
+    Suspend,
+    /// Informers have no watch; when it ends, a list comes.
+    InformerGap,
+    /// Informers get a list that is `delay` old, and nothing more before it ends.
+    InformerStale,
+    /// Of all changes of membership, each informer misses `per-million`.
+    InformerLoss,
+    /// Of all changes of membership, `per-million` reach an informer before an earlier one, which then counts.
+    InformerReorder,
+    /// Links between the nodes and the `others` (everybody else) take `delay` longer, and a piece has `rate` at most.
+    SlowLinks,
+    /// Links of the nodes hold what they carry until it ends; with `over`, one after the other, and freed in another order.
+    Clog,
+    /// Links lose everything for `per-million` of the time, for `delay` on average.
+    BurstLoss,
+    /// Of all messages and pieces, `per-million` cannot be read when they arrive.
+    Garble,
+    /// All connections of the nodes break, once.
+    Reset,
+    /// Of all messages, `per-million` take longer, most of them a little, few of them up to `delay`.
+    Spikes,
 }
 
 impl FaultKind {
@@ -93,6 +128,21 @@ impl FaultKind {
         Self::OriginSlow,
         Self::IndexEmpty,
         Self::Views,
+        Self::ClockFast,
+        Self::ClockSlow,
+        Self::ClockLeap,
+        Self::ClockStop,
+        Self::Suspend,
+        Self::InformerGap,
+        Self::InformerStale,
+        Self::InformerLoss,
+        Self::InformerReorder,
+        Self::SlowLinks,
+        Self::Clog,
+        Self::BurstLoss,
+        Self::Garble,
+        Self::Reset,
+        Self::Spikes,
     ];
 
     /// The name in files.
@@ -108,6 +158,58 @@ impl FaultKind {
         name
     }
 
+    /// It is about how informers follow the membership.
+    #[must_use]
+    pub const fn is_of_informers(self) -> bool {
+        matches!(self, Self::InformerGap | Self::InformerStale | Self::InformerLoss | Self::InformerReorder)
+    }
+
+    /// It needs a probability.
+    #[must_use]
+    pub const fn needs_per_million(self) -> bool {
+        matches!(
+            self,
+            Self::DiskErrors
+                | Self::Loss
+                | Self::Duplicate
+                | Self::IndexEmpty
+                | Self::ClockFast
+                | Self::ClockSlow
+                | Self::InformerLoss
+                | Self::InformerReorder
+                | Self::BurstLoss
+                | Self::Garble
+                | Self::Spikes
+        )
+    }
+
+    /// It needs a duration.
+    #[must_use]
+    pub const fn needs_delay(self) -> bool {
+        matches!(
+            self,
+            Self::Jitter
+                | Self::Delay
+                | Self::OriginRateLimited
+                | Self::ClockLeap
+                | Self::InformerStale
+                | Self::BurstLoss
+                | Self::Spikes
+        )
+    }
+
+    /// It comes and goes, if it is told to.
+    #[must_use]
+    pub const fn can_flap(self) -> bool {
+        !matches!(self, Self::Kill | Self::PowerCut | Self::KillLeader)
+    }
+
+    /// It makes no sense without an end.
+    #[must_use]
+    pub const fn needs_an_end(self) -> bool {
+        matches!(self, Self::Pause | Self::ClockStop | Self::Suspend)
+    }
+
     /// It befalls some nodes, which have to be named.
     #[must_use]
     pub const fn needs_nodes(self) -> bool {
@@ -121,6 +223,16 @@ impl FaultKind {
                 | Self::DiskFull
                 | Self::OneWay
                 | Self::HalfOpen
+                | Self::ClockFast
+                | Self::ClockSlow
+                | Self::ClockLeap
+                | Self::ClockStop
+                | Self::Suspend
+                | Self::InformerGap
+                | Self::InformerStale
+                | Self::SlowLinks
+                | Self::Clog
+                | Self::Reset
         )
     }
 }
@@ -151,6 +263,15 @@ pub struct FaultSpec {
     /// With several nodes, they are hit at random times within this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Span>,
+    /// It comes and goes: on for half of this, off for the other half, as long as it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Span>,
+    /// For slow links: the other end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<NodeIndex>,
+    /// For loss: of these messages only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// For partitions and views: how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sides: Option<u32>,
@@ -181,6 +302,9 @@ impl FaultSpec {
             percent: None,
             zone: None,
             over: None,
+            every: None,
+            others: Vec::new(),
+            message: None,
             sides: None,
             reach: None,
             per_million: None,
@@ -189,25 +313,33 @@ impl FaultSpec {
         }
     }
 
-    pub(super) fn check(&self, nodes: usize, zones: usize) -> Result<(), String> {
+    pub(super) fn check(&self, cluster: &Cluster) -> Result<(), String> {
+        let (nodes, zones) = (cluster.nodes, cluster.zones);
         let need = |has: bool, key: &str| if has { Ok(()) } else { Err(format!("needs '{key}'")) };
-        if let Some(node) = self.nodes.iter().find(|node| **node >= nodes) {
+        if let Some(node) = self.nodes.iter().chain(&self.others).find(|node| **node >= nodes) {
             return Err(format!("there is no node {node}; the last one is {}", nodes - 1));
         }
         if self.zone.is_some_and(|zone| zone >= zones) {
             return Err(format!("there is no zone {}; the last one is {}", self.zone.unwrap_or(0), zones - 1));
         }
-        let named = !self.nodes.is_empty() || self.count.is_some() || self.percent.is_some() || self.zone.is_some();
-        if self.what.needs_nodes() {
-            need(named, "nodes', 'count', 'percent' or 'zone")?;
+        if self.what.is_of_informers() && cluster.membership_lag.is_none() {
+            return Err("informers see changes only with 'cluster.membership-lag'".into());
         }
+        if let Some(message) = self.message.as_deref().filter(|message| !MESSAGE_KINDS.contains(message)) {
+            return Err(format!("there is no message '{message}'; expected one of {}", MESSAGE_KINDS.join(", ")));
+        }
+        if self.every.is_some_and(|every| every.0 < LEAST_TURN) {
+            return Err(format!("'every' is too short; expected at least {} ms", LEAST_TURN.as_millis()));
+        }
+        need(self.every.is_none() || self.lasts.is_some(), "for' with 'every")?;
+        let named = !self.nodes.is_empty() || self.count.is_some() || self.percent.is_some() || self.zone.is_some();
+        need(named || !self.what.needs_nodes(), "nodes', 'count', 'percent' or 'zone")?;
+        need(self.lasts.is_some() || !self.what.needs_an_end(), "for")?;
+        need(self.per_million.is_some() || !self.what.needs_per_million(), "per-million")?;
+        need(self.delay.is_some() || !self.what.needs_delay(), "delay")?;
         match self.what {
-            FaultKind::Pause => need(self.lasts.is_some(), "for"),
             FaultKind::Slow | FaultKind::OriginSlow => need(self.rate.is_some(), "rate"),
-            FaultKind::DiskErrors | FaultKind::Loss | FaultKind::Duplicate | FaultKind::IndexEmpty => {
-                need(self.per_million.is_some(), "per-million")
-            }
-            FaultKind::Jitter | FaultKind::Delay | FaultKind::OriginRateLimited => need(self.delay.is_some(), "delay"),
+            FaultKind::SlowLinks => need(self.rate.is_some() || self.delay.is_some(), "rate' or 'delay"),
             FaultKind::Ring => need(self.reach.is_some(), "reach"),
             FaultKind::Views => need(self.sides.is_some_and(|sides| sides > 0), "sides"),
             FaultKind::Partition => need(named || self.sides.is_some_and(|sides| sides > 0), "nodes' or 'sides"),
@@ -226,129 +358,5 @@ impl FaultSpec {
         }
         let share = self.percent.map(|percent| all * percent as usize / 100);
         chance.some_of(all, self.count.or(share).unwrap_or(0))
-    }
-
-    /// It begins for these nodes. `number` tells it from other faults.
-    pub(crate) fn begin(&self, world: &mut World, number: u32, victims: &[NodeIndex]) {
-        let all = world.node_indices().len();
-        let set: BTreeSet<_> = victims.iter().copied().collect();
-        let per_million = self.per_million.unwrap_or(0);
-        let delay = self.delay.unwrap_or_default().0;
-        match self.what {
-            FaultKind::Kill => victims
-                .iter()
-                .filter(|node| world.is_up(**node))
-                .copied()
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|node| world.kill(node)),
-            FaultKind::PowerCut => {
-                for node in victims {
-                    if world.is_up(*node) {
-                        world.cut_power(*node);
-                    }
-                }
-            }
-            FaultKind::KillLeader => {
-                let leads = |node: &NodeIndex| {
-                    let flights = world.agent(*node).map(|agent| agent.status().flights).unwrap_or_default();
-                    flights.iter().filter(|flight| flight.role == "leading").filter_map(|flight| flight.size).max()
-                };
-                let leader = (0..all).filter_map(|node| Some((leads(&node)?, node))).max();
-                if let Some((_, node)) = leader {
-                    world.kill(node);
-                }
-            }
-            FaultKind::Pause => {
-                let length = self.lasts.unwrap_or_default().0;
-                victims.iter().for_each(|node| world.pause(*node, length));
-            }
-            FaultKind::Corrupt => victims.iter().for_each(|node| world.corrupt(*node)),
-            FaultKind::Slow => {
-                let rate = self.rate.unwrap_or_default().0;
-                victims.iter().for_each(|node| world.set_rate(*node, rate));
-            }
-            FaultKind::DiskFull => victims.iter().for_each(|node| world.fill_disk(*node, true)),
-            FaultKind::DiskErrors => world.options.disk_errors = per_million,
-            FaultKind::Partition => {
-                let sides = match self.sides {
-                    Some(sides) => (0..all).map(|node| (node, node as u32 % sides)).collect(),
-                    None => set.iter().map(|node| (*node, 1)).collect(),
-                };
-                world.network.cut(number, Cut::Sides(sides));
-            }
-            FaultKind::OneWay => world.network.cut(number, Cut::OneWay(set, (0..all).collect())),
-            FaultKind::Bridge => {
-                let left = (0..all / 2).collect();
-                world.network.cut(number, Cut::Bridge { left, bridge: all / 2 });
-            }
-            FaultKind::Ring => world.network.cut(number, Cut::Ring(self.reach.unwrap_or(1))),
-            FaultKind::HalfOpen => world.network.cut(number, Cut::Silent(set)),
-            FaultKind::Loss => world.network.loss = per_million,
-            FaultKind::Duplicate => world.network.duplication = per_million,
-            FaultKind::Jitter => world.network.jitter = delay,
-            FaultKind::Delay => world.network.delay = delay,
-            FaultKind::OriginErrors => world.origin.fault = Some(Fault::Errors),
-            FaultKind::OriginEmpty => world.origin.fault = Some(Fault::Empty),
-            FaultKind::OriginSilent => world.origin.fault = Some(Fault::Silent),
-            FaultKind::OriginRateLimited => world.origin.fault = Some(Fault::RateLimited(delay)),
-            FaultKind::OriginNoRanges => world.origin.fault = Some(Fault::NoRanges),
-            FaultKind::OriginSlow => world.set_origin_rate(self.rate.unwrap_or_default().0),
-            FaultKind::IndexEmpty => world.options.index_false_empty = per_million,
-            FaultKind::Views => {
-                let classes = self.sides.unwrap_or(1).max(1) as usize;
-                for node in 0..all {
-                    // Each class misses another tenth of the cluster (a third of a small one), itself never.
-                    let hidden = if all < 10 { 3 } else { 10.max(classes) };
-                    let class = node % classes;
-                    let visible: Vec<_> =
-                        (0..all).filter(|other| *other == node || other % hidden != class % hidden).collect();
-                    world.set_view(node, &visible);
-                }
-            }
-        }
-    }
-
-    /// It ends for these nodes.
-    pub(crate) fn end(&self, world: &mut World, number: u32, victims: &[NodeIndex]) {
-        match self.what {
-            FaultKind::Kill | FaultKind::PowerCut => {
-                for node in victims {
-                    if !world.is_up(*node) {
-                        world.start(*node);
-                    }
-                }
-            }
-            FaultKind::KillLeader => {
-                let dead: Vec<_> = world.node_indices().filter(|node| !world.is_up(*node)).collect();
-                dead.into_iter().for_each(|node| world.start(node));
-            }
-            FaultKind::Pause => {}
-            FaultKind::Corrupt => victims.iter().for_each(|node| world.reform(*node)),
-            FaultKind::Slow => {
-                let rate = world.options.node_rate;
-                victims.iter().for_each(|node| world.set_rate(*node, rate));
-            }
-            FaultKind::DiskFull => victims.iter().for_each(|node| world.fill_disk(*node, false)),
-            FaultKind::DiskErrors => world.options.disk_errors = 0,
-            FaultKind::Partition | FaultKind::OneWay | FaultKind::Bridge | FaultKind::Ring | FaultKind::HalfOpen => {
-                world.network.mend(number)
-            }
-            FaultKind::Loss => world.network.loss = 0,
-            FaultKind::Duplicate => world.network.duplication = 0,
-            FaultKind::Jitter => world.network.jitter = std::time::Duration::ZERO,
-            FaultKind::Delay => world.network.delay = std::time::Duration::ZERO,
-            FaultKind::OriginErrors
-            | FaultKind::OriginEmpty
-            | FaultKind::OriginSilent
-            | FaultKind::OriginRateLimited
-            | FaultKind::OriginNoRanges => world.origin.fault = None,
-            FaultKind::OriginSlow => {
-                let rate = world.options.origin_rate;
-                world.set_origin_rate(rate);
-            }
-            FaultKind::IndexEmpty => world.options.index_false_empty = 0,
-            FaultKind::Views => world.node_indices().for_each(|node| world.heal_view(node)),
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Arrivals, Scenario};
+use super::{Arrivals, FaultKind, FaultSpec, Scenario};
 use crate::chance::Chance;
 use crate::world::NodeIndex;
 
@@ -16,13 +16,21 @@ pub(crate) struct Arrival {
     pub(crate) has_credential: bool,
 }
 
+/// Faults that come one by one are numbered in steps of this: room for all nodes.
+const GROUPS: u32 = 100_000;
+/// Turns of a fault that comes and goes; more are a mistake in the file.
+const MAX_TURNS: usize = 1000;
+
+/// Which fault of the scenario, and its number in the world: of those that come one by one, each has its own.
+pub(crate) type FaultName = (usize, u32);
+
 /// A change of what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// The fault of this number begins for these nodes.
-    Begin(usize, Vec<NodeIndex>),
+    /// This fault begins for these nodes.
+    Begin(FaultName, Vec<NodeIndex>),
     /// It ends for these.
-    End(usize, Vec<NodeIndex>),
+    End(FaultName, Vec<NodeIndex>),
     /// Everything is well from now on.
     Heal,
 }
@@ -83,21 +91,41 @@ fn timeline(scenario: &Scenario, chance: &mut Chance) -> Vec<(Duration, Step)> {
             Some(over) => victims.into_iter().map(|node| (chance.up_to(over.0), vec![node])).collect(),
             None => vec![(Duration::ZERO, victims)],
         };
-        for (after, group) in groups {
+        for (group, (after, nodes)) in groups.into_iter().enumerate() {
+            let name = (number, number as u32 * GROUPS + group as u32);
             let begins = fault.at.0 + after;
-            if scenario.heal_at.is_some_and(|heal| begins >= heal.0) {
-                continue;
+            let ends = fault.lasts.map(|length| match fault.over {
+                // The first to stop is not the first to go on.
+                Some(over) if fault.what == FaultKind::Clog => fault.at.0 + over.0 + length.0 + chance.up_to(over.0),
+                _ => begins + length.0,
+            });
+            for (begins, ends) in turns(fault, begins, ends) {
+                if scenario.heal_at.is_some_and(|heal| begins >= heal.0) {
+                    continue;
+                }
+                if let Some(ends) = ends
+                    && scenario.heal_at.is_none_or(|heal| ends < heal.0)
+                {
+                    steps.push((ends, Step::End(name, nodes.clone())));
+                }
+                steps.push((begins, Step::Begin(name, nodes.clone())));
             }
-            if let Some(length) = fault.lasts
-                && scenario.heal_at.is_none_or(|heal| begins + length.0 < heal.0)
-            {
-                steps.push((begins + length.0, Step::End(number, group.clone())));
-            }
-            steps.push((begins, Step::Begin(number, group)));
         }
     }
     if let Some(heal) = scenario.heal_at {
         steps.push((heal.0, Step::Heal));
     }
     steps
+}
+
+/// When a fault is on, from when to when: once, or again and again.
+fn turns(fault: &FaultSpec, begins: Duration, ends: Option<Duration>) -> Vec<(Duration, Option<Duration>)> {
+    let (Some(every), Some(ends)) = (fault.every, ends) else { return vec![(begins, ends)] };
+    let mut turns = Vec::new();
+    let mut at = begins;
+    while at < ends && turns.len() < MAX_TURNS {
+        turns.push((at, Some((at + every.0 / 2).min(ends))));
+        at += every.0;
+    }
+    turns
 }

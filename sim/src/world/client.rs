@@ -88,6 +88,8 @@ pub struct FinishedPull {
 #[derive(Debug)]
 struct Active {
     digest: Digest,
+    /// When its patience for headers ends, by the node's clock.
+    late: Time,
     size: Option<u64>,
     tries: u32,
 }
@@ -245,12 +247,13 @@ impl World {
         let request = RequestId(self.next_id());
         let kind = self.blobs.get(&digest).map_or(Kind::Blob, |blob| blob.kind);
         let header_timeout = self.options.client.header_timeout;
+        let late = self.clock_of(node) + header_timeout;
         let client = &mut self.nodes[node].client;
-        client.active.insert(request, Active { digest, size: None, tries });
+        client.active.insert(request, Active { digest, late, size: None, tries });
         let credential = client.credential;
         let source = source(kind);
         self.later(node, Duration::ZERO, Input::Mirror { request, method: Method::Get, source, digest, credential });
-        self.client_later(node, header_timeout, ClientEvent::HeadersLate(request));
+        self.when_headers_are_late(node, request, late);
     }
 
     pub(super) fn mirror_served(&mut self, node: NodeIndex, request: RequestId, size: u64) {
@@ -267,11 +270,21 @@ impl World {
         }
     }
 
+    /// containerd and agent go by the same clock, whatever it does.
+    fn when_headers_are_late(&mut self, node: NodeIndex, request: RequestId, late: Time) {
+        let at = self.nodes[node].clock.when(late).max(self.now);
+        self.queue.push(at, Event::Client(node, Box::new(ClientEvent::HeadersLate(request))));
+    }
+
     fn headers_late(&mut self, node: NodeIndex, request: RequestId) {
-        let client = &mut self.nodes[node].client;
-        if client.active.get(&request).is_none_or(|active| active.size.is_some()) {
+        let Some(active) = self.nodes[node].client.active.get(&request).filter(|active| active.size.is_none()) else {
             return;
+        };
+        let late = active.late;
+        if self.clock_of(node) < late {
+            return self.when_headers_are_late(node, request, late);
         }
+        let client = &mut self.nodes[node].client;
         let Some(active) = client.active.remove(&request) else { return };
         let patient = self.options.client.header_timeout >= ClientOptions::default().header_timeout;
         if patient && !self.nodes[node].was_paused {
@@ -329,7 +342,8 @@ impl World {
             return;
         }
         let attempt = client.attempt;
-        if self.now - client.last_byte < self.options.client.progress_timeout {
+        let without = self.nodes[node].clock.measures(self.now - client.last_byte);
+        if without < self.options.client.progress_timeout {
             return self.client_later(node, PROGRESS_CHECK, ClientEvent::CheckProgress(attempt));
         }
         let patient = self.options.client.progress_timeout >= ClientOptions::default().progress_timeout;

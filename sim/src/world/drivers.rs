@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::input::{CallError, Input, TransferEvent, TransferFailure};
+use longshore_core::input::{CallError, Input, StreamError, TransferEvent, TransferFailure};
 use longshore_core::message::{Neighbour, Notice, PieceRequest, Protocol, Request, Response};
 use longshore_core::names::{CallId, OpId, PeerId, StreamId};
 use longshore_core::output::Output;
@@ -19,6 +19,36 @@ const MAX_PROVIDERS: usize = 20;
 pub(crate) enum InboundStream {
     Call { from: NodeIndex, from_life: u32, call: CallId, request: Option<Box<Request>> },
     Piece(Box<PieceTransfer>),
+}
+
+impl InboundStream {
+    /// Who opened it.
+    pub(super) fn opener(&self) -> NodeIndex {
+        match self {
+            Self::Call { from, .. } => *from,
+            Self::Piece(transfer) => transfer.to,
+        }
+    }
+}
+
+/// The place of a request in [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
+fn kind_of_request(request: &Request) -> usize {
+    match request {
+        Request::PullIntent { .. } => 0,
+        Request::PleasePull(_) => 1,
+        Request::Enrol(_) => 2,
+    }
+}
+
+/// The place of a notice in [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
+fn kind_of_notice(notice: &Notice) -> usize {
+    match notice {
+        Notice::Have { .. } => 3,
+        Notice::Assign { .. } => 4,
+        Notice::Unassigned { .. } => 5,
+        Notice::Starving { .. } => 6,
+        Notice::Leave { .. } => 7,
+    }
 }
 
 impl World {
@@ -106,11 +136,7 @@ impl World {
     }
 
     fn call(&mut self, node: NodeIndex, call: CallId, to: &PeerId, request: Request) {
-        self.count_message(match &request {
-            Request::PullIntent { .. } => 0,
-            Request::PleasePull(_) => 1,
-            Request::Enrol(_) => 2,
-        });
+        self.count_message(kind_of_request(&request));
         let from_life = self.nodes[node].life;
         match self.index_of(to) {
             Some(to) => {
@@ -130,12 +156,14 @@ impl World {
         call: CallId,
         request: Box<Request>,
     ) {
-        if !self.network.passes(from, to, self.nodes.len()) || self.is_lost() {
+        let kind = Some(kind_of_request(&request));
+        if !self.network.passes(from, to, self.nodes.len()) || self.is_lost(from, to, kind) {
             return;
         }
         if !self.is_up(to) {
             return self.reply(to, from, from_life, Input::CallFailed { call, error: CallError::Unreachable });
         }
+        self.connect(from, to);
         let protocol = request.protocol();
         self.open(to, from, protocol, InboundStream::Call { from, from_life, call, request: Some(request) });
     }
@@ -147,6 +175,9 @@ impl World {
     }
 
     fn stream_admitted(&mut self, node: NodeIndex, stream: StreamId) {
+        if self.is_garbled() {
+            return self.stream_breaks(node, stream, StreamError::Malformed);
+        }
         let input = match self.nodes[node].streams.get_mut(&stream) {
             Some(InboundStream::Call { request, .. }) => {
                 let Some(request) = request.take() else { return };
@@ -164,9 +195,21 @@ impl World {
     fn stream_ends(&mut self, node: NodeIndex, stream: StreamId, response: Option<Response>) {
         let Some(inbound) = self.nodes[node].streams.remove(&stream) else { return };
         self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
+        self.answer(node, inbound, response);
+    }
+
+    /// A stream ends because of what came by it, or because its connection broke; who opened it gets no answer.
+    pub(super) fn stream_breaks(&mut self, node: NodeIndex, stream: StreamId, error: StreamError) {
+        let Some(inbound) = self.nodes[node].streams.remove(&stream) else { return };
+        self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: Some(error), sent_bytes: 0 });
+        self.answer(node, inbound, None);
+    }
+
+    fn answer(&mut self, node: NodeIndex, inbound: InboundStream, response: Option<Response>) {
         match inbound {
             InboundStream::Call { from, from_life, call, .. } => {
                 let input = match response {
+                    Some(_) if self.is_garbled() => Input::CallFailed { call, error: CallError::Malformed },
                     Some(response) => Input::Reply { call, response },
                     None => Input::CallFailed { call, error: CallError::Reset },
                 };
@@ -182,21 +225,19 @@ impl World {
 
     /// Something goes back to whoever asked, if it gets through.
     pub(super) fn reply(&mut self, from: NodeIndex, to: NodeIndex, life: u32, input: Input) {
-        if !self.network.passes(from, to, self.nodes.len()) || self.is_lost() {
+        if !self.network.passes(from, to, self.nodes.len()) || self.is_lost(from, to, None) {
             return;
         }
+        let event = Event::Input(to, life, Box::new(input));
+        if self.network.links.is_clogged(from, to) {
+            return self.held.push((from, to, event));
+        }
         let after = self.one_way(from, to);
-        self.queue.push(self.now + after, Event::Input(to, life, Box::new(input)));
+        self.queue.push(self.now + after, event);
     }
 
     fn notify(&mut self, node: NodeIndex, to: &PeerId, notice: Arc<Notice>) {
-        self.count_message(match &*notice {
-            Notice::Have { .. } => 3,
-            Notice::Assign { .. } => 4,
-            Notice::Unassigned { .. } => 5,
-            Notice::Starving { .. } => 6,
-            Notice::Leave { .. } => 7,
-        });
+        self.count_message(kind_of_notice(&notice));
         let Some(to) = self.index_of(to) else { return };
         let duplication = self.network.duplication;
         if self.chance.happens(duplication) {
@@ -209,7 +250,8 @@ impl World {
     }
 
     pub(super) fn notice_arrives(&mut self, from: NodeIndex, to: NodeIndex, notice: Arc<Notice>) {
-        if self.reachable(from, to) && !self.is_lost() {
+        if self.reachable(from, to) && !self.is_lost(from, to, Some(kind_of_notice(&notice))) && !self.is_garbled() {
+            self.connect(from, to);
             self.input(to, Input::Notice { peer: self.peers[from].clone(), notice });
         }
     }

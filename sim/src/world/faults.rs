@@ -1,4 +1,4 @@
-//! What befalls nodes: starts, crashes, pauses, lies, and what the cluster learns of it.
+//! What befalls nodes: starts, crashes, pauses, lies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use longshore_core::Agent;
 use longshore_core::config::Config;
 use longshore_core::input::{Input, PartialBlob, StoredBlob};
-use longshore_core::members::Roster;
 
 use super::network::Cut;
 use super::{Event, NodeIndex, World, name, peer};
@@ -26,7 +25,7 @@ impl World {
         let now = self.now;
         let state = &mut self.nodes[node];
         if let Some(recorder) = &mut self.recorder {
-            recorder.born(node, &config, seed, now + state.clock_offset);
+            recorder.born(node, &config, seed, state.clock.read(now));
         }
         state.life += 1;
         state.released.clear();
@@ -34,7 +33,7 @@ impl World {
         state.cancelled.clear();
         state.fetching.clear();
         state.armed = None;
-        state.agent = Some(Box::new(Agent::new(config, seed, now + state.clock_offset)));
+        state.agent = Some(Box::new(Agent::new(config, seed, state.clock.read(now))));
         let blobs = state
             .disk
             .complete
@@ -60,14 +59,13 @@ impl World {
         self.input(node, Input::Members(members));
         self.input(node, Input::Recovered { blobs, partials });
         if state_changes_matter(self.now) {
-            self.membership_changed();
+            self.membership_changed(node);
         }
     }
 
     /// Kills a node: agent, containerd and connections are gone, the disk stays.
     pub fn kill(&mut self, node: NodeIndex) {
         let now = self.now;
-        let latency = self.options.latency;
         let state = &mut self.nodes[node];
         state.agent = None;
         if let Some(recorder) = &mut self.recorder {
@@ -83,17 +81,12 @@ impl World {
             self.queue.push(now + staleness, Event::Forgotten(node, digest));
         }
         self.flows_break(node);
-        let gone = self.peer(node);
-        for other in 0..self.nodes.len() {
-            // Who cannot hear of it finds out by waiting.
-            if other != node && self.is_up(other) && self.network.passes(node, other, self.nodes.len()) {
-                self.later(other, latency, Input::Disconnected { peer: gone.clone() });
-            }
-        }
-        self.membership_changed();
+        self.hang_up(node);
+        self.membership_changed(node);
     }
 
-    /// Cuts the power of a node: as [`World::kill`], but what was not synced is lost, and nobody hears of it.
+    /// Cuts the power of a node: as [`World::kill`], but what was not synced is lost, and nobody hears of it before
+    /// its pings are in vain.
     pub fn cut_power(&mut self, node: NodeIndex) {
         let state = &mut self.nodes[node];
         let mut kept: Vec<_> = Vec::new();
@@ -110,9 +103,9 @@ impl World {
                 staged.contents.remove(piece);
             }
         }
-        self.network.cut(PARTITION - 1, Cut::Silent([node].into()));
+        // Nobody is told: this comes before the process ends.
+        self.fall_silent(node);
         self.kill(node);
-        self.network.mend(PARTITION - 1);
     }
 
     /// The process of a node stands still for this long: nothing that reaches it is handled before.
@@ -145,20 +138,6 @@ impl World {
         self.nodes[node].disk.full = full;
     }
 
-    /// Gives a node a membership view of its own.
-    pub fn set_view(&mut self, node: NodeIndex, visible: &[NodeIndex]) {
-        let members = Roster::new(visible.iter().map(|other| self.member(*other)).collect());
-        self.nodes[node].members = members.clone();
-        self.nodes[node].own_view = true;
-        self.input(node, Input::Members(members));
-    }
-
-    /// Gives a node the view that the others have.
-    pub fn heal_view(&mut self, node: NodeIndex) {
-        self.nodes[node].own_view = false;
-        self.view_changes(node);
-    }
-
     /// Puts nodes on sides that cannot talk to each other (the origin can be reached from everywhere). Nodes that are not
     /// named are on side 0; an empty map heals.
     pub fn partition(&mut self, sides: BTreeMap<NodeIndex, u32>) {
@@ -172,6 +151,9 @@ impl World {
     /// Everything that is wrong with network, disks, processes and origin ends now; who is down stays down.
     pub fn heal(&mut self) {
         self.network = super::Network::default();
+        let held = std::mem::take(&mut self.held);
+        held.into_iter().for_each(|(_, _, event)| self.queue.push(self.now, event));
+        self.informers = super::InformerFaults::default();
         self.origin.heal();
         self.set_origin_rate(self.options.origin_rate);
         self.options.disk_errors = 0;
@@ -181,37 +163,8 @@ impl World {
             let state = &mut self.nodes[node];
             state.disk.full = false;
             state.corrupt = None;
+            self.set_drift(node, 0);
         }
-    }
-
-    fn membership_changed(&mut self) {
-        self.roster = None;
-        let Some(lag) = self.options.membership_lag else { return };
-        for node in 0..self.nodes.len() {
-            if !self.nodes[node].view_due && !self.nodes[node].own_view {
-                self.nodes[node].view_due = true;
-                let after = self.chance.up_to(lag);
-                self.queue.push(self.now + after, Event::ViewChanges(node));
-            }
-        }
-    }
-
-    pub(super) fn view_changes(&mut self, node: NodeIndex) {
-        self.nodes[node].view_due = false;
-        if self.nodes[node].own_view {
-            return;
-        }
-        let members = match self.roster.take() {
-            Some(known) => known,
-            None => {
-                let lag_known = self.options.membership_lag.is_some();
-                let seen = (0..self.nodes.len()).filter(|other| !lag_known || self.is_up(*other));
-                Roster::new(seen.map(|other| self.member(other)).collect())
-            }
-        };
-        self.roster = Some(members.clone());
-        self.nodes[node].members = members.clone();
-        self.input(node, Input::Members(members));
     }
 }
 

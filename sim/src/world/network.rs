@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::links::Links;
 use super::{NodeIndex, World};
 use crate::flows::LinkId;
 
@@ -57,6 +58,14 @@ pub struct Network {
     pub jitter: Duration,
     /// Added to every message.
     pub delay: Duration,
+    /// So many messages in a million take up to so much longer, each order of magnitude as likely as the others: a heavy tail.
+    pub spikes: (u32, Duration),
+    /// Messages of one kind (an index of [`MESSAGE_KINDS`](super::MESSAGE_KINDS)) that are lost, in a million.
+    pub loss_of: Option<(usize, u32)>,
+    /// Messages that cannot be read when they arrive, in a million.
+    pub garbling: u32,
+    /// What is wrong with single links.
+    pub links: Links,
     cuts: BTreeMap<u32, Cut>,
 }
 
@@ -97,12 +106,16 @@ impl World {
         mix = mix.wrapping_mul(0xff51_afd7_ed55_8ccd);
         mix ^= mix >> 33;
         let mut latency = Duration::from_micros(base + mix % (base + 1)) + self.network.delay;
-        latency += (self.options.noise)(to);
+        latency += (self.options.noise)(to) + self.network.links.delay(from, to);
         if self.zone(from) != self.zone(to) {
             latency += self.options.cross_zone_latency;
         }
         if !self.network.jitter.is_zero() {
             latency += self.chance.up_to(self.network.jitter);
+        }
+        let (share, longest) = self.network.spikes;
+        if self.chance.happens(share) {
+            latency += Duration::from_micros(self.chance.magnitude(1, longest.as_micros() as u64));
         }
         latency
     }
@@ -114,9 +127,19 @@ impl World {
         Duration::from_micros(base + mix % (base + 1)) + self.options.origin_latency
     }
 
-    pub(super) fn is_lost(&mut self) -> bool {
-        let loss = self.network.loss;
-        self.chance.happens(loss)
+    /// Whether a message of this kind of [`MESSAGE_KINDS`](super::MESSAGE_KINDS) (answers have none) is lost on its way.
+    pub(super) fn is_lost(&mut self, from: NodeIndex, to: NodeIndex, kind: Option<usize>) -> bool {
+        let loss = match self.network.loss_of {
+            Some((lost, loss)) if kind == Some(lost) => loss.max(self.network.loss),
+            _ => self.network.loss,
+        };
+        self.chance.happens(loss) || self.is_in_a_burst(from, to)
+    }
+
+    /// Whether a message that has arrived cannot be read.
+    pub(super) fn is_garbled(&mut self) -> bool {
+        let garbling = self.network.garbling;
+        self.chance.happens(garbling)
     }
 
     /// The link between the zones of two nodes, if there is one that can be full.

@@ -16,6 +16,9 @@ use crate::content::{self, Content};
 use crate::flows::{Route, chunk_of};
 use crate::invariants;
 
+/// The place of requests for pieces in [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
+const PIECE: usize = 8;
+
 /// One piece, asked for by `to` and sent by `from`.
 #[derive(Debug)]
 pub(crate) struct PieceTransfer {
@@ -40,7 +43,7 @@ impl World {
         from: &PeerId,
         (digest, size, piece, check): (Digest, u64, u32, Check),
     ) {
-        self.count_message(8);
+        self.count_message(PIECE);
         let Some(from) = self.index_of(from) else {
             return self.transfer_fails(node, op, TransferFailure::Unreachable);
         };
@@ -68,13 +71,14 @@ impl World {
 
     pub(super) fn piece_asked(&mut self, transfer: Box<PieceTransfer>) {
         let (asker, server) = (transfer.to, transfer.from);
-        if !self.network.passes(asker, server, self.nodes.len()) || self.is_lost() {
+        if !self.network.passes(asker, server, self.nodes.len()) || self.is_lost(asker, server, Some(PIECE)) {
             return;
         }
         if !self.is_up(server) {
             let event = TransferEvent::Failed(TransferFailure::Unreachable);
             return self.reply(server, asker, transfer.to_life, Input::Transfer { op: transfer.op, event });
         }
+        self.connect(asker, server);
         self.open(server, asker, Protocol::Swarm, InboundStream::Piece(transfer));
     }
 
@@ -120,7 +124,7 @@ impl World {
             across: self.way_across(node, to),
             to: self.nodes[to].down,
             latency: self.one_way(node, to),
-            most: None,
+            most: self.network.links.rate(node, to),
         };
         let chunk = chunk_of(geometry.len(0));
         let flow = self.flow_begins(route, len, chunk, Carried::Piece(transfer));
@@ -130,8 +134,12 @@ impl World {
     pub(super) fn piece_arrives(&mut self, transfer: PieceTransfer) {
         let PieceTransfer { to: node, from, op, digest, size, piece, check, content, claim, .. } = transfer;
         self.nodes[node].fetching.remove(&op);
-        if !self.network.passes(from, node, self.nodes.len()) || self.is_lost() {
+        if !self.network.passes(from, node, self.nodes.len()) || self.is_lost(from, node, None) {
             return;
+        }
+        if self.is_garbled() {
+            let event = TransferEvent::Failed(TransferFailure::Malformed);
+            return self.later(node, Duration::ZERO, Input::Transfer { op, event });
         }
         let bytes = Geometry::of_blob(size).len(piece);
         match self.store_piece(node, digest, piece, content, check) {
