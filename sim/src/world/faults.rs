@@ -52,7 +52,7 @@ impl World {
                     size: staged.size,
                     source: facts.source,
                     private: facts.private,
-                    pieces: staged.records.values().cloned().collect(),
+                    pieces: staged.records.values().map(|record| (**record).clone()).collect(),
                 })
             })
             .collect();
@@ -80,7 +80,7 @@ impl World {
         let held: Vec<_> =
             self.index.iter().filter(|(_, holders)| holders.contains(&node)).map(|(digest, _)| *digest).collect();
         for digest in held {
-            self.queue.push(now + staleness, Event::Forgotten(node, digest));
+            self.queue.push(now + staleness, Event::Forgotten(node, Box::new(digest)));
         }
         self.flows_break(node);
         let gone = self.peer(node);
