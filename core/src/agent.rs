@@ -93,7 +93,11 @@ enum Op {
 }
 
 /// What one node decides. See the [crate documentation](crate) for the contract.
+///
+/// The order of the fields is that of memory: a simulator of a thousand agents waits for each line of it that it looks at,
+/// and what most inputs look at lies together.
 #[derive(Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub struct Agent {
     config: Config,
     cx: Context,

@@ -17,13 +17,14 @@ use crate::time::Time;
 use crate::timers::{Deadline, Timers};
 
 #[derive(Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub(crate) struct Context {
-    pub(crate) now: Time,
-    pub(crate) outbox: VecDeque<Output>,
-    pub(crate) timers: Timers,
     pub(crate) counters: Counters,
     generator: ChaCha8Rng,
     last_id: u64,
+    pub(crate) now: Time,
+    pub(crate) outbox: VecDeque<Output>,
+    pub(crate) timers: Timers,
 }
 
 impl Context {

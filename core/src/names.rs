@@ -31,6 +31,11 @@ impl PeerId {
         Self { end, text }
     }
 
+    /// What most peers are told apart by; the order of peers is the order of these where they differ.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// The text of the peer ID.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -81,34 +81,79 @@ impl Geometry {
     }
 }
 
+/// Sets of so many words lie in themselves and not elsewhere: 512 pieces, which is what blobs up to 4 GiB have. There are
+/// dozens in each agent, and looking into one should not be a walk through memory.
+const INLINE_WORDS: usize = 8;
+
 /// A set of piece numbers of one blob, one bit each.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u32, Vec<u64>)", into = "(u32, Vec<u64>)")]
 pub struct PieceSet {
     len: u32,
-    words: Vec<u64>,
+    /// The words, if there are no more than this; else 0.
+    few: [u64; INLINE_WORDS],
+    /// The words, if there are more.
+    many: Vec<u64>,
+}
+
+impl core::fmt::Debug for PieceSet {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl From<(u32, Vec<u64>)> for PieceSet {
+    fn from((len, words): (u32, Vec<u64>)) -> Self {
+        let mut set = Self::none(len);
+        for (word, given) in set.words_mut().iter_mut().zip(words) {
+            *word = given;
+        }
+        set.trim();
+        set
+    }
+}
+
+impl From<PieceSet> for (u32, Vec<u64>) {
+    fn from(set: PieceSet) -> Self {
+        (set.len, set.words().to_vec())
+    }
 }
 
 impl PieceSet {
     /// No pieces out of `len`.
     #[must_use]
     pub fn none(len: u32) -> Self {
-        Self { len, words: vec![0; (len as usize).div_ceil(64)] }
+        let words = (len as usize).div_ceil(64);
+        let many = if words > INLINE_WORDS { vec![0; words] } else { Vec::new() };
+        Self { len, few: [0; INLINE_WORDS], many }
+    }
+
+    fn words(&self) -> &[u64] {
+        let words = (self.len as usize).div_ceil(64);
+        if words > INLINE_WORDS { &self.many } else { &self.few[..words] }
+    }
+
+    fn words_mut(&mut self) -> &mut [u64] {
+        let words = (self.len as usize).div_ceil(64);
+        if words > INLINE_WORDS { &mut self.many } else { &mut self.few[..words] }
     }
 
     /// All of `len` pieces.
     #[must_use]
     pub fn all(len: u32) -> Self {
-        let mut set = Self { len, words: vec![u64::MAX; (len as usize).div_ceil(64)] };
+        let mut set = Self::none(len);
+        set.words_mut().fill(u64::MAX);
         set.trim();
         set
     }
 
     /// Clears the bits of the last word that stand for no piece.
     fn trim(&mut self) {
-        if !self.len.is_multiple_of(64)
-            && let Some(last) = self.words.last_mut()
+        let in_last = self.len % 64;
+        if in_last != 0
+            && let Some(last) = self.words_mut().last_mut()
         {
-            *last &= (1 << (self.len % 64)) - 1;
+            *last &= (1 << in_last) - 1;
         }
     }
 
@@ -116,8 +161,9 @@ impl PieceSet {
     #[must_use]
     pub fn from_bytes(len: u32, bytes: &[u8]) -> Self {
         let mut set = Self::none(len);
+        let words = set.words_mut();
         for (position, byte) in bytes.iter().enumerate().take((len as usize).div_ceil(8)) {
-            set.words[position / 8] |= u64::from(*byte) << (position % 8 * 8);
+            words[position / 8] |= u64::from(*byte) << (position % 8 * 8);
         }
         set.trim();
         set
@@ -126,7 +172,7 @@ impl PieceSet {
     /// One bit a piece, lowest bit first, as it travels on the wire.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = self.words().iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.truncate((self.len as usize).div_ceil(8));
         bytes
     }
@@ -140,13 +186,13 @@ impl PieceSet {
     /// Number of pieces in the set.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.words.iter().map(|word| word.count_ones()).sum()
+        self.words().iter().map(|word| word.count_ones()).sum()
     }
 
     /// Whether no piece is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
+        self.words().iter().all(|word| *word == 0)
     }
 
     /// Whether every piece is in the set.
@@ -158,14 +204,14 @@ impl PieceSet {
     /// Whether `index` is in the set.
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
-        index < self.len && self.words[index as usize / 64] >> (index % 64) & 1 == 1
+        index < self.len && self.words()[index as usize / 64] >> (index % 64) & 1 == 1
     }
 
     /// Adds `index`; returns whether it was missing. A number that the blob does not have is ignored.
     pub fn insert(&mut self, index: u32) -> bool {
         let new = index < self.len && !self.contains(index);
         if new {
-            self.words[index as usize / 64] |= 1 << (index % 64);
+            self.words_mut()[index as usize / 64] |= 1 << (index % 64);
         }
         new
     }
@@ -174,30 +220,30 @@ impl PieceSet {
     pub fn remove(&mut self, index: u32) -> bool {
         let there = self.contains(index);
         if there {
-            self.words[index as usize / 64] &= !(1 << (index % 64));
+            self.words_mut()[index as usize / 64] &= !(1 << (index % 64));
         }
         there
     }
 
     /// Adds every piece of `other`.
     pub fn union(&mut self, other: &Self) {
-        for (word, theirs) in self.words.iter_mut().zip(&other.words) {
+        for (word, theirs) in self.words_mut().iter_mut().zip(other.words()) {
             *word |= theirs;
         }
     }
 
     /// The pieces in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let words = self.words.iter().enumerate();
+        let words = self.words().iter().enumerate();
         words.flat_map(|(position, word)| bits(*word).map(move |bit| position as u32 * 64 + bit))
     }
 
     /// The pieces in the set that are not in `other`, ascending, from `start` on.
     pub fn without<'a>(&'a self, other: &'a Self, start: u32) -> impl Iterator<Item = u32> + 'a {
         let first = start as usize / 64;
-        let words = self.words.iter().enumerate().skip(first);
+        let words = self.words().iter().enumerate().skip(first);
         words.flat_map(move |(position, word)| {
-            let mut rest = word & !other.words.get(position).copied().unwrap_or(0);
+            let mut rest = word & !other.words().get(position).copied().unwrap_or(0);
             if position == first {
                 rest &= u64::MAX << (start % 64);
             }

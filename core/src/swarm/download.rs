@@ -104,8 +104,11 @@ pub(crate) struct Download {
     digest: Digest,
     geometry: Geometry,
     have: PieceSet,
-    stored: BTreeMap<u32, Stored>,
+    /// By piece.
+    stored: Vec<Option<Box<Stored>>>,
     chain: Chain,
+    /// Pieces that the midstate before is known of, computed or claimed: most of what neighbours claim is.
+    known: PieceSet,
     /// Who claimed the midstate before a piece.
     claimants: BTreeMap<u32, PeerId>,
     /// Pieces that did not fit between claimed midstates. The origin's bytes will tell who is wrong: two liars could agree
@@ -113,6 +116,8 @@ pub(crate) struct Download {
     doubts: BTreeMap<u32, Vec<Doubt>>,
     hashing: Option<OpId>,
     fetches: BTreeMap<OpId, Fetch>,
+    /// How many of them are of single pieces, from peers.
+    piece_fetches: usize,
     /// How often each piece is being fetched now.
     fetched: BTreeMap<u32, u32>,
     runs: VecDeque<(u32, u32)>,
@@ -133,12 +138,14 @@ impl Download {
             digest,
             geometry,
             have: PieceSet::none(geometry.pieces()),
-            stored: BTreeMap::new(),
+            stored: Vec::new(),
             chain,
+            known: PieceSet::none(geometry.pieces()),
             claimants: BTreeMap::new(),
             doubts: BTreeMap::new(),
             hashing: None,
             fetches: BTreeMap::new(),
+            piece_fetches: 0,
             fetched: BTreeMap::new(),
             runs: VecDeque::new(),
             news: Vec::new(),
@@ -161,7 +168,7 @@ impl Download {
                         None
                     }
                 };
-                download.stored.insert(*piece, Stored { sum, via: Via::Disk });
+                download.store(*piece, Stored { sum, via: Via::Disk });
             }
         }
         download
@@ -181,7 +188,8 @@ impl Download {
 
     /// Somebody says what the midstate before `piece` is. The first claim stands until it is refuted.
     pub(crate) fn claim(&mut self, piece: u32, state: Midstate, claimant: &PeerId) {
-        if piece < self.geometry.pieces() && self.chain.before(piece).is_none() {
+        // A number that the blob does not have is never new.
+        if self.known.insert(piece) && self.chain.before(piece).is_none() {
             self.chain.claim(piece, state);
             self.claimants.insert(piece, claimant.clone());
         }
@@ -226,7 +234,18 @@ impl Download {
 
     /// Who vouches for a stored piece, for those whom we send it to.
     pub(crate) fn sum(&self, piece: u32) -> Option<&PieceSum> {
-        self.stored.get(&piece)?.sum.as_ref()
+        self.stored(piece)?.sum.as_ref()
+    }
+
+    fn stored(&self, piece: u32) -> Option<&Stored> {
+        self.stored.get(piece as usize)?.as_deref()
+    }
+
+    fn store(&mut self, piece: u32, stored: Stored) {
+        if self.stored.is_empty() {
+            self.stored.resize_with(self.geometry.pieces() as usize, || None);
+        }
+        self.stored[piece as usize] = Some(Box::new(stored));
     }
 
     pub(crate) fn is_fetching(&self) -> bool {
@@ -234,11 +253,11 @@ impl Download {
     }
 
     pub(crate) fn piece_fetches(&self) -> usize {
-        self.fetches.values().filter(|fetch| matches!(fetch, Fetch::Piece { .. })).count()
+        self.piece_fetches
     }
 
     pub(crate) fn origin_fetches(&self) -> usize {
-        self.fetches.values().filter(|fetch| matches!(fetch, Fetch::Origin { .. })).count()
+        self.fetches.len() - self.piece_fetches
     }
 
     pub(crate) fn fetch(&self, op: OpId) -> Option<&Fetch> {
@@ -330,12 +349,14 @@ impl Download {
         for piece in pieces_of(&fetch) {
             *self.fetched.entry(piece).or_default() += 1;
         }
+        self.piece_fetches += usize::from(matches!(fetch, Fetch::Piece { .. }));
         self.fetches.insert(op, fetch);
     }
 
     /// A transfer is over, however it ended.
     pub(crate) fn ended(&mut self, op: OpId) -> Option<Fetch> {
         let fetch = self.fetches.remove(&op)?;
+        self.piece_fetches -= usize::from(matches!(fetch, Fetch::Piece { .. }));
         for piece in pieces_of(&fetch) {
             self.unfetch(piece);
         }
@@ -427,7 +448,7 @@ impl Download {
             self.suspects.remove(&piece);
         }
         self.have.insert(piece);
-        self.stored.insert(piece, Stored { sum, via });
+        self.store(piece, Stored { sum, via });
         self.news.push(piece);
         self.tracker_news.push(piece);
         Verdict::Accepted(RecordedPiece { piece, proof, author })
@@ -482,7 +503,9 @@ impl Download {
 
     fn lose(&mut self, piece: u32) {
         self.have.remove(piece);
-        self.stored.remove(&piece);
+        if let Some(place) = self.stored.get_mut(piece as usize) {
+            *place = None;
+        }
         self.chain.forget(piece);
     }
 
@@ -502,10 +525,11 @@ impl Download {
     /// Returns whether there is anybody to suspect.
     pub(crate) fn distrust(&mut self) -> bool {
         let doubtful: Vec<_> = self
-            .stored
+            .have
             .iter()
+            .filter_map(|piece| Some((piece, self.stored(piece)?)))
             .filter(|(_, stored)| stored.via != Via::Origin)
-            .map(|(piece, stored)| (*piece, stored.clone()))
+            .map(|(piece, stored)| (piece, stored.clone()))
             .collect();
         for (piece, stored) in &doubtful {
             if let (Via::Peer(peer), Some(sum)) = (&stored.via, &stored.sum) {
@@ -514,6 +538,7 @@ impl Download {
             self.lose(*piece);
         }
         self.chain = Self::new(self.digest, self.geometry).chain;
+        self.known = PieceSet::none(self.geometry.pieces());
         self.claimants.clear();
         self.doubts.clear();
         self.origin_only = true;
@@ -532,7 +557,7 @@ impl Download {
 
     /// Pieces fetched by this node from the origin since they were last told of, with their sums.
     pub(crate) fn sums_of(&self, pieces: &[u32]) -> Vec<PieceSum> {
-        let from_origin = |piece: &&u32| self.stored.get(piece).is_some_and(|stored| stored.via == Via::Origin);
+        let from_origin = |piece: &&u32| self.stored(**piece).is_some_and(|stored| stored.via == Via::Origin);
         pieces.iter().filter(from_origin).filter_map(|piece| self.sum(*piece).cloned()).collect()
     }
 }

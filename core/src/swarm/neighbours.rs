@@ -1,7 +1,7 @@
 //! The peers that this node exchanges the pieces of one blob with.
 
+use core::cmp::Ordering;
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,33 +13,47 @@ use crate::time::Time;
 
 /// Most neighbours that a participant keeps: those that the tracker named, and those that named us.
 pub(crate) const MAX_NEIGHBOURS: usize = 30;
+const _: () = assert!(MAX_NEIGHBOURS <= u8::MAX as usize, "holders are counted in bytes");
 /// A neighbour that failed this many times in a row is dropped.
 pub(crate) const MAX_STRIKES: u32 = 3;
 
+/// In the order of memory: what is asked of every neighbour whenever a piece is to be fetched comes first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub(crate) struct Neighbour {
-    pub(crate) zone: Option<Arc<str>>,
-    /// What it has, as far as it has said. `None`: the blob's size is not known here yet.
-    pub(crate) pieces: PieceSet,
-    /// It has everything, whatever the size.
-    pub(crate) complete: bool,
-    /// Pieces that we are fetching from it now.
-    pub(crate) fetching: u32,
     /// It said when to come back.
     pub(crate) busy_until: Time,
+    /// Pieces that we are fetching from it now.
+    pub(crate) fetching: u32,
     strikes: u32,
+    /// It has everything, whatever the size.
+    pub(crate) complete: bool,
     /// We have told it what we have.
     pub(crate) greeted: bool,
+    pub(crate) zone: Option<Arc<str>>,
+    /// What it has, as far as it has said; nothing while the blob's size is not known here.
+    pub(crate) pieces: PieceSet,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[repr(C)]
+struct Place {
+    peer: PeerId,
+    neighbour: Neighbour,
 }
 
 /// The neighbours of one blob.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Neighbours {
-    peers: BTreeMap<PeerId, Neighbour>,
+    /// In the order of peers. There are few, and every notice and every piece looks for one of them: a tree would have them
+    /// scattered.
+    places: Vec<Place>,
+    /// The ends of their names, to find them by.
+    ends: Vec<u64>,
     pieces: u32,
     /// How many neighbours have each piece, and which pieces somebody has: kept up to date, because every piece that is
     /// heard of or arrives asks for it.
-    holders: Vec<u16>,
+    holders: Vec<u8>,
     available: PieceSet,
 }
 
@@ -47,16 +61,16 @@ impl Neighbours {
     /// The blob has this many pieces: from now on, have-maps mean something.
     pub(crate) fn learn(&mut self, pieces: u32) {
         self.pieces = pieces;
-        for neighbour in self.peers.values_mut() {
+        for Place { neighbour, .. } in &mut self.places {
             neighbour.pieces = if neighbour.complete { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
         }
-        let complete = self.peers.values().filter(|neighbour| neighbour.complete).count();
-        self.holders = vec![u16::try_from(complete).unwrap_or(u16::MAX); pieces as usize];
+        let complete = self.places.iter().filter(|place| place.neighbour.complete).count();
+        self.holders = vec![complete as u8; pieces as usize];
         self.available = if complete > 0 { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
     }
 
     /// Somebody has `piece` now.
-    fn gain(holders: &mut [u16], available: &mut PieceSet, piece: u32) {
+    fn gain(holders: &mut [u8], available: &mut PieceSet, piece: u32) {
         holders[piece as usize] += 1;
         available.insert(piece);
     }
@@ -71,12 +85,11 @@ impl Neighbours {
 
     /// Adds a neighbour, unless there are enough. Returns whether it is a neighbour now.
     pub(crate) fn add(&mut self, peer: &PeerId, zone: Option<Arc<str>>) -> bool {
-        if self.peers.contains_key(peer) {
-            return true;
-        }
-        if self.peers.len() >= MAX_NEIGHBOURS {
-            return false;
-        }
+        let place = match self.find(peer) {
+            Ok(_) => return true,
+            Err(_) if self.places.len() >= MAX_NEIGHBOURS => return false,
+            Err(place) => place,
+        };
         let neighbour = Neighbour {
             zone,
             pieces: PieceSet::none(self.pieces),
@@ -86,13 +99,29 @@ impl Neighbours {
             strikes: 0,
             greeted: false,
         };
-        self.peers.insert(peer.clone(), neighbour);
+        self.places.insert(place, Place { peer: peer.clone(), neighbour });
+        self.ends.insert(place, peer.end());
         true
     }
 
+    /// Where a peer is, or where it would have to be.
+    fn find(&self, peer: &PeerId) -> Result<usize, usize> {
+        let mut place = self.ends.partition_point(|end| *end < peer.end());
+        while self.ends.get(place) == Some(&peer.end()) {
+            match self.places[place].peer.cmp(peer) {
+                Ordering::Equal => return Ok(place),
+                Ordering::Greater => break,
+                Ordering::Less => place += 1,
+            }
+        }
+        Err(place)
+    }
+
     pub(crate) fn remove(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.peers.remove(peer) {
-            for piece in neighbour.pieces.iter() {
+        if let Ok(place) = self.find(peer) {
+            self.ends.remove(place);
+            let removed = self.places.remove(place);
+            for piece in removed.neighbour.pieces.iter() {
                 self.lose(piece);
             }
         }
@@ -100,7 +129,8 @@ impl Neighbours {
 
     /// Takes in what a neighbour says it has. Returns whether that was news.
     pub(crate) fn heard(&mut self, peer: &PeerId, have: &Have) -> bool {
-        let Some(neighbour) = self.peers.get_mut(peer) else { return false };
+        let Ok(place) = self.find(peer) else { return false };
+        let neighbour = &mut self.places[place].neighbour;
         let complete_set = |pieces: &PieceSet| pieces.universe() > 0 && pieces.is_full();
         let stated = match have {
             Have::All => PieceSet::all(self.pieces),
@@ -129,19 +159,19 @@ impl Neighbours {
     }
 
     pub(crate) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Neighbour> {
-        self.peers.get_mut(peer)
+        self.find(peer).ok().map(|place| &mut self.places[place].neighbour)
     }
 
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
-        self.peers.contains_key(peer)
+        self.find(peer).is_ok()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Neighbour)> {
-        self.peers.iter()
+        self.places.iter().map(|place| (&place.peer, &place.neighbour))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.peers.len()
+        self.places.len()
     }
 
     /// The pieces that some neighbour has.
@@ -156,14 +186,14 @@ impl Neighbours {
 
     /// A fetch from `peer` has started.
     pub(crate) fn fetching(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.peers.get_mut(peer) {
+        if let Some(neighbour) = self.get_mut(peer) {
             neighbour.fetching += 1;
         }
     }
 
     /// A fetch from `peer` ended well.
     pub(crate) fn delivered(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.peers.get_mut(peer) {
+        if let Some(neighbour) = self.get_mut(peer) {
             neighbour.fetching = neighbour.fetching.saturating_sub(1);
             neighbour.strikes = 0;
         }
@@ -171,7 +201,7 @@ impl Neighbours {
 
     /// `peer` asked us to come back later.
     pub(crate) fn busy(&mut self, peer: &PeerId, until: Time) {
-        if let Some(neighbour) = self.peers.get_mut(peer) {
+        if let Some(neighbour) = self.get_mut(peer) {
             neighbour.fetching = neighbour.fetching.saturating_sub(1);
             neighbour.busy_until = if mutant!("busy-peer-polled") { Time::ZERO } else { until };
         }
@@ -179,7 +209,7 @@ impl Neighbours {
 
     /// A fetch from `peer` was given up for no fault of its own.
     pub(crate) fn cancelled(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.peers.get_mut(peer) {
+        if let Some(neighbour) = self.get_mut(peer) {
             neighbour.fetching = neighbour.fetching.saturating_sub(1);
         }
     }
@@ -187,7 +217,7 @@ impl Neighbours {
     /// A fetch from `peer` failed; it is left alone for `pause` and dropped when that happens again and again. Returns
     /// whether it was dropped.
     pub(crate) fn failed(&mut self, peer: &PeerId, now: Time, pause: Duration) -> bool {
-        let Some(neighbour) = self.peers.get_mut(peer) else { return false };
+        let Some(neighbour) = self.get_mut(peer) else { return false };
         neighbour.fetching = neighbour.fetching.saturating_sub(1);
         neighbour.strikes += 1;
         neighbour.busy_until = now + pause * neighbour.strikes;
@@ -200,7 +230,7 @@ impl Neighbours {
 
     /// A neighbour is not asked for this piece again.
     pub(crate) fn forget_piece(&mut self, peer: &PeerId, piece: u32) {
-        if let Some(neighbour) = self.peers.get_mut(peer) {
+        if let Some(neighbour) = self.get_mut(peer) {
             neighbour.complete = false;
             if neighbour.pieces.remove(piece) {
                 self.lose(piece);
@@ -210,7 +240,7 @@ impl Neighbours {
 
     /// When the first neighbour that has told us to come back later can be asked again.
     pub(crate) fn next_free(&self, now: Time) -> Option<Time> {
-        self.peers.values().map(|neighbour| neighbour.busy_until).filter(|until| *until > now).min()
+        self.places.iter().map(|place| place.neighbour.busy_until).filter(|until| *until > now).min()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::neighbours::Neighbours;
+use super::neighbours::{Neighbour, Neighbours};
 use crate::context::Context;
 use crate::names::PeerId;
 use crate::time::Time;
@@ -38,13 +38,11 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     if choice.wanted.is_empty() {
         return None;
     }
-    let free: Vec<_> = choice
-        .neighbours
-        .iter()
-        .filter(|(peer, neighbour)| {
-            neighbour.fetching < MAX_PER_NEIGHBOUR && neighbour.busy_until <= choice.now && may_ask(peer)
-        })
-        .collect();
+    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| {
+        neighbour.fetching < MAX_PER_NEIGHBOUR && neighbour.busy_until <= choice.now && may_ask(peer)
+    };
+    let mut free = Vec::with_capacity(choice.neighbours.len());
+    free.extend(choice.neighbours.iter().filter(is_free));
     let mut best: Option<(usize, u32, u32)> = None;
     for piece in choice.wanted {
         if !free.iter().any(|(_, neighbour)| neighbour.pieces.contains(*piece)) {
