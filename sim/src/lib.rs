@@ -10,6 +10,7 @@
 pub mod chance;
 pub mod content;
 pub mod fuzz;
+pub mod history;
 pub mod invariants;
 pub mod queue;
 pub mod replay;
