@@ -14,8 +14,10 @@
 //! | what came before what | `history/order.rs` |
 //! | latency and loss between two nodes | `history/links.rs` |
 //! | what led to an input, across nodes | `history/why.rs` |
+//! | a scenario in which the same happens | `history/export.rs` |
 
 pub mod clocks;
+pub mod export;
 pub mod gather;
 pub mod links;
 pub mod lives;

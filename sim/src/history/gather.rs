@@ -49,6 +49,12 @@ impl Peers {
         &self.peers[number as usize]
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Those that sent something to a recorded node, or got something from one.
     pub fn talked(&self) -> impl Iterator<Item = &PeerId> {
         self.talked.iter().map(|number| self.peer(*number))
