@@ -1,10 +1,11 @@
 //! `longshore replay`: executes a recorded agent again, and tells what it did and why.
 
+mod cluster;
 mod load;
 mod print;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,9 @@ use longshore_core::journal::JournalError;
 use longshore_core::names::PeerId;
 use longshore_core::time::Time;
 use longshore_sim::replay::causes::{Cause, Subject, Threads};
-use longshore_sim::replay::redacted::{RedactError, redact};
+use longshore_net::journal::EXTENSION;
+use longshore_sim::history::lives::Life;
+use longshore_sim::replay::redacted::{RedactError, redact_all};
 use longshore_sim::replay::{Journal, Replayed, Step, replay, story};
 
 /// Exit code when the replay did something else than the agent, or when the file is damaged.
@@ -27,29 +30,39 @@ const MOST_CAUSES: usize = 200;
 /// The flags of `longshore replay`.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
-    /// Files of one agent's journal in their order, or the directory (then: the last agent's that wrote there)
+    /// Journals, or directories of journals; those of several nodes are joined into one history
+    ///
+    /// Of a directory into which one agent has written, the last start counts.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Tell the story: one line for each input
     #[arg(long)]
     story: bool,
-    /// Tell the story within a second of this time, and show the agent as it was then; in seconds since the agent's start
+    /// Tell the story within a second of this time, and show the agent as it was then; in seconds since the
+    /// agent's start, or since the first agent's
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     at: Option<Time>,
     /// Tell only what is about this digest; some of its first hex digits are enough
     #[arg(long, value_name = "DIGEST")]
     digest: Option<String>,
-    /// Tell only what is about this peer; some of its last characters are enough
+    /// Tell only what is about this peer; some of its last characters are enough. Of several nodes, also what happened on the
+    /// one with this name or peer ID
     #[arg(long, value_name = "PEER")]
     peer: Option<String>,
-    /// Tell what led to the input of this number, and back to where it began
-    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["at", "digest", "peer", "story"])]
-    why: Option<u64>,
-    /// Print the result as one JSON object
-    #[arg(long, conflicts_with_all = ["story", "at", "digest", "peer", "why"])]
+    /// Tell what led to the input of this number, and back to where it began; of several nodes, NODE:NUMBER
+    #[arg(long, value_name = "EVENT", conflicts_with_all = ["at", "digest", "peer", "story"])]
+    why: Option<String>,
+    /// Print the result as one JSON object; what is told comes as its 'story'
+    #[arg(long)]
     json: bool,
+    /// Write a scenario for 'longshore sim run' in which happens what the journals tell of
+    ///
+    /// Comments in the file say what was estimated from what.
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["story", "at", "digest", "peer", "why", "export_redacted"])]
+    export_scenario: Option<PathBuf>,
     /// Write a journal without names of registries, repositories and zones, addresses and challenges, for giving away
     ///
+    /// Of several, a directory of journals with the same pseudonyms in all of them, so that they still join.
     /// It is proven first that the agent decides the same with it. Digests, peer IDs and names of nodes stay: rendezvous
     /// hashing depends on them.
     #[arg(long, value_name = "OUT", conflicts_with_all = ["story", "at", "digest", "peer", "why"])]
@@ -106,25 +119,43 @@ pub enum ReplayError {
 /// # Errors
 /// When the files cannot be read, or are no journal.
 pub fn run(args: &ReplayArgs, out: &mut dyn std::io::Write) -> Result<ExitCode, ReplayError> {
-    let journals = load::load(&args.files)?;
+    let load::Loaded { mut lives, notes } = load::load(&args.files)?;
     if let Some(path) = &args.export_redacted {
-        return export(&journals, path, out);
+        return export(&lives, path, out);
     }
+    if lives.len() != 1 || args.export_scenario.is_some() {
+        return cluster::run(args, &lives, &notes, out);
+    }
+    let journals = lives.remove(0).journals;
     let started = Instant::now();
+    let mut story = Vec::new();
     let mut show = |line: &str| {
-        // A reader that has enough (`| head`) is no error.
-        let _ = writeln!(out, "{line}");
+        if args.json {
+            story.push(line.to_owned());
+        } else {
+            // A reader that has enough (`| head`) is no error.
+            let _ = writeln!(out, "{line}");
+        }
     };
-    let replayed = match args.why {
-        Some(number) => explain(&journals, number, &mut show)?,
+    notes.iter().for_each(|note| show(&format!("note: {note}")));
+    let replayed = match &args.why {
+        Some(event) => explain(&journals, number(event)?, &mut show)?,
         None => tell(&journals, args, &mut show)?,
     };
     let summary = print::Summary { journals: &journals, replayed: &replayed, wall: started.elapsed() };
-    show(if args.json { summary.json() } else { summary.text() }.trim_end());
+    let text = if args.json { summary.json(&story) } else { summary.text() };
+    // The same.
+    let _ = writeln!(out, "{}", text.trim_end());
     let damaged =
         journals.iter().any(|journal| !matches!(&journal.damage, None | Some(JournalError::Truncated { .. })));
     let good = replayed.divergence.is_none() && !damaged;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DIFFERENT) })
+}
+
+/// The number of an input of one agent; with or without the node's name before it.
+fn number(event: &str) -> Result<u64, ReplayError> {
+    let number = event.rsplit_once(':').map_or(event, |(_, number)| number);
+    number.parse().map_err(|_| ReplayError::Nothing(format!("'{event}' names no input; expected a number, such as 1384")))
 }
 
 /// What part of the story is told.
@@ -234,21 +265,24 @@ fn explain(journals: &[Journal], wanted: u64, show: &mut dyn FnMut(&str)) -> Res
     Ok(replayed)
 }
 
-fn export(journals: &[Journal], path: &std::path::Path, out: &mut dyn std::io::Write) -> Result<ExitCode, ReplayError> {
+fn export(lives: &[Life], path: &Path, out: &mut dyn std::io::Write) -> Result<ExitCode, ReplayError> {
     let shown = path.display().to_string();
-    let [journal] = journals else {
-        return Err(ReplayError::Nothing(format!(
-            "one file at a time can be redacted, so that names keep their order within it; {} were given",
-            journals.len()
-        )));
-    };
+    let journals: Vec<&Journal> = lives.iter().flat_map(|life| &life.journals).collect();
     let failed = |source| ReplayError::Redact { path: shown.clone(), source };
-    let redacted = redact(journal).map_err(failed)?;
-    let bytes = redacted.journal.write().map_err(|error| failed(error.into()))?;
-    std::fs::write(path, bytes).map_err(|source| ReplayError::Io { action: "write", path: shown.clone(), source })?;
+    let redacted = redact_all(&journals).map_err(failed)?;
+    let writing = |source| ReplayError::Io { action: "write", path: shown.clone(), source };
+    let one = redacted.journals.len() == 1;
+    if !one {
+        std::fs::create_dir_all(path).map_err(writing)?;
+    }
+    for (number, journal) in redacted.journals.iter().enumerate() {
+        let bytes = journal.write().map_err(|error| failed(error.into()))?;
+        let file = if one { path.to_owned() } else { path.join(format!("{number:05}.{EXTENSION}")) };
+        std::fs::write(file, bytes).map_err(writing)?;
+    }
     let line = format!(
         "{shown}: {} inputs, {} names replaced; the agent decides the same with them, input by input",
-        redacted.journal.inputs(),
+        redacted.journals.iter().map(Journal::inputs).sum::<u64>(),
         redacted.key.len()
     );
     // A reader that has enough is no error.

@@ -12,6 +12,7 @@ pub mod chance;
 pub mod content;
 pub mod flows;
 pub mod fuzz;
+pub mod history;
 pub mod invariants;
 pub mod queue;
 pub mod replay;

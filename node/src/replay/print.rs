@@ -72,7 +72,7 @@ impl Summary<'_> {
     }
 
     /// For programs.
-    pub(super) fn json(&self) -> String {
+    pub(super) fn json(&self, story: &[String]) -> String {
         let divergence = self.replayed.divergence.as_ref().map(|divergence| {
             serde_json::json!({
                 "input": divergence.number,
@@ -96,6 +96,7 @@ impl Summary<'_> {
             "complete": self.journals.last().is_some_and(|journal| journal.damage.is_none()),
             "panicked": self.replayed.died,
             "divergence": divergence,
+            "story": story,
         });
         object.to_string()
     }

@@ -41,28 +41,67 @@ pub struct Redacted {
     pub key: Vec<(String, String)>,
 }
 
+/// Redacted journals with common pseudonyms: what had the same name in two of them has so still.
+#[derive(Debug)]
+pub struct RedactedSet {
+    /// The journals.
+    pub journals: Vec<Journal>,
+    /// Every text that was replaced, with its pseudonym. Not for giving away.
+    pub key: Vec<(String, String)>,
+}
+
 /// Replaces names and addresses by pseudonyms, and proves input by input that the agent does the same with them: same
 /// outputs in the same order with the same numbers, peers, digests and times, same deadlines; only replaced texts differ.
 ///
 /// # Errors
 /// When the journal does not replay, or a decision depends on a text that was replaced.
 pub fn redact(journal: &Journal) -> Result<Redacted, RedactError> {
-    let Replayed { divergence, .. } = replay(std::slice::from_ref(journal), |_| {})?;
-    if let Some(divergence) = divergence {
-        return Err(RedactError::Diverged(divergence));
-    }
+    let RedactedSet { mut journals, key } = redact_all(&[journal])?;
+    let journal = journals.pop().ok_or(RedactError::Journal(JournalError::NoJournal))?;
+    Ok(Redacted { journal, key })
+}
+
+/// The same for journals that belong together: of several files, or of several nodes.
+///
+/// # Errors
+/// The same.
+pub fn redact_all(journals: &[&Journal]) -> Result<RedactedSet, RedactError> {
     let mut pseudonyms = Pseudonyms::default();
-    pseudonyms.collect(&journal.header.config)?;
-    let mut original = journal.header.agent()?;
-    pseudonyms.collect(&original)?;
-    for batch in &journal.batches {
-        for record in batch.records() {
-            pseudonyms.collect(&record?.input)?;
+    for journal in journals {
+        let Replayed { divergence, .. } = replay(std::slice::from_ref(*journal), |_| {})?;
+        if let Some(divergence) = divergence {
+            return Err(RedactError::Diverged(divergence));
+        }
+        pseudonyms.collect(&journal.header.config)?;
+        pseudonyms.collect(&journal.header.agent()?)?;
+        for batch in &journal.batches {
+            for record in batch.records() {
+                pseudonyms.collect(&record?.input)?;
+            }
         }
     }
     let key = pseudonyms.assign().map(|(text, name)| (text.to_owned(), name.to_owned())).collect();
+    let mut disguised = Vec::new();
+    let mut before: Option<(&Journal, u64)> = None;
+    for journal in journals {
+        // Of files that follow each other, the digests do so, too.
+        let digest = before.filter(|(before, _)| before.is_followed_by(journal)).map(|(_, digest)| digest);
+        let (redacted, digest) = disguise(journal, &pseudonyms, digest)?;
+        disguised.push(redacted);
+        before = Some((*journal, digest));
+    }
+    Ok(RedactedSet { journals: disguised, key })
+}
 
-    let header = header(&journal.header, &original, &pseudonyms)?;
+/// One journal with pseudonyms, proven, and the running digest at its end. It starts from `digest`, or from its own.
+fn disguise(
+    journal: &Journal,
+    pseudonyms: &Pseudonyms,
+    digest: Option<u64>,
+) -> Result<(Journal, u64), RedactError> {
+    let mut original = journal.header.agent()?;
+    let mut header = header(&journal.header, &original, pseudonyms)?;
+    header.digest = digest.unwrap_or(header.digest);
     let mut disguised = header.agent()?;
     let mut scribe = Scribe::resume(header.clone());
     let mut batches = Vec::new();
@@ -101,8 +140,7 @@ pub fn redact(journal: &Journal) -> Result<Redacted, RedactError> {
         End::Stopped(_) => End::Stopped("redacted".to_owned()),
         end => end,
     });
-    let journal = Journal { header, batches, end, damage: None };
-    Ok(Redacted { journal, key })
+    Ok((Journal { header, batches, end, damage: None }, scribe.running().value()))
 }
 
 fn header(header: &Header, agent: &longshore_core::Agent, pseudonyms: &Pseudonyms) -> Result<Header, JournalError> {

@@ -54,6 +54,14 @@ pub fn heading() -> String {
 /// A step as a line, with the digest that it is about, if it is about one.
 #[must_use]
 pub fn line(step: &Step<'_>, about: Option<&Digest>) -> String {
+    let (happened, did) = words(step, about);
+    let seconds = step.time.as_micros() as f64 / 1e6;
+    format!("{:>8} {seconds:>13.6}  {happened:<56}  {did}", step.number).trim_end().to_owned()
+}
+
+/// What happened in a step, and what the agent did, with the digest that it is about, if it is about one.
+#[must_use]
+pub fn words(step: &Step<'_>, about: Option<&Digest>) -> (String, String) {
     let mut happened = match step.due {
         Some(deadline) => format!("Tick {}", self::due(&deadline)),
         None => input(step.input),
@@ -64,8 +72,7 @@ pub fn line(step: &Step<'_>, about: Option<&Digest>) -> String {
         happened.push_str(&format!(" [{}]", about.short()));
     }
     let did: Vec<String> = step.outputs.iter().map(output).collect();
-    let seconds = step.time.as_micros() as f64 / 1e6;
-    format!("{:>8} {seconds:>13.6}  {happened:<56}  {}", step.number, did.join("; ")).trim_end().to_owned()
+    (happened, did.join("; "))
 }
 
 fn peer(peer: &PeerId) -> &str {

@@ -1,29 +1,12 @@
 //! Simulated agents record what happens to them, as real ones do.
 
-#![allow(clippy::unwrap_used, reason = "everything here is a test, helpers of tests included")]
-
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
 use longshore_core::journal::file::End;
 use longshore_sim::replay::{Journal, replay};
-use longshore_sim::run::{Report, run, run_recorded};
+use longshore_sim::run::{run, run_recorded};
 use longshore_sim::scenario::Scenario;
 use longshore_sim::world::recorder::Recorder;
 
-/// A run of a scenario with its journals, by file name.
-fn recorded(text: &str) -> (Report, BTreeMap<String, Vec<u8>>) {
-    let files = Arc::new(Mutex::new(BTreeMap::<String, Vec<u8>>::new()));
-    let shelf = Arc::clone(&files);
-    let sink = move |name: &str, bytes: &[u8]| {
-        shelf.lock().unwrap().entry(name.to_owned()).or_default().extend(bytes);
-        Ok(())
-    };
-    let scenario = Scenario::parse(text).unwrap();
-    let report = run_recorded(&scenario, scenario.seed, Recorder::new(Box::new(sink))).unwrap();
-    let files = std::mem::take(&mut *files.lock().unwrap());
-    (report, files)
-}
+use super::recorded;
 
 const TEXT: &str = "
 name = 'x'
