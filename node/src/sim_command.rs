@@ -1,5 +1,6 @@
 //! `longshore sim`: clusters in a box.
 
+mod compare;
 mod journals;
 
 use std::ops::Range;
@@ -32,6 +33,10 @@ enum SimCommand {
     /// Exit code 1 if a rule is broken or an expectation is not met. The same file and seed give the same trace hash, on
     /// every machine. See scenarios/README.md for the file.
     Run(RunArgs),
+    /// Run a scenario with other policies, too, side by side
+    ///
+    /// The same cluster, pulls, limits and deaths with what others do, and with what nobody can beat.
+    Compare(compare::CompareArgs),
     /// Try random scenarios until a rule is broken
     ///
     /// Prints what was drawn, the command that does it again, and a smaller scenario that breaks the same rule. Exit code
@@ -103,6 +108,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 pub fn main(args: &SimArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     match &args.command {
         SimCommand::Run(args) => run_file(args, print),
+        SimCommand::Compare(args) => compare::run(args, print).map(|()| ExitCode::SUCCESS),
         SimCommand::Fuzz(args) => Ok(fuzz(args, print)),
         SimCommand::Rules => {
             for rule in TABLE {

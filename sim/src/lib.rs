@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod invariants;
 pub mod queue;
 pub mod replay;
+pub mod rivals;
 pub mod run;
 pub mod scenario;
 pub mod trace;

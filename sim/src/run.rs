@@ -40,10 +40,16 @@ pub struct Summary {
     pub origin_copies: f64,
     /// Requests to the registry.
     pub origin_requests: u64,
+    /// Bytes of pieces that agents which are up at the end received from peers, in copies.
+    pub peer_copies: f64,
     /// Bytes of pieces that went from zone to zone, in copies.
     pub cross_zone_copies: f64,
     /// The optimum for the largest image: T* = (B/r)(1 + log2(N)/M).
     pub optimum_seconds: f64,
+    /// Median pull in seconds.
+    pub median_seconds: f64,
+    /// Slowest pull in seconds.
+    pub slowest_seconds: f64,
     /// Median pull against the optimum.
     pub median_ratio: f64,
     /// Slowest pull against the optimum.
@@ -202,11 +208,7 @@ fn take(scenario: &Scenario, world: &mut World, step: Step) {
 
 fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figures: Figures) -> Report {
     let largest = images.iter().max_by_key(|image| image.bytes());
-    let rate = scenario.cluster.node_rate.0.min(scenario.origin.rate.0).max(1) as f64;
-    let optimum_of = |image: &Image| {
-        let nodes = scenario.cluster.nodes as f64;
-        image.bytes() as f64 / rate * (1.0 + nodes.log2() / f64::from(image.pieces().max(1)))
-    };
+    let optimum_of = |image: &Image| optimum_seconds(scenario, image.bytes(), image.pieces());
     let optimum_seconds = largest.map_or(0.0, optimum_of);
     // Pulls of smaller images (updates that share layers) have their own optimum.
     let mut ratios: Vec<f64> = world
@@ -218,6 +220,8 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
         })
         .collect();
     ratios.sort_by(f64::total_cmp);
+    let mut seconds: Vec<f64> = world.finished_pulls.iter().map(|pull| pull.took.as_secs_f64()).collect();
+    seconds.sort_by(f64::total_cmp);
     let mut distinct: Vec<_> =
         images.iter().flat_map(|image| &image.children).map(|child| (child.digest, child.size)).collect();
     distinct.sort_unstable();
@@ -235,8 +239,11 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
         messages: world.messages,
         origin_copies: thousandth((world.origin.sent_bytes() + world.origin.direct_bytes) as f64 / bytes),
         origin_requests: world.origin.requests,
+        peer_copies: thousandth(world.total(|counters| counters.peer_bytes) as f64 / bytes),
         cross_zone_copies: thousandth(world.cross_zone_bytes as f64 / bytes),
         optimum_seconds: thousandth(optimum_seconds),
+        median_seconds: thousandth(seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)),
+        slowest_seconds: thousandth(seconds.last().copied().unwrap_or(0.0)),
         median_ratio: thousandth(ratios.get(ratios.len() / 2).copied().unwrap_or(0.0)),
         slowest_ratio: thousandth(ratios.last().copied().unwrap_or(0.0)),
         finished: world.finished_pulls.len(),
@@ -257,7 +264,15 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
     }
 }
 
-fn thousandth(value: f64) -> f64 {
+/// The optimum for an image, in seconds: T* = (B/r)(1 + log2(N)/M).
+pub(crate) fn optimum_seconds(scenario: &Scenario, bytes: u64, pieces: u32) -> f64 {
+    let rate = scenario.cluster.node_rate.0.min(scenario.origin.rate.0).max(1) as f64;
+    let nodes = scenario.cluster.nodes as f64;
+    bytes as f64 / rate * (1.0 + nodes.log2() / f64::from(pieces.max(1)))
+}
+
+/// Rounded to a thousandth.
+pub(crate) fn thousandth(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
