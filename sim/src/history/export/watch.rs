@@ -82,12 +82,12 @@ impl Watch {
                 self.manifests.entry(*digest).or_insert_with(|| children.clone());
             }
             Input::Members(members) => {
-                let mut names: Vec<&str> = members.iter().map(|member| &*member.name).collect();
+                let mut names: Vec<&str> = members.members().iter().map(|member| &*member.name).collect();
                 names.sort_unstable();
                 let mut hash = Fnv::default();
                 names.iter().for_each(|name| hash.bytes(name.as_bytes()));
                 self.views.push((at, hash.value()));
-                for member in members {
+                for member in members.members() {
                     if let Some(peer) = &member.peer {
                         let zone = member.zone.as_deref().map(str::to_owned);
                         self.members.entry(peer.clone()).or_insert_with(|| (member.name.to_string(), zone));
