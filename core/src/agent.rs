@@ -127,6 +127,8 @@ pub struct Agent {
     authorized: BTreeMap<(CredentialId, Digest), Time>,
     /// The last calls' fates, one bit each: the share of answered ones is the health of the view.
     recent_calls: u32,
+    /// What sending a piece takes lately. Zero before the first one.
+    upload_time: Duration,
     generations: u64,
     recovered: bool,
     draining: bool,
@@ -167,6 +169,7 @@ impl Agent {
             credentials: BTreeMap::new(),
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,
+            upload_time: Duration::ZERO,
             generations: 0,
             recovered: false,
             draining: false,

@@ -74,6 +74,8 @@ pub(crate) struct Flight {
     pub(crate) whole_assigned: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
     pub(crate) turned_away: Option<FailureClass>,
+    /// Its tracker has answered an enrolment.
+    pub(crate) introduced: bool,
     /// Referrals followed since the last enrolment that worked.
     pub(crate) referrals: u32,
     /// Bytes of the prefix that containerd may have.
@@ -106,6 +108,7 @@ impl Flight {
             download: None,
             whole_assigned: false,
             turned_away: None,
+            introduced: false,
             referrals: 0,
             released: 0,
             asking_index: false,

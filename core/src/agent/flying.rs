@@ -255,6 +255,7 @@ impl Agent {
             self.cx.timers.clear(Deadline::Track(digest));
         }
         flight.role = Role::Following(tracker.clone());
+        flight.introduced = false;
         flight.stage = Stage::Moving;
         let stall = stall_window(flight.source.kind, flight.size);
         self.cx.wake(Deadline::NoProgress(digest), stall);

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::participating::TELL_DELAY;
+use super::participating::{COMMON, TELL_DELAY};
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
@@ -145,6 +145,8 @@ impl Agent {
             }
             let share = if flight.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };
             let limit = (self.config.max_downloads / share).max(1) as usize;
+            // What comes from the origin shares the downlink with the rest.
+            let limit = limit.saturating_sub(download.origin_fetches()).max(1);
             if download.piece_fetches() >= limit + usize::from(mutant!("download-limit-off-by-one")) {
                 return;
             }
@@ -320,7 +322,12 @@ impl Agent {
                     tracker.heard(self.cx.now, &own, &crate::message::Have::Also(vec![piece]));
                     run_finished = tracker.finished_runs() > before;
                 }
-                self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
+                let common = |flight: &Flight| flight.neighbours.holders(piece) >= COMMON;
+                if self.flights.get(&digest).is_some_and(common) {
+                    self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
+                } else {
+                    self.tell(digest);
+                }
                 self.after_piece(digest);
                 if run_finished {
                     self.track(digest);

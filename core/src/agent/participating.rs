@@ -7,7 +7,7 @@ use super::hearing::MAX_SPINE;
 use super::{Agent, ENROL_INTERVAL};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
-use crate::flight::{Role, Stage};
+use crate::flight::{Flight, Role, Stage};
 use crate::input::CallError;
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
 use crate::names::PeerId;
@@ -15,8 +15,16 @@ use crate::output::Output;
 use crate::spine::Midstate;
 use crate::timers::Deadline;
 
-/// News for neighbours wait this long for company, so that a fast swarm does not drown in messages.
-pub(super) const TELL_DELAY: Duration = Duration::from_millis(20);
+/// News of pieces that others have as well wait this long for company, so that a fast swarm does not drown in messages.
+pub(super) const TELL_DELAY: Duration = Duration::from_millis(15);
+/// A piece that fewer neighbours have is told of at once: it spreads from here, twice as far with each time it is passed on,
+/// and each wait on that way is a wait for everybody.
+pub(super) const COMMON: usize = 2;
+/// After its first enrolment a participant enrols again so soon, give or take a quarter: those who started with it have come
+/// by then, and the tracker can mix them.
+pub(super) const SECOND_ENROLMENT: Duration = Duration::from_millis(80);
+/// With so many neighbours a participant looks for no more; those who find it are welcome.
+pub(super) const ENOUGH_NEIGHBOURS: usize = 20;
 /// A participant that is sent on more often than this without having enrolled anywhere is going in circles.
 pub(super) const MAX_REFERRALS: u32 = 10;
 /// Sent on to a tracker that is gone, a participant asks again after this long.
@@ -59,11 +67,19 @@ impl Agent {
             Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine, private })) => {
                 flight.referrals = 0;
                 flight.private |= private;
+                if !core::mem::replace(&mut flight.introduced, true) {
+                    let soon = self.cx.jitter(SECOND_ENROLMENT);
+                    self.cx.wake_by(Deadline::Enrol(digest), soon);
+                }
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);
                 }
                 self.hear_spine(digest, tracker, &spine);
                 for Neighbour { peer, addresses, zone } in neighbours {
+                    let enough = |flight: &Flight| flight.neighbours.len() >= ENOUGH_NEIGHBOURS;
+                    if self.flights.get(&digest).is_some_and(enough) {
+                        break;
+                    }
                     self.learn(&peer, &addresses);
                     self.meet(digest, &peer, zone);
                 }
@@ -132,35 +148,46 @@ impl Agent {
         }
     }
 
-    /// Tells the neighbours what is new, and the tracker what came from the origin.
+    /// Tells the neighbours what is new to them, and the tracker what came from the origin.
     pub(super) fn tell(&mut self, digest: Digest) {
+        self.cx.timers.clear(Deadline::Tell(digest));
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let Some(download) = &mut flight.download else { return };
         let news = core::mem::take(&mut download.news);
         let tracker_news = core::mem::take(&mut download.tracker_news);
-        let sums = download.sums_of(&news);
-        let spine = download.spine_around(&news);
-        let private = flight.is_private();
-        if !news.is_empty() {
-            let (size, pieces, sums) = (flight.size, Have::Also(news), sums.clone());
-            let notice = Arc::new(Notice::Have { digest, size, pieces, sums, spine, private });
-            for (peer, neighbour) in flight.neighbours.iter() {
-                if !neighbour.complete && neighbour.greeted {
-                    self.cx.emit(Output::Notify { peer: peer.clone(), notice: notice.clone() });
-                }
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let Some(download) = &flight.download else { return };
+        let (size, private) = (flight.size, flight.is_private());
+        let notice = |pieces: Vec<u32>| {
+            let (sums, spine) = (download.sums_of(&pieces), download.spine_around(&pieces));
+            Arc::new(Notice::Have { digest, size, pieces: Have::Also(pieces), sums, spine, private })
+        };
+        // To most of them all of it is new, and they can share one notice.
+        let mut all = None;
+        let mut tracker_knows = false;
+        for (peer, neighbour) in flight.neighbours.iter() {
+            if neighbour.complete || !neighbour.greeted {
+                continue;
             }
+            // Whoever has told us of a piece does not ask us for it.
+            let lacking: Vec<_> = news.iter().copied().filter(|piece| !neighbour.pieces.contains(*piece)).collect();
+            if lacking.is_empty() {
+                continue;
+            }
+            let notice = if lacking.len() == news.len() {
+                tracker_knows |= flight.follows(peer);
+                all.get_or_insert_with(|| notice(lacking)).clone()
+            } else {
+                notice(lacking)
+            };
+            self.cx.emit(Output::Notify { peer: peer.clone(), notice });
         }
         // The tracker hears the rest with the next sign of life; what was assigned it has to know at once.
         if let Role::Following(tracker) = &flight.role
-            && !sums.is_empty()
-            && !flight
-                .neighbours
-                .iter()
-                .any(|(peer, neighbour)| peer == tracker && neighbour.greeted && !neighbour.complete)
+            && !tracker_knows
+            && !download.sums_of(&news).is_empty()
         {
-            let pieces = Have::Also(tracker_news);
-            let notice = Notice::Have { digest, size: flight.size, pieces, sums, spine: Vec::new(), private };
-            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice(tracker_news) });
         }
     }
 }

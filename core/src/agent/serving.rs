@@ -18,10 +18,13 @@ use crate::message::{
 use crate::names::{PeerId, StreamId};
 use crate::output::{Explanation, Output};
 use crate::piece::Geometry;
+use crate::time::Time;
 use crate::timers::Deadline;
 
-/// A refused piece may be asked for again after this long: about what a slot takes to become free.
-pub(super) const BUSY_RETRY: Duration = Duration::from_millis(30);
+/// Before anything was sent: a refused piece may be asked for again after this long, the time of 1 MiB at 1 Gbit/s.
+pub(super) const FIRST_BUSY_RETRY: Duration = Duration::from_millis(10);
+/// The shortest and the longest time after which a refused piece may be asked for again.
+pub(super) const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 /// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.
 pub(super) const MAX_NOTICE_STREAMS: usize = 2048;
 
@@ -34,7 +37,7 @@ enum Doing {
     /// It is a channel of notices.
     Notices,
     /// A piece is being sent; of a committed blob, which is held meanwhile.
-    Piece { holds: Option<Digest> },
+    Piece { holds: Option<Digest>, since: Time },
 }
 
 /// An inbound stream.
@@ -123,8 +126,14 @@ impl Agent {
         if error.is_some() && counts {
             self.cx.counters.coord_stream_errors += 1;
         }
-        if let Doing::Piece { holds: Some(digest) } = closed.doing {
-            self.done_reading(digest);
+        if let Doing::Piece { holds, since } = closed.doing {
+            if error.is_none() && sent_bytes > 0 {
+                let took = self.cx.now - since;
+                self.upload_time = if self.upload_time.is_zero() { took } else { (self.upload_time * 7 + took) / 8 };
+            }
+            if let Some(digest) = holds {
+                self.done_reading(digest);
+            }
         }
     }
 
@@ -244,7 +253,7 @@ impl Agent {
             Some(PieceRefusal::Missing)
         } else if uploads >= self.config.max_uploads as usize + usize::from(mutant!("upload-limit-off-by-one")) {
             self.cx.counters.pieces_busy += 1;
-            Some(PieceRefusal::Busy(BUSY_RETRY))
+            Some(PieceRefusal::Busy(self.until_a_slot_is_free()))
         } else {
             None
         };
@@ -252,15 +261,26 @@ impl Agent {
             self.cx.emit(Output::PieceRefuse { stream, refusal });
             return;
         }
+        let download = self.flights.get(&digest).and_then(|flight| flight.download.as_ref());
         let vouching = download.or_else(|| self.recent.get(&digest));
         let claim = vouching.and_then(|download| download.sum(piece)).cloned();
-        open.doing = Doing::Piece { holds: cached.then_some(digest) };
+        let since = self.cx.now;
+        if let Some(open) = self.streams.get_mut(&stream) {
+            open.doing = Doing::Piece { holds: cached.then_some(digest), since };
+        }
         if cached {
             self.cache.hold(&digest);
         }
         let range = geometry.range(piece);
         let offset = range.start + u64::from(mutant!("piece-from-wrong-offset"));
         self.cx.emit(Output::PieceServe { stream, digest, offset, len: range.end - range.start, claim });
+    }
+
+    /// About how long until one of the uploads is done; not the same for all who ask.
+    fn until_a_slot_is_free(&mut self) -> Duration {
+        let each = self.upload_time / self.config.max_uploads.max(1);
+        let next = if each.is_zero() { FIRST_BUSY_RETRY } else { each };
+        self.cx.jitter(next).clamp(BUSY_RETRY.0, BUSY_RETRY.1)
     }
 
     /// Addresses that a peer says it has: how others and we reach it.

@@ -52,6 +52,7 @@ impl Agent {
             tracker.heard(now, &self.config.peer, &Have::All);
             tracker.enrol(now, peer, introduction);
             let mut neighbours = tracker.neighbours(&mut self.cx, peer);
+            // Who has the blob whole gives it to whoever asks.
             self.add_own_contact(&mut neighbours);
             self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
             let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
@@ -103,8 +104,12 @@ impl Agent {
         }
         tracker.enrol(now, peer, introduction);
         let mut neighbours = tracker.neighbours(&mut self.cx, peer);
-        self.add_own_contact(&mut neighbours);
-        self.meet(digest, peer, zone);
+        // In a small swarm the tracker is everybody's neighbour; in a large one it is drawn like any other, because it could
+        // not bear a thousand.
+        if tracker.participants().take(DEGREE + 1).count() <= DEGREE {
+            self.add_own_contact(&mut neighbours);
+            self.meet(digest, peer, zone);
+        }
         self.track(digest);
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
         let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
@@ -117,8 +122,7 @@ impl Agent {
         position(&self.config.peer) < position(other)
     }
 
-    /// In a small swarm the tracker is everybody's neighbour; in a large one it is drawn like any other, because it could
-    /// not bear a thousand.
+    /// This node as one of the neighbours that it names, if there are not enough others.
     pub(super) fn add_own_contact(&self, neighbours: &mut Vec<Neighbour>) {
         let is_there = neighbours.iter().any(|neighbour| neighbour.peer == self.config.peer);
         if !is_there && neighbours.len() < DEGREE {

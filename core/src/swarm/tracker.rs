@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::message::{FailureClass, Have, Neighbour};
 use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};
+use crate::swarm::pace::Pace;
 use crate::time::Time;
 
 /// A complaint that is repeated after this long is heard; one enrolment fits in between.
@@ -25,10 +26,21 @@ pub(crate) const MAX_COMPLAINTS: usize = 4096;
 pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
 /// A participant that has everything does not enrol any more, and is recommended for this long.
 pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
-/// How many neighbours a participant is given (reference, section 9.3: ten are enough, twenty buy 2 to 3 %).
-pub(crate) const DEGREE: usize = 10;
-/// Of those, how many may come from other zones when the own zone has enough.
+/// How many neighbours a participant should have, those that were given to it and those that it was given to (reference,
+/// section 9.3: ten are enough, twenty buy 2 to 3 %). What each has to say goes to all of them.
+pub(crate) const DEGREE: usize = 16;
+/// Somebody that was given to, or got, this many is given to nobody else while others have fewer: whoever comes first would
+/// be known to all and whoever comes last to few, and the slowest nodes would be those that few know.
+pub(crate) const FULL: usize = 20;
+/// The first answer names this many, out of those that have come by then. The second one, when everybody has come, names
+/// the rest: a crowd that starts at once is mixed well only after it has come.
+pub(crate) const FIRST: usize = 6;
+/// A participant gets at least this many new ones with each sign of life: some of the old ones may have gone.
+pub(crate) const FRESH: usize = 2;
+/// Of those in one answer, how many may come from other zones when the own zone has enough.
 pub(crate) const FOREIGN: usize = 2;
+/// The most runs that are out at a time, whatever the settings say; enough for an origin with 64 slow connections.
+pub(crate) const MAX_WIDTH: u32 = 64;
 /// Most participants in one swarm: ten thousand nodes, and some.
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
 /// Most runs that one participant fetches from the origin at a time.
@@ -55,6 +67,10 @@ struct Participant {
     last_heard: Time,
     addresses: Vec<Arc<str>>,
     zone: Option<Arc<str>>,
+    /// How often others were named to it, and it to others. Somewhat more than the neighbours that it has.
+    links: usize,
+    /// It was answered before.
+    introduced: bool,
 }
 
 impl Participant {
@@ -117,7 +133,7 @@ pub(crate) struct Tracker {
     transient_failures: u32,
     last_class: Option<FailureClass>,
     no_ranges: bool,
-    typical_run: Duration,
+    pace: Pace,
     finished_runs: u64,
     wished: BTreeMap<u32, PeerId>,
     /// Who could not get which piece from anybody, since when.
@@ -169,6 +185,8 @@ impl Tracker {
             last_heard: now,
             addresses: Vec::new(),
             zone: None,
+            links: 0,
+            introduced: false,
         });
         participant.last_heard = now;
         participant.can_fetch = introduction.can_fetch;
@@ -211,7 +229,7 @@ impl Tracker {
         self.finished_runs += finished.len() as u64;
         for took in finished {
             self.transient_failures = 0;
-            self.typical_run = if self.typical_run.is_zero() { took } else { (self.typical_run * 7 + took) / 8 };
+            self.pace.finished(took, MAX_WIDTH);
         }
     }
 
@@ -373,6 +391,7 @@ impl Tracker {
                 handed_out.push(self.hand_out(now, peer, piece, 1));
             }
         }
+        let limit = self.pace.width(limit);
         while (self.assignments.len() as u32) < limit {
             let Some((first, count)) = self.next_run() else { break };
             let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
@@ -389,8 +408,8 @@ impl Tracker {
             }
             _ => 0,
         };
-        // One byte a microsecond is 1 MB/s: slower origins teach us by `typical_run`.
-        let deadline = MIN_DEADLINE.max(self.typical_run * DEADLINE_FACTOR) + Duration::from_micros(bytes);
+        // One byte a microsecond is 1 MB/s: slower origins teach us by what runs take.
+        let deadline = MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + Duration::from_micros(bytes);
         let assignment = Assignment { peer, first, count, deadline, since: now, until: now + deadline };
         self.assignments.push(assignment.clone());
         assignment
@@ -439,19 +458,27 @@ impl Tracker {
             .map(|(_, peer)| peer.clone())
     }
 
-    /// Neighbours for `peer`: some that have what it misses, the rest any; its own zone first, a few across.
-    pub(crate) fn neighbours(&self, cx: &mut Context, peer: &PeerId) -> Vec<Neighbour> {
-        let Some(asker) = self.participants.get(peer) else { return Vec::new() };
+    /// Neighbours for `peer`: its own zone first, a few across, and whoever has few so far; one that has what it misses.
+    pub(crate) fn neighbours(&mut self, cx: &mut Context, peer: &PeerId) -> Vec<Neighbour> {
+        let Some(asker) = self.participants.get_mut(peer) else { return Vec::new() };
+        let wanted = if core::mem::replace(&mut asker.introduced, true) {
+            asker.links = asker.links.saturating_sub(FRESH);
+            DEGREE.saturating_sub(asker.links).max(FRESH)
+        } else {
+            FIRST
+        };
+        let asker = &self.participants[peer];
         let missing = asker.pieces.missing_from(0).next();
         let mut others: Vec<_> =
             self.participants.iter().filter(|(other, _)| *other != peer || mutant!("introduced-to-itself")).collect();
         cx.shuffle(&mut others);
-        // Stable sorts: whoever has the next missing piece comes first, within that the own zone.
-        others.sort_by_key(|(_, other)| asker.zone.is_some() && other.zone != asker.zone);
-        let local = others.iter().filter(|(_, other)| asker.zone.is_none() || other.zone == asker.zone).count();
-        let foreign_from = local.min(DEGREE - FOREIGN.min(others.len() - local));
+        let is_foreign = |other: &Participant| asker.zone.is_some() && other.zone != asker.zone;
+        // A stable sort: of those that are alike, any.
+        others.sort_by_key(|(_, other)| (is_foreign(other), other.links >= FULL));
+        let local = others.iter().filter(|(_, other)| !is_foreign(other)).count();
+        let foreign_from = local.min(wanted.saturating_sub(FOREIGN.min(others.len() - local)));
         let mut chosen: Vec<_> = others[..foreign_from].to_vec();
-        chosen.extend(others[local..].iter().take(DEGREE - chosen.len()));
+        chosen.extend(others[local..].iter().take(wanted - chosen.len()));
         if let Some(missing) = missing
             && !chosen.iter().any(|(_, other)| other.pieces.contains(missing))
             && let Some(holder) = others.iter().find(|(_, other)| other.pieces.contains(missing))
@@ -463,7 +490,16 @@ impl Tracker {
             addresses: other.addresses.clone(),
             zone: other.zone.clone(),
         };
-        chosen.into_iter().map(contact).collect()
+        let chosen: Vec<_> = chosen.into_iter().map(contact).collect();
+        for one in &chosen {
+            if let Some(other) = self.participants.get_mut(&one.peer) {
+                other.links += 1;
+            }
+        }
+        if let Some(asker) = self.participants.get_mut(peer) {
+            asker.links += chosen.len();
+        }
+        chosen
     }
 
     /// Runs that were fetched so far: when this grows, somebody is free for the next one.

@@ -157,9 +157,9 @@ settings! {
     /// Most blobs that are fetched for peers or ahead of time; one more is declined.
     max_admitted_flights: Count = Count(64);
     /// Most pieces that are sent to peers at a time.
-    max_uploads: Count = Count(6);
+    max_uploads: Count = Count(3);
     /// Most pieces that are fetched from peers at a time, for one blob.
-    max_downloads: Count = Count(6);
+    max_downloads: Count = Count(4);
     /// Most requests of this node at registries at a time.
     max_origin_fetches: Count = Count(6);
     /// Most runs of pieces (about 1 MiB each) that are fetched from the registry at a time, for one blob, in the cluster.

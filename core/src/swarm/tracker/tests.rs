@@ -142,10 +142,27 @@ fn neighbours_come_from_the_own_zone_with_a_few_from_elsewhere() {
         let zone = if number < 30 { "a" } else { "b" };
         tracker.enrol(Time::ZERO, &peer(number), Introduction { zone: Some(zone.into()), ..introduction(true) });
     }
-    let neighbours = tracker.neighbours(&mut context(), &peer(0));
-    let foreign = neighbours.iter().filter(|neighbour| neighbour.zone.as_deref() == Some("b")).count();
-    assert_eq!((neighbours.len(), foreign), (DEGREE, FOREIGN));
-    assert!(neighbours.iter().all(|neighbour| neighbour.peer != peer(0)));
+    for expected in [FIRST, DEGREE + FRESH - FIRST, FRESH] {
+        let neighbours = tracker.neighbours(&mut context(), &peer(0));
+        let foreign = neighbours.iter().filter(|neighbour| neighbour.zone.as_deref() == Some("b")).count();
+        assert_eq!((neighbours.len(), foreign), (expected, FOREIGN));
+        assert!(neighbours.iter().all(|neighbour| neighbour.peer != peer(0)));
+    }
+}
+
+#[test]
+fn a_crowd_is_mixed_so_that_all_have_about_as_many_neighbours() {
+    let mut tracker = tracker(4, 0);
+    let mut cx = context();
+    for number in 0..200 {
+        tracker.enrol(Time::ZERO, &peer(number), introduction(true));
+        tracker.neighbours(&mut cx, &peer(number));
+    }
+    for number in 0..200 {
+        tracker.neighbours(&mut cx, &peer(number));
+    }
+    let links: Vec<_> = tracker.participants.values().map(|participant| participant.links).collect();
+    assert!(links.iter().all(|links| (DEGREE - FRESH..=FULL + FRESH).contains(links)), "{links:?}");
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! How many runs are fetched from the origin at a time.
+//!
+//! A run that waits in the origin's queue could be somebody's already: with sixteen at a time on a link that carries one, the
+//! first pieces arrive sixteen times later than they could, and the swarm starts that much later. With too few the origin is
+//! idle between them. So the width follows what runs take, as TCP Vegas does with packets: if runs take no longer than the
+//! fastest one did, the origin (or a limit that it has for each connection) carries more; if they take longer, they queue.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The first width, and the least: each fetcher's link is also used by pieces from peers, so that one run alone does not
+/// keep the origin busy.
+pub(crate) const LEAST_WIDTH: u32 = 4;
+/// With fewer runs than this in the origin's queue there is room for one more. (Vegas: 1; a fetcher's own downlink queues as
+/// well, which looks the same from here.)
+const LEAST_QUEUED: u64 = 2;
+/// With more than this, one less.
+const MOST_QUEUED: u64 = 5;
+
+/// The width, and what it is derived from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    width: u32,
+    /// Runs until the width is looked at again: each width is tried for as long as it lasts.
+    until: u32,
+    fastest: Duration,
+    typical: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { width: LEAST_WIDTH, until: LEAST_WIDTH, fastest: Duration::ZERO, typical: Duration::ZERO }
+    }
+}
+
+impl Pace {
+    /// How many runs may be out, of at most `most`.
+    pub(crate) fn width(&self, most: u32) -> u32 {
+        self.width.min(most)
+    }
+
+    /// What a run takes lately. Zero before the first one.
+    pub(crate) fn typical(&self) -> Duration {
+        self.typical
+    }
+
+    /// A run is done and took this long; `most` is the limit of the width.
+    pub(crate) fn finished(&mut self, took: Duration, most: u32) {
+        let took = took.max(Duration::from_micros(1));
+        self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
+        self.fastest = if self.fastest.is_zero() { took } else { self.fastest.min(took) };
+        self.until = self.until.saturating_sub(1);
+        if self.until > 0 {
+            return;
+        }
+        // Of `width` runs, so many are more than what the way to the origin holds.
+        let (fastest, typical) = (self.fastest.as_micros() as u64, self.typical.as_micros().max(1) as u64);
+        let held = (u64::from(self.width) * fastest).div_ceil(typical);
+        let queued = u64::from(self.width).saturating_sub(held);
+        if queued < LEAST_QUEUED {
+            let more = if queued == 0 { self.width / 2 } else { 1 };
+            self.width = (self.width + more).min(most.max(LEAST_WIDTH));
+        } else if queued > MOST_QUEUED {
+            self.width = (self.width - 1).max(LEAST_WIDTH);
+        }
+        self.until = self.width;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The width after `rounds` rounds with an origin whose runs take `runs(width)` ms.
+    fn settles(rounds: u32, runs: impl Fn(u32) -> u64) -> u32 {
+        let mut pace = Pace::default();
+        for _ in 0..rounds {
+            let width = pace.width(16);
+            for _ in 0..width {
+                pace.finished(Duration::from_millis(runs(width)), 16);
+            }
+        }
+        pace.width(16)
+    }
+
+    #[test]
+    fn a_link_that_is_full_gets_no_more_runs() {
+        let width = settles(100, |width| 10 * u64::from(width));
+        assert!((4..=9).contains(&width), "{width}");
+    }
+
+    #[test]
+    fn an_origin_that_limits_each_connection_gets_as_many_as_may_be() {
+        assert_eq!(settles(5, |_| 100), 16);
+    }
+
+    #[test]
+    fn a_long_way_holds_more() {
+        // 10 ms each on the link, and 60 ms on the way: seven fill it.
+        let width = settles(100, |width| 60 + 10 * u64::from(width.saturating_sub(6).max(1)));
+        assert!((8..=16).contains(&width), "{width}");
+    }
+}
