@@ -33,6 +33,11 @@ impl Digest {
         &self.0
     }
 
+    /// The first 8 bytes as a number.
+    pub(crate) fn head(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |head, byte| head << 8 | u64::from(*byte))
+    }
+
     /// The 64 hex digits without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -1,5 +1,6 @@
 //! One flight per digest, for all who want it: containerd's requests, peers that asked for a pull, and prefetching.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -78,6 +79,10 @@ pub(crate) struct Flight {
     pub(crate) introduced: bool,
     /// Referrals followed since the last enrolment that worked.
     pub(crate) referrals: u32,
+    /// What a piece from a peer takes lately. Zero before the first one.
+    pub(crate) piece_time: Duration,
+    /// When the last piece came from the own zone; the start, if none did.
+    pub(crate) last_near: Time,
     /// Bytes of the prefix that containerd may have.
     pub(crate) released: u64,
     /// The provider index has been asked and has not answered.
@@ -110,6 +115,8 @@ impl Flight {
             turned_away: None,
             introduced: false,
             referrals: 0,
+            piece_time: Duration::ZERO,
+            last_near: now,
             released: 0,
             asking_index: false,
         }

@@ -119,6 +119,11 @@ impl Members {
         self.roster.len() + usize::from(self.own_place.is_none())
     }
 
+    /// Number of members in this node's zone; 1 if it has none, or nobody else is known there.
+    pub(crate) fn zone_len(&self) -> u32 {
+        self.own.zone.as_ref().map_or(1, |zone| self.roster.zone_len(zone).max(1))
+    }
+
     pub(crate) fn recognize(&self, peer: &PeerId) -> Recognition {
         if self.get(peer).is_some() {
             Recognition::Member

@@ -189,6 +189,13 @@ impl PieceSet {
         self.words().iter().map(|word| word.count_ones()).sum()
     }
 
+    /// The piece with the highest number.
+    #[must_use]
+    pub fn last(&self) -> Option<u32> {
+        let position = self.words().iter().rposition(|word| *word != 0)?;
+        Some(position as u32 * 64 + self.words()[position].ilog2())
+    }
+
     /// Whether no piece is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -310,6 +317,7 @@ mod tests {
             }
             prop_assert_eq!(&PieceSet::from_bytes(len, &set.to_bytes()), &set);
             prop_assert_eq!(set.iter().count() as u32, set.count());
+            prop_assert_eq!(set.iter().last(), set.last());
             prop_assert_eq!(set.count() + set.missing_from(0).count() as u32, len);
             let noisy = PieceSet::from_bytes(len, &junk);
             prop_assert_eq!(PieceSet::all(len).iter().count() as u32, len);

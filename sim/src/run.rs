@@ -6,8 +6,8 @@ use longshore_core::names::CredentialId;
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
-use crate::scenario::{FaultKind, Scenario};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
+use crate::scenario::{FaultKind, Scenario};
 use crate::world::recorder::Recorder;
 use crate::world::{Image, NodeIndex, PullState, World};
 

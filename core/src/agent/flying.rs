@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::mirroring::STAT_PATIENCE;
+use super::participating::SECOND_ENROLMENT;
 use super::{Agent, Op};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
@@ -243,7 +244,8 @@ impl Agent {
             tracker.collect_until(self.cx.now + INDEX_GRACE);
         }
         self.cx.explain(Explanation::Leading { digest });
-        self.cx.timers.clear(Deadline::Enrol(digest));
+        let soon = self.cx.jitter(SECOND_ENROLMENT);
+        self.cx.wake(Deadline::Enrol(digest), soon);
         self.meet_participants(digest);
         self.track(digest);
     }

@@ -14,7 +14,7 @@ use crate::output::{Check, Output, Span};
 use crate::piece::{Geometry, MAX_BLOB_BYTES};
 use crate::spine::{Midstate, Wanted};
 use crate::swarm::download::{Download, Fetch, Prefix, Verdict};
-use crate::swarm::picker::{self, Choice};
+use crate::swarm::picker::{self, Choice, Zone};
 use crate::timers::Deadline;
 
 /// A piece from a peer that makes no progress for this long is asked for elsewhere.
@@ -22,8 +22,12 @@ pub(super) const PIECE_PATIENCE: Duration = Duration::from_secs(5);
 /// An origin fetch that makes no progress for this long is given up; below the tracker's shortest deadline, so that the
 /// participant says so before the tracker gives the run away.
 pub(super) const ORIGIN_PATIENCE: Duration = Duration::from_secs(9);
-/// In the end game a piece that a peer has owed us for this long is asked for a second time.
-pub(super) const END_GAME_PATIENCE: Duration = Duration::from_secs(1);
+/// A piece that has taken this many times what pieces take lately is late: it does not count for what may be fetched at a
+/// time any more, and in the end game it is asked for a second time.
+const LATE_FACTOR: u32 = 8;
+/// The least and the most that makes a piece late. Where nothing was fetched yet, the most. Whoever gets nothing for as long
+/// asks other zones for what its own does not have.
+pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// A neighbour that failed is left alone for this long, times the failures in a row.
 pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
@@ -135,8 +139,9 @@ impl Agent {
 
     fn fill_from_peers(&mut self, digest: Digest) {
         let window = picker::window(self.members.len());
-        let zone = self.config.zone.clone();
         let now = self.cx.now;
+        let (zone, zone_len) = (self.config.zone.clone(), self.members.zone_len());
+        let salt = self.config.peer.end() ^ digest.head();
         loop {
             let Some(flight) = self.flights.get_mut(&digest) else { return };
             let Some(download) = &mut flight.download else { return };
@@ -147,18 +152,26 @@ impl Agent {
             let limit = (self.config.max_downloads / share).max(1) as usize;
             // What comes from the origin shares the downlink with the rest.
             let limit = limit.saturating_sub(download.origin_fetches()).max(1);
-            if download.piece_fetches() >= limit + usize::from(mutant!("download-limit-off-by-one")) {
-                return;
+            let limit = limit + usize::from(mutant!("download-limit-off-by-one"));
+            let patience = late_after(flight.piece_time);
+            let fetches = download.piece_fetches();
+            if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
+                return self.cx.wake_by(Deadline::Fetch(digest), patience);
             }
             let wanted = download.wanted(window, flight.neighbours.available());
-            let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, zone: zone.as_ref(), now };
+            let behind = download.have().last().unwrap_or(0).saturating_sub(window);
+            let starving = now - flight.last_near >= patience;
+            let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
+            let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), now };
             let failures = &self.failures;
             let picked =
                 picker::pick(&mut self.cx, &choice, |peer| failures.may_ask(now, digest, peer)).or_else(|| {
                     // The end game: somebody else is asked for what is late.
-                    download.late(now, END_GAME_PATIENCE).into_iter().find_map(|(piece, from)| {
+                    download.late(now, patience).into_iter().find_map(|(piece, from)| {
                         let other = |peer: &PeerId| *peer != from && failures.may_ask(now, digest, peer);
-                        picker::pick(&mut self.cx, &Choice { wanted: &[piece], ..choice }, other)
+                        let neighbours = &flight.neighbours;
+                        let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), now };
+                        picker::pick(&mut self.cx, &choice, other)
                     })
                 });
             let Some((piece, peer)) = picked else { break };
@@ -186,10 +199,10 @@ impl Agent {
             self.cx.timers.set_by(Deadline::Fetch(digest), free);
         }
         if download.is_fetching() {
-            self.cx.wake_by(Deadline::Fetch(digest), END_GAME_PATIENCE);
+            self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time));
             return;
         }
-        self.cx.wake_by(Deadline::Fetch(digest), STARVING_INTERVAL);
+        self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time).min(STARVING_INTERVAL));
         let quiet_since = flight.last_byte.max(flight.last_complaint);
         if now - quiet_since < STARVING_INTERVAL || download.has_runs() {
             return;
@@ -382,6 +395,13 @@ impl Agent {
     fn transfer_done(&mut self, digest: Digest, op: OpId) {
         self.finish_op(op);
         let fetch = self.end_fetch(digest, op, |neighbours, peer| neighbours.delivered(peer));
+        if let (Some(Fetch::Piece { since, peer, .. }), Some(flight)) = (&fetch, self.flights.get_mut(&digest)) {
+            let took = self.cx.now - *since;
+            if flight.neighbours.get(peer).is_some_and(|neighbour| neighbour.zone == self.config.zone) {
+                flight.last_near = self.cx.now;
+            }
+            flight.piece_time = if flight.piece_time.is_zero() { took } else { (flight.piece_time * 7 + took) / 8 };
+        }
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
         if let (Some(Fetch::Origin { start, end, .. }), Some(download)) = (fetch, download) {
             // What was not reported is still ours to fetch; what we have is passed over.
@@ -599,6 +619,11 @@ impl Agent {
         }
         self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
     }
+}
+
+/// A piece from a peer is late after this long, if pieces take `typical`.
+fn late_after(typical: Duration) -> Duration {
+    if typical.is_zero() { LATE.1 } else { (typical * LATE_FACTOR).clamp(LATE.0, LATE.1) }
 }
 
 pub(super) fn facts(flight: &Flight) -> BlobFacts {

@@ -34,6 +34,9 @@ impl Agent {
     /// Enrols with the tracker, or shows it a sign of life.
     pub(super) fn enrol(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.role == Role::Leading {
+            return self.enrol_here(digest);
+        }
         let Role::Following(tracker) = &flight.role else { return };
         if !mutant!("enrolment-never-renewed") {
             self.cx.wake(Deadline::Enrol(digest), ENROL_INTERVAL);
@@ -54,6 +57,16 @@ impl Agent {
         let call = Call { peer: tracker.clone(), digest, purpose: Purpose::Enrol, generation: flight.generation };
         let timeout = self.config.call_timeout;
         self.calls.start(&mut self.cx, call, Request::Enrol(enrol), timeout);
+    }
+
+    /// A leader is a participant of its own swarm.
+    fn enrol_here(&mut self, digest: Digest) {
+        self.cx.wake(Deadline::Enrol(digest), ENROL_INTERVAL);
+        let Some(tracker) = self.trackers.get_mut(&digest) else { return };
+        for Neighbour { peer, addresses, zone } in tracker.neighbours(&mut self.cx, &self.config.peer) {
+            self.learn(&peer, &addresses);
+            self.meet(digest, &peer, zone);
+        }
     }
 
     pub(super) fn enrol_answered(&mut self, call: &Call, result: Result<Response, CallError>) {
@@ -115,8 +128,10 @@ impl Agent {
     /// Makes `peer` a neighbour for `digest`, and says what we have.
     pub(super) fn meet(&mut self, digest: Digest, peer: &PeerId, zone: Option<Arc<str>>) {
         let usable = !self.members.is_own(peer) && self.failures.may_ask(self.cx.now, digest, peer);
+        // Whoever found us by itself has not said where it is.
+        let zone = zone.or_else(|| self.members.get(peer)?.zone.clone());
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        if usable && flight.neighbours.add(peer, zone) {
+        if usable && flight.neighbours.add(peer, zone, self.config.zone.as_ref()) {
             self.greet(digest, peer);
         }
     }

@@ -276,9 +276,10 @@ impl Agent {
         self.cx.emit(Output::PieceServe { stream, digest, offset, len: range.end - range.start, claim });
     }
 
-    /// About how long until one of the uploads is done; not the same for all who ask.
+    /// About how long until one of the uploads is done, and half as long again, because others wait for it as well; not the
+    /// same for all who ask.
     fn until_a_slot_is_free(&mut self) -> Duration {
-        let each = self.upload_time / self.config.max_uploads.max(1);
+        let each = self.upload_time * 3 / 2 / self.config.max_uploads.max(1);
         let next = if each.is_zero() { FIRST_BUSY_RETRY } else { each };
         self.cx.jitter(next).clamp(BUSY_RETRY.0, BUSY_RETRY.1)
     }

@@ -55,6 +55,8 @@ pub struct Roster {
     by_peer: Vec<(PeerId, u32)>,
     /// Somebody says where it can be reached.
     has_addresses: bool,
+    /// Members of each zone.
+    zones: BTreeMap<Arc<str>, u32>,
     /// What [`Roster::ranking`] found: a call in a large cluster costs a thousand hashes otherwise.
     rankings: Mutex<BTreeMap<RankingKey, Arc<[u32]>>>,
 }
@@ -93,6 +95,11 @@ impl Roster {
     /// The place of the member with this name.
     pub(super) fn place_of_name(&self, name: &str) -> Option<usize> {
         self.members.binary_search_by(|member| (*member.name).cmp(name)).ok()
+    }
+
+    /// Number of members in `zone`.
+    pub(super) fn zone_len(&self, zone: &Arc<str>) -> u32 {
+        self.zones.get(zone).copied().unwrap_or(0)
     }
 
     pub(super) fn has_addresses(&self) -> bool {
@@ -143,7 +150,11 @@ impl From<Vec<Member>> for Roster {
             places.filter_map(|(place, member)| Some((member.peer.clone()?, place as u32))).collect();
         by_peer.sort_unstable();
         let has_addresses = members.iter().any(|member| !member.addresses.is_empty());
-        Self { members, by_peer, has_addresses, rankings: Mutex::default() }
+        let mut zones = BTreeMap::new();
+        for zone in members.iter().filter_map(|member| member.zone.clone()) {
+            *zones.entry(zone).or_default() += 1;
+        }
+        Self { members, by_peer, has_addresses, zones, rankings: Mutex::default() }
     }
 }
 

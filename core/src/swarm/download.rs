@@ -256,6 +256,12 @@ impl Download {
         self.piece_fetches
     }
 
+    /// Fetches from peers that have taken longer than `patience`.
+    pub(crate) fn stuck(&self, now: Time, patience: core::time::Duration) -> usize {
+        let is_stuck = |fetch: &&Fetch| matches!(fetch, Fetch::Piece { since, .. } if now - *since >= patience);
+        self.fetches.values().filter(is_stuck).count()
+    }
+
     pub(crate) fn origin_fetches(&self) -> usize {
         self.fetches.len() - self.piece_fetches
     }

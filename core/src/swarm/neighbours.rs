@@ -14,6 +14,8 @@ use crate::time::Time;
 /// Most neighbours that a participant keeps: those that the tracker named, and those that named us.
 pub(crate) const MAX_NEIGHBOURS: usize = 30;
 const _: () = assert!(MAX_NEIGHBOURS <= u8::MAX as usize, "holders are counted in bytes");
+/// Of those, how many may be in other zones: whoever is known everywhere (a tracker) would know nobody near it.
+pub(crate) const MAX_FAR: usize = 10;
 /// A neighbour that failed this many times in a row is dropped.
 pub(crate) const MAX_STRIKES: u32 = 3;
 
@@ -83,11 +85,18 @@ impl Neighbours {
         }
     }
 
-    /// Adds a neighbour, unless there are enough. Returns whether it is a neighbour now.
-    pub(crate) fn add(&mut self, peer: &PeerId, zone: Option<Arc<str>>) -> bool {
+    /// Adds a neighbour, unless there are enough, as seen from zone `own`. Returns whether it is a neighbour now.
+    pub(crate) fn add(&mut self, peer: &PeerId, zone: Option<Arc<str>>, own: Option<&Arc<str>>) -> bool {
+        let is_far = |zone: &Option<Arc<str>>| own.is_some() && zone.as_ref() != own;
         let place = match self.find(peer) {
             Ok(_) => return true,
             Err(_) if self.places.len() >= MAX_NEIGHBOURS => return false,
+            Err(_)
+                if is_far(&zone)
+                    && self.places.iter().filter(|place| is_far(&place.neighbour.zone)).count() >= MAX_FAR =>
+            {
+                return false;
+            }
             Err(place) => place,
         };
         let neighbour = Neighbour {
@@ -160,6 +169,10 @@ impl Neighbours {
 
     pub(crate) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Neighbour> {
         self.find(peer).ok().map(|place| &mut self.places[place].neighbour)
+    }
+
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<&Neighbour> {
+        self.find(peer).ok().map(|place| &self.places[place].neighbour)
     }
 
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
@@ -268,7 +281,7 @@ mod tests {
                 let peer = PeerId::new(&format!("peer-{name}"));
                 match step {
                     0..=2 => {
-                        neighbours.add(&peer, None);
+                        neighbours.add(&peer, None, None);
                     }
                     3 => neighbours.remove(&peer),
                     4 => neighbours.forget_piece(&peer, piece),

@@ -59,7 +59,7 @@ impl Pace {
         let held = (u64::from(self.width) * fastest).div_ceil(typical);
         let queued = u64::from(self.width).saturating_sub(held);
         if queued < LEAST_QUEUED {
-            let more = if queued == 0 { self.width / 2 } else { 1 };
+            let more = if queued == 0 { self.width } else { 1 };
             self.width = (self.width + more).min(most.max(LEAST_WIDTH));
         } else if queued > MOST_QUEUED {
             self.width = (self.width - 1).max(LEAST_WIDTH);

@@ -16,6 +16,14 @@ pub(crate) const WINDOW_AT_THOUSAND: u32 = 16;
 pub(crate) const MIN_WINDOW: u32 = 8;
 /// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
 pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
+/// With this many neighbours, one piece from each is enough to have all that may be fetched at a time: whoever is sending us
+/// something has fewer slots for us than others.
+pub(crate) const MANY_NEIGHBOURS: usize = 8;
+/// Nodes of a zone that fetch a piece from other zones as soon as they can; the others wait for theirs. One would be enough
+/// if it were there and knew somebody who has the piece.
+pub(crate) const IMPORTERS: u32 = 3;
+/// A piece that holds up the prefix is fetched by this many times as many.
+pub(crate) const MORE_IMPORTERS: u32 = 4;
 
 /// The window for a swarm among `members` nodes, in pieces.
 pub(crate) fn window(members: usize) -> u32 {
@@ -23,44 +31,94 @@ pub(crate) fn window(members: usize) -> u32 {
     (WINDOW_AT_THOUSAND * log2).div_ceil(10).max(MIN_WINDOW)
 }
 
+/// With fewer neighbours in the own zone than this, few others take part there, whoever belongs to it.
+pub(crate) const FEW_NEAR: usize = 6;
+
+/// This node's zone, and its part in bringing pieces there.
+pub(crate) struct Zone<'a> {
+    pub(crate) name: &'a Arc<str>,
+    /// Number of nodes in it, if many of them take part.
+    pub(crate) len: u32,
+    /// Tells this node and blob from others: with the piece's number it decides who imports.
+    pub(crate) salt: u64,
+    /// Nothing has come from it for a while: whoever has something is asked, wherever it is.
+    pub(crate) starving: bool,
+}
+
+impl Zone<'_> {
+    /// Whether this node is one of those that import `piece`. All nodes decide alike without a word, and each piece has
+    /// other importers; how many, is a matter of chance.
+    fn imports(&self, piece: u32, importers: u32, near: usize) -> bool {
+        let len = if near < FEW_NEAR { near as u32 + 1 } else { self.len.max(1) };
+        let mut mixed = self.salt ^ u64::from(piece).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        self.starving || (mixed ^ (mixed >> 33)) % u64::from(len) < u64::from(importers)
+    }
+}
+
 /// What to pick from.
 pub(crate) struct Choice<'a> {
     pub(crate) neighbours: &'a Neighbours,
     /// Missing pieces that nobody has been asked for, ascending.
     pub(crate) wanted: &'a [u32],
-    pub(crate) zone: Option<&'a Arc<str>>,
+    /// Pieces before this one are more than a window behind the newest one that is here.
+    pub(crate) behind: u32,
+    pub(crate) zone: Option<Zone<'a>>,
     pub(crate) now: Time,
 }
 
-/// Picks a piece and a neighbour to ask for it: the piece that the fewest neighbours have, of equally rare ones any; of its
-/// holders one with the fewest fetches, from the own zone if there is one there.
+impl Choice<'_> {
+    fn is_far(&self, neighbour: &Neighbour) -> bool {
+        self.zone.as_ref().is_some_and(|zone| neighbour.zone.as_ref() != Some(zone.name))
+    }
+
+    /// Whether `piece` may be fetched from another zone: nobody who is known here has it, and it is this node's turn.
+    fn may_import(&self, piece: u32) -> bool {
+        let Some(zone) = &self.zone else { return true };
+        let importers = if piece < self.behind { IMPORTERS * MORE_IMPORTERS } else { IMPORTERS };
+        let (mut near, mut is_here) = (0, false);
+        for (_, neighbour) in self.neighbours.iter().filter(|(_, neighbour)| !self.is_far(neighbour)) {
+            near += 1;
+            is_here |= neighbour.pieces.contains(piece);
+        }
+        zone.imports(piece, importers, near) && (zone.starving || !is_here)
+    }
+}
+
+/// Picks a piece and a neighbour to ask for it.
+///
+/// What is far behind comes first: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
+/// piece that the fewest neighbours have; of equally rare ones any. Of its holders one with the fewest fetches. Another zone
+/// is asked by a few, for what their own zone does not have.
 pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId) -> bool) -> Option<(u32, PeerId)> {
     if choice.wanted.is_empty() {
         return None;
     }
+    let most = if choice.neighbours.len() >= MANY_NEIGHBOURS { 1 } else { MAX_PER_NEIGHBOUR };
     let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| {
-        neighbour.fetching < MAX_PER_NEIGHBOUR && neighbour.busy_until <= choice.now && may_ask(peer)
+        neighbour.fetching < most && neighbour.busy_until <= choice.now && may_ask(peer)
     };
     let mut free = Vec::with_capacity(choice.neighbours.len());
     free.extend(choice.neighbours.iter().filter(is_free));
-    let mut best: Option<(usize, u32, u32)> = None;
+    let mut best: Option<((bool, usize, u32), u32)> = None;
     for piece in choice.wanted {
-        if !free.iter().any(|(_, neighbour)| neighbour.pieces.contains(*piece)) {
+        let mut holders = free.iter().filter(|(_, neighbour)| neighbour.pieces.contains(*piece)).peekable();
+        if holders.peek().is_none()
+            || (holders.all(|(_, neighbour)| choice.is_far(neighbour)) && !choice.may_import(*piece))
+        {
             continue;
         }
-        let candidate = (choice.neighbours.holders(*piece), cx.below(1 << 16), *piece);
-        if best.is_none_or(|best| candidate < best) {
-            best = Some(candidate);
+        let order = (*piece >= choice.behind, choice.neighbours.holders(*piece), cx.below(1 << 16));
+        if best.is_none_or(|best| (order, *piece) < best) {
+            best = Some((order, *piece));
         }
     }
-    let (_, _, piece) = best?;
+    let (_, piece) = best?;
     let peer = free
         .into_iter()
         .filter(|(_, neighbour)| neighbour.pieces.contains(piece))
-        .map(|(peer, neighbour)| {
-            let far = choice.zone.is_some() && neighbour.zone.as_ref() != choice.zone;
-            ((far, neighbour.fetching, cx.below(1 << 16)), peer)
-        })
+        .map(|(peer, neighbour)| ((choice.is_far(neighbour), neighbour.fetching, cx.below(1 << 16)), peer))
         .min()?
         .1;
     Some((piece, peer.clone()))
@@ -75,7 +133,7 @@ mod tests {
         let mut neighbours = Neighbours::default();
         neighbours.learn(32);
         for (name, pieces) in haves {
-            neighbours.add(&PeerId::new(name), None);
+            neighbours.add(&PeerId::new(name), None, None);
             neighbours.heard(&PeerId::new(name), &Have::Also(pieces.to_vec()));
         }
         neighbours
@@ -83,7 +141,7 @@ mod tests {
 
     fn pick_from(neighbours: &Neighbours, wanted: &[u32], banned: &str) -> Option<(u32, PeerId)> {
         let mut cx = Context::new(1, Time::ZERO);
-        let choice = Choice { neighbours, wanted, zone: None, now: Time::ZERO };
+        let choice = Choice { neighbours, wanted, behind: 0, zone: None, now: Time::ZERO };
         pick(&mut cx, &choice, |peer| peer.as_str() != banned)
     }
 
@@ -102,6 +160,64 @@ mod tests {
         }
         assert_eq!(pick_from(&neighbours, &[1], "c"), None);
         assert_eq!(pick_from(&neighbours, &[1], ""), Some((1, PeerId::new("c"))));
+    }
+
+    #[test]
+    fn what_holds_up_the_prefix_comes_before_what_is_rare() {
+        let neighbours = neighbours(&[("a", &[1, 20, 21]), ("b", &[1, 20]), ("c", &[1])]);
+        let mut cx = Context::new(1, Time::ZERO);
+        let choice = Choice { neighbours: &neighbours, wanted: &[1, 20, 21], behind: 5, zone: None, now: Time::ZERO };
+        assert_eq!(pick(&mut cx, &choice, |_| true).map(|(piece, _)| piece), Some(1));
+    }
+
+    #[test]
+    fn a_piece_crosses_to_a_zone_a_few_times_whatever_its_size() {
+        let name: Arc<str> = "here".into();
+        let mut neighbours = Neighbours::default();
+        neighbours.learn(256);
+        neighbours.add(&PeerId::new("far"), Some("there".into()), None);
+        neighbours.heard(&PeerId::new("far"), &Have::All);
+        for near in 0..FEW_NEAR {
+            neighbours.add(&PeerId::new(&format!("near-{near}")), Some(name.clone()), None);
+        }
+        let mut cx = Context::new(1, Time::ZERO);
+        let mut crossings = |len: u32, starving: bool| -> u32 {
+            let mut count = 0;
+            for salt in 0..len {
+                for piece in 0..256 {
+                    let zone = Zone { name: &name, len, salt: u64::from(salt) << 40, starving };
+                    let zone = Some(zone);
+                    let choice = Choice { neighbours: &neighbours, wanted: &[piece], behind: 0, zone, now: Time::ZERO };
+                    count += u32::from(pick(&mut cx, &choice, |_| true).is_some());
+                }
+            }
+            count
+        };
+        assert_eq!(crossings(2, false), 2 * 256, "a small zone has no others to wait for");
+        for len in [30, 300] {
+            let each = crossings(len, false) / 256;
+            assert!((IMPORTERS - 1..=IMPORTERS + 1).contains(&each), "{each} times to a zone of {len}");
+        }
+        assert_eq!(crossings(30, true), 30 * 256, "who starves asks anybody");
+    }
+
+    #[test]
+    fn what_the_own_zone_has_is_not_fetched_from_another() {
+        let name: Arc<str> = "here".into();
+        let mut neighbours = Neighbours::default();
+        neighbours.learn(4);
+        for (peer, zone) in [("near", "here"), ("far", "there")] {
+            neighbours.add(&PeerId::new(peer), Some(zone.into()), None);
+            neighbours.heard(&PeerId::new(peer), &Have::All);
+        }
+        neighbours.busy(&PeerId::new("near"), Time::from_micros(5));
+        let mut cx = Context::new(1, Time::ZERO);
+        for (now, expected) in [(0, None), (5, Some((1, PeerId::new("near"))))] {
+            let zone = Some(Zone { name: &name, len: 1, salt: 0, starving: false });
+            let now = Time::from_micros(now);
+            let choice = Choice { neighbours: &neighbours, wanted: &[1], behind: 0, zone, now };
+            assert_eq!(pick(&mut cx, &choice, |_| true), expected);
+        }
     }
 
     #[test]

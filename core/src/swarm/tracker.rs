@@ -267,8 +267,9 @@ impl Tracker {
     /// A participant can get `piece` from nobody. If it still cannot after it has been told who has it, it may fetch it
     /// itself.
     pub(crate) fn starving(&mut self, now: Time, peer: &PeerId, piece: u32) {
-        let known = self.geometry.is_some_and(|geometry| piece < geometry.pieces());
-        if !known || !self.participants.contains_key(peer) || self.is_assigned(piece) {
+        // What nobody has is given out in its turn, to one of them.
+        let is_there = self.holders.get(piece as usize).is_some_and(|holders| *holders > 0);
+        if !is_there || !self.participants.contains_key(peer) || self.is_assigned(piece) {
             return;
         }
         if self.complaints.len() >= MAX_COMPLAINTS {
