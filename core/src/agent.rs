@@ -14,8 +14,10 @@
 //! | which bytes to fetch next, and what arrived | `agent/moving.rs` |
 //! | complete blobs: recover, commit, announce, evict, prefetch | `agent/keeping.rs` |
 //! | what to show to people | `agent/status.rs` |
+//! | what contradicts itself | `agent/audit.rs` |
 
 mod assigning;
+pub mod audit;
 mod flying;
 mod hearing;
 mod keeping;

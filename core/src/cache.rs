@@ -108,6 +108,11 @@ impl Cache {
         self.blobs.iter().filter(|(_, blob)| !blob.condemned)
     }
 
+    /// Reads that are under way, of all blobs.
+    pub(crate) fn readers(&self) -> usize {
+        self.blobs.values().map(|blob| blob.readers as usize).sum()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.blobs.len()
     }

@@ -70,6 +70,10 @@ impl Calls {
         self.0.values().any(matches)
     }
 
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CallId> + '_ {
+        self.0.keys().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

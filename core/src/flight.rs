@@ -85,6 +85,8 @@ pub(crate) struct Flight {
     pub(crate) last_near: Time,
     /// Bytes of the prefix that containerd may have.
     pub(crate) released: u64,
+    /// When it was last looked whether somebody better leads.
+    pub(crate) looked_for_better: Option<Time>,
     /// The provider index has been asked and has not answered.
     pub(crate) asking_index: bool,
 }
@@ -118,6 +120,7 @@ impl Flight {
             piece_time: Duration::ZERO,
             last_near: now,
             released: 0,
+            looked_for_better: None,
             asking_index: false,
         }
     }

@@ -94,7 +94,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("enrolment-never-renewed", "a participant shows one sign of life and no more", CLASSIC),
     mutant("dead-tracker-kept", "a tracker that does not answer is followed on", "gantry 10.2 (stale pullers)"),
     mutant("never-steps-down", "of two leaders none gives way", CLASSIC),
-    mutant("assigned-twice", "what somebody is fetching from the origin is given to others as well", CLASSIC),
+    mutant("assigned-twice", "the last piece of a run from the origin is given to somebody else as well", CLASSIC),
     mutant("late-run-never-reassigned", "a run whose fetcher is late is nobody else's", CLASSIC),
     mutant("silent-participant-kept", "a participant that has gone is reckoned with for ever", CLASSIC),
     mutant("introduced-to-itself", "a participant is named as its own neighbour", CLASSIC),

@@ -78,6 +78,11 @@ impl Presence {
         self.waiting.clear();
     }
 
+    /// Whether something is still to be announced.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.announced.len()
     }

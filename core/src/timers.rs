@@ -59,10 +59,10 @@ const MAX_DISARMED: usize = 64;
 impl Timers {
     /// Arms `deadline` at `at`, instead of when it was armed before.
     pub(crate) fn set(&mut self, deadline: Deadline, at: Time) {
-        let before = self.due.get(&deadline).copied();
-        // What was armed for earlier stays armed: it comes at its old time.
-        let at = before.filter(|before| *before < at && mutant!("old-deadline-kept")).unwrap_or(at);
-        self.due.insert(deadline, at);
+        if mutant!("old-deadline-kept") && self.due.get(&deadline).is_some_and(|before| *before < at) {
+            return;
+        }
+        let before = self.due.insert(deadline, at);
         if before == Some(at) {
             return;
         }
@@ -114,6 +114,15 @@ impl Timers {
             self.disarmed();
         }
         Some(deadline)
+    }
+
+    pub(crate) fn is_armed(&self, deadline: Deadline) -> bool {
+        self.due.contains_key(&deadline)
+    }
+
+    /// Whether the deadline that fires next is the earliest of those that are armed.
+    pub(crate) fn is_consistent(&self) -> bool {
+        self.due.iter().map(|(deadline, at)| (*at, *deadline)).min() == self.next()
     }
 
     /// Number of armed deadlines.

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::run::{Report, run};
+use crate::run::{Report, run_strictly};
 use crate::scenario::units::{Bytes, Rate, Span};
 use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, Scenario};
 use crate::world::MESSAGE_KINDS;
@@ -20,6 +20,8 @@ use crate::world::MESSAGE_KINDS;
 const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
 /// One of so many families of faults is on: some six of them at a time.
 const FAMILIES: u64 = 7;
+/// The longest time that faults last: longer than the longest cool-down.
+const LONG_OUTAGE: Duration = Duration::from_secs(900);
 /// The rule that a panic breaks.
 const PANIC: &str = "no-panic";
 
@@ -76,7 +78,12 @@ pub fn try_seed(seed: u64, limits: Limits) -> Result<Report, Box<Found>> {
 /// # Errors
 /// What it found, if a rule was broken.
 pub fn try_scenario(scenario: Scenario, seed: u64) -> Result<Report, Box<Found>> {
-    match catch_unwind(AssertUnwindSafe(|| run(&scenario, seed))) {
+    try_scenario_for(scenario, seed, u64::MAX)
+}
+
+/// The same, given up after so many events.
+fn try_scenario_for(scenario: Scenario, seed: u64, events: u64) -> Result<Report, Box<Found>> {
+    match catch_unwind(AssertUnwindSafe(|| run_strictly(&scenario, seed, events))) {
         Ok(report) if report.violations.is_empty() => Ok(report),
         Ok(report) => {
             let violations = report.violations.clone();
@@ -139,14 +146,14 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     if coin(&mut chance) {
         origin.connection_rate = Some(Rate(chance.magnitude(1_000_000, 100_000_000)));
     }
-    if chance.below(6) == 0 {
+    if chance.below(4) == 0 {
         origin.private = true;
     }
     if coin(&mut chance) {
         scenario.client.unpack_rate = Some(Rate(chance.magnitude(10_000_000, 500_000_000)));
     }
     scenario.knobs = knobs(&mut chance);
-    if chance.below(10) != 0 {
+    if chance.below(5) != 0 {
         scenario.faults = faults(&mut chance, &scenario);
         if scenario.faults.iter().any(|fault| fault.what.is_of_informers()) && scenario.cluster.membership_lag.is_none()
         {
@@ -155,7 +162,9 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     }
     if !scenario.faults.is_empty() {
         let last = scenario.faults.iter().map(|fault| fault.at.0).max().unwrap_or_default();
-        scenario.heal_at = Some(Span(last + Duration::from_millis(1) + chance.up_to(Duration::from_secs(60))));
+        // Cool-downs and back-offs show only in what lasts for minutes.
+        let most = if chance.below(6) == 0 { LONG_OUTAGE } else { Duration::from_secs(60) };
+        scenario.heal_at = Some(Span(last + Duration::from_millis(1) + chance.up_to(most)));
     }
     scenario
 }
@@ -174,6 +183,7 @@ fn images(chance: &mut Chance, nodes: usize, limits: Limits) -> Vec<ImageSpec> {
             arrivals,
             over: Span(chance.up_to(Duration::from_secs(10))),
             nodes: (chance.below(3) == 0).then(|| chance.between(1, nodes as u64) as usize),
+            fresh: chance.below(4) == 0,
         });
         if chance.below(2) == 0 {
             break;
@@ -184,6 +194,9 @@ fn images(chance: &mut Chance, nodes: usize, limits: Limits) -> Vec<ImageSpec> {
 
 fn knobs(chance: &mut Chance) -> Knobs {
     let mut knobs = Knobs::default();
+    if chance.below(2) == 0 {
+        return knobs;
+    }
     let mut maybe = |low: u64, high: u64| (chance.below(4) == 0).then(|| chance.between(low, high) as u32);
     knobs.probe_width = maybe(1, 6);
     knobs.max_uploads = maybe(1, 32);
@@ -194,6 +207,8 @@ fn knobs(chance: &mut Chance) -> Knobs {
     knobs.max_admitted_flights = maybe(1, 64);
     knobs.prefetch = maybe(0, 1).map(|number| number == 1);
     knobs.zone_scope = maybe(0, 1).map(|number| number == 1);
+    knobs.auth_check = maybe(0, 1).map(|number| number == 1);
+    knobs.max_streams = maybe(4, 64);
     knobs.call_timeout = maybe(200, 4000).map(|millis| Span(Duration::from_millis(u64::from(millis))));
     knobs.body_timeout = maybe(2, 60).map(|seconds| Span(Duration::from_secs(u64::from(seconds))));
     knobs.header_timeout = maybe(2, 25).map(|seconds| Span(Duration::from_secs(u64::from(seconds))));
@@ -237,7 +252,11 @@ fn details(chance: &mut Chance, fault: &mut FaultSpec, nodes: usize) {
         fault.per_million = Some(chance.magnitude(100, 300_000) as u32);
     }
     if what.needs_delay() {
-        let longest = if what == FaultKind::ClockLeap { 400_000 } else { 5000 };
+        let longest = match what {
+            FaultKind::ClockLeap => 400_000,
+            FaultKind::OriginRateLimited => 100_000,
+            _ => 5000,
+        };
         fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, longest))));
     }
     match what {

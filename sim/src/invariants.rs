@@ -4,11 +4,24 @@
 //! whole run have a `check` here that the runner calls when the cluster is quiet.
 
 pub mod announced;
+pub mod answered_once;
+pub mod asked_politely;
+pub mod calm;
+pub mod consistent;
 pub mod contract;
+pub mod cooldowns;
+pub mod credentials;
 pub mod finishes;
+pub mod introductions;
+pub mod limits;
+pub mod moves_on;
+pub mod no_ghosts;
 pub mod no_leaks;
 pub mod one_copy;
+pub mod private;
 pub mod quiet_network;
+pub mod ranks;
+pub mod right_blame;
 pub mod right_bytes;
 
 /// A rule.
@@ -31,4 +44,17 @@ pub const TABLE: &[Invariant] = &[
     no_leaks::RULE,
     one_copy::RULE,
     quiet_network::RULE,
+    answered_once::RULE,
+    asked_politely::RULE,
+    calm::RULE,
+    consistent::RULE,
+    cooldowns::RULE,
+    credentials::RULE,
+    introductions::RULE,
+    limits::RULE,
+    moves_on::RULE,
+    no_ghosts::RULE,
+    private::RULE,
+    ranks::RULE,
+    right_blame::RULE,
 ];

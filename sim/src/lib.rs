@@ -20,4 +20,5 @@ pub mod rivals;
 pub mod run;
 pub mod scenario;
 pub mod trace;
+mod watch;
 pub mod world;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use longshore_core::names::CredentialId;
 use serde::{Deserialize, Serialize};
 
-use crate::invariants::{finishes, no_leaks, one_copy, quiet_network};
+use crate::invariants::{calm, finishes, moves_on, no_leaks, one_copy, quiet_network};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
 use crate::scenario::{FaultKind, Scenario};
 use crate::world::recorder::Recorder;
@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// After the last pull, time goes on for this long, so that everything that is left ends by its own timeouts: the longest
 /// of the defaults is 5 min.
 const QUIET: Duration = Duration::from_secs(400);
+
+/// After so much more, nobody is recommended as a source any more (10 min), and no swarm is left.
+const LONG_QUIET: Duration = Duration::from_secs(400);
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +99,16 @@ pub fn run(scenario: &Scenario, seed: u64) -> Report {
     report
 }
 
+/// The same for the hunt: it ends when the first rule is broken, or after so many `events`, and more is looked at, at more
+/// expense.
+#[must_use]
+pub fn run_strictly(scenario: &Scenario, seed: u64, events: u64) -> Report {
+    let mut world = World::new(scenario.options(seed));
+    world.strict = true;
+    world.most_events = events;
+    run_in(scenario, seed, &mut world)
+}
+
 /// Runs `scenario` with `seed` and writes a journal of every agent; the same run, with the same trace hash.
 ///
 /// # Errors
@@ -118,31 +131,49 @@ pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Repor
         }
         let now = Duration::from_micros(world.now().as_micros());
         world.run_for(at.saturating_sub(now));
+        if world.is_condemned() {
+            break;
+        }
         take(scenario, world, step);
     }
-    let now = Duration::from_micros(world.now().as_micros());
+    let healthy_from = world.now();
+    let now = Duration::from_micros(healthy_from.as_micros());
     let end = match scenario.heal_at {
         Some(_) => now + scenario.limit.0,
         None => scenario.limit.0,
     };
-    while !world.all_done() && Duration::from_micros(world.now().as_micros()) < end {
+    let (mut moved, mut looked) = (moves_on::Memory::default(), healthy_from);
+    while !world.all_done() && Duration::from_micros(world.now().as_micros()) < end && !world.is_condemned() {
         world.run_for(LOOK);
+        if world.strict && world.now() - looked >= moves_on::LOOK {
+            looked = world.now();
+            moves_on::check(world, &mut moved, looked - healthy_from);
+        }
     }
     let unfinished = unfinished(world);
     let virtual_seconds = match world.finished_pulls.last() {
         Some(last) if unfinished == 0 => last.at.as_micros() as f64 / 1e6,
         _ => world.now().as_micros() as f64 / 1e6,
     };
-    finishes::check(world);
-    if unfinished == 0 {
+    if !world.is_condemned() {
+        finishes::check(world);
+    }
+    if unfinished == 0 && !world.is_condemned() {
         world.run_for(QUIET);
-        no_leaks::check(world);
+        no_leaks::check(world, false);
+        if world.strict {
+            world.run_for(LONG_QUIET);
+            no_leaks::check(world, true);
+        }
     }
     let blobs: usize = images.iter().map(|image| image.children.len() + 1).sum();
     let pieces: u64 = images.iter().map(|image| u64::from(image.pieces())).sum();
     quiet_network::check(world, pieces, blobs as u64);
     if nothing_is_wrong(scenario) {
         one_copy::check(world);
+    }
+    if world.strict && nothing_can_fail(scenario) {
+        calm::check(world);
     }
     report(scenario, seed, world, &images, Figures { unfinished, virtual_seconds, wall })
 }
@@ -162,6 +193,21 @@ fn nothing_is_wrong(scenario: &Scenario) -> bool {
         && scenario.client.header_timeout.0 >= usual.header_timeout
 }
 
+/// Nothing is wrong, and no limit is so tight that something may fail all the same.
+fn nothing_can_fail(scenario: &Scenario) -> bool {
+    let knobs = crate::scenario::Knobs {
+        probe_width: None,
+        max_running_flights: None,
+        max_uploads: None,
+        max_downloads: None,
+        max_origin_fetches: None,
+        max_assignments: None,
+        prefetch: None,
+        ..scenario.knobs.clone()
+    };
+    nothing_is_wrong(&Scenario { knobs, ..scenario.clone() })
+}
+
 fn unfinished(world: &World) -> usize {
     world.node_indices().filter(|node| world.is_up(*node) && world.pull_state(*node) == PullState::Pulling).count()
 }
@@ -176,9 +222,12 @@ fn arrive(scenario: &Scenario, world: &mut World, arrivals: &[Vec<Arrival>]) -> 
             Some(last) => last.children.iter().skip(1).take(spec.shared_layers).cloned().collect(),
             None => Vec::new(),
         };
-        let image = world.publish_on(&base, &sizes);
+        let mut image = world.publish_on(&base, &sizes);
+        image.fresh = spec.fresh;
         for pull in pulls {
-            let credential = (scenario.origin.private && pull.has_credential).then_some(CredentialId(pull.node as u64));
+            // Each pull has its own: what one may have does not open what another asks for.
+            let number = images.len() * scenario.cluster.nodes + pull.node;
+            let credential = (scenario.origin.private && pull.has_credential).then_some(CredentialId(number as u64));
             world.pull_with(pull.node, &image, pull.at, credential);
         }
         images.push(image);

@@ -7,7 +7,7 @@ pub mod units;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use longshore_core::config::{Config, Scope};
+use longshore_core::config::{AuthCheck, Config, Scope};
 use serde::{Deserialize, Serialize};
 
 pub use faults::{FaultKind, FaultSpec};
@@ -209,6 +209,8 @@ pub struct Knobs {
     pub store_cap: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone_scope: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_check: Option<bool>,
 }
 
 impl Knobs {
@@ -233,6 +235,10 @@ impl Knobs {
         set(&mut config.max_origin_fetches, self.max_origin_fetches);
         set(&mut config.max_assignments, self.max_assignments);
         set(&mut config.store_cap_bytes, self.store_cap.map(|cap| Some(cap.0)));
+        set(
+            &mut config.auth_check,
+            self.auth_check.map(|check| if check { AuthCheck::Origin } else { AuthCheck::Off }),
+        );
         set(&mut config.scope, self.zone_scope.map(|zone| if zone { Scope::Zone } else { Scope::Cluster }));
     }
 }
@@ -258,6 +264,13 @@ pub struct ImageSpec {
     /// Nodes that pull it; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<usize>,
+    /// containerd has deleted all it had: it asks for shared layers again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fresh: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_zero(number: &usize) -> bool {

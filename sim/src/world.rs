@@ -24,12 +24,13 @@ use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input};
 use longshore_core::members::{Member, Roster};
 use longshore_core::message::Notice;
-use longshore_core::names::{Kind, OpId, PeerId, StreamId};
+use longshore_core::names::{Kind, OpId, PeerId, RequestId, StreamId};
 use longshore_core::output::Explanation;
 use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
 use longshore_core::time::Time;
 
+pub(crate) use client::source;
 pub use client::{ClientOptions, FinishedPull, PullState};
 pub use clock::MAX_DRIFT;
 pub use informer::InformerFaults;
@@ -42,7 +43,7 @@ use crate::audit;
 use crate::chance::Chance;
 use crate::content::{self, Content};
 use crate::flows::{FlowId, Flows, LinkId, Step};
-use crate::invariants::Invariant;
+use crate::invariants::{Invariant, quiet_network};
 use crate::queue::Queue;
 use crate::trace::TraceHash;
 use recorder::Recorder;
@@ -165,6 +166,8 @@ pub struct Image {
     pub manifest: Digest,
     /// Configuration and layers, in manifest order.
     pub children: Vec<Child>,
+    /// containerd has deleted all it had when it pulls this.
+    pub fresh: bool,
 }
 
 impl Image {
@@ -202,6 +205,8 @@ pub(crate) struct Node {
     cancelled: BTreeSet<OpId>,
     /// Sends this instead of what it has, when it is corrupt.
     corrupt: Option<Content>,
+    /// It vouches for what it sends instead.
+    lies: bool,
     disk: store::Disk,
     released: BTreeMap<Digest, u64>,
     /// It was paused at some time: its containerd may have waited for that.
@@ -276,6 +281,18 @@ pub struct World {
     pub messages: u64,
     /// The same by kind, for those who look for the reason of too many; see [`MESSAGE_KINDS`].
     pub messages_by_kind: [u64; MESSAGE_KINDS.len()],
+    /// A run for the hunt: see [`run_strictly`](crate::run::run_strictly).
+    pub(crate) strict: bool,
+    /// It is given up after so many events.
+    pub(crate) most_events: u64,
+    /// Events at the present point of time.
+    at_once: u64,
+    /// What the rules remember of each agent.
+    pub(crate) watched: Vec<Option<crate::watch::Watched>>,
+    /// Nodes that have sent wrong bytes at some time.
+    pub(crate) liars: BTreeSet<NodeIndex>,
+    /// Requests of a second tenant that has no credential.
+    pub(crate) intruders: BTreeSet<RequestId>,
     /// Pulls that are done, in order of time.
     pub finished_pulls: Vec<FinishedPull>,
     /// Bytes of pieces that went from one zone to another.
@@ -322,6 +339,12 @@ impl World {
             events: 0,
             messages: 0,
             messages_by_kind: [0; MESSAGE_KINDS.len()],
+            strict: false,
+            most_events: u64::MAX,
+            at_once: 0,
+            watched: Vec::new(),
+            liars: BTreeSet::new(),
+            intruders: BTreeSet::new(),
             finished_pulls: Vec::new(),
             cross_zone_bytes: 0,
             recorder,
@@ -341,6 +364,7 @@ impl World {
                 disk: store::Disk::default(),
                 released: BTreeMap::new(),
                 corrupt: None,
+                lies: false,
                 up: world.flows.add_link(world.options.node_rate),
                 down: world.flows.add_link(world.options.node_rate),
                 fetching: BTreeMap::new(),
@@ -394,7 +418,7 @@ impl World {
             }
         }
         let manifest = self.publish_blob(1500, Kind::Manifest, children.clone());
-        Image { manifest, children }
+        Image { manifest, children, fresh: false }
     }
 
     fn publish_blob(&mut self, size: u64, kind: Kind, children: Vec<Child>) -> Digest {
@@ -466,12 +490,17 @@ impl World {
         if self.ready.is_empty()
             && let Some((at, event)) = self.queue.pop()
         {
+            self.at_once = if at > self.now { 0 } else { self.at_once + 1 };
             self.now = at;
             self.events += 1;
             self.happen(event);
         }
         while let Some((node, life, input)) = self.ready.pop_front() {
             self.events += 1;
+            self.at_once += 1;
+            if self.at_once > quiet_network::MOST_AT_ONCE {
+                return self.goes_in_circles();
+            }
             if self.nodes[node].life != life {
                 continue;
             }
@@ -557,6 +586,7 @@ impl World {
         if let Some(auditor) = &mut self.auditor {
             auditor.event(now, node, "<-", &input);
         }
+        self.watch_input(node, &input);
         agent.handle(reading, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
@@ -588,6 +618,27 @@ impl World {
             state.armed = Some(at);
             self.queue.push(at, Event::Wake(node, state.life));
         }
+        self.watch_settled(node);
+    }
+
+    /// Whether two nodes have the same view.
+    pub(crate) fn see_the_same(&self, one: NodeIndex, other: NodeIndex) -> bool {
+        self.nodes[one].members == self.nodes[other].members
+    }
+
+    /// A blob that the origin has.
+    pub(crate) fn blob(&self, digest: &Digest) -> Option<&Blob> {
+        self.blobs.get(digest)
+    }
+
+    /// Whether a node's disk has noted a piece as good.
+    pub(crate) fn has_recorded(&self, node: NodeIndex, digest: &Digest, piece: u32) -> bool {
+        self.nodes[node].disk.staged.get(digest).is_some_and(|staged| staged.records.contains_key(&piece))
+    }
+
+    /// Whether a manifest names a digest.
+    pub(crate) fn refers_to(&self, manifest: &Digest, digest: &Digest) -> bool {
+        self.blobs.get(manifest).is_some_and(|blob| blob.children.iter().any(|child| child.digest == *digest))
     }
 
     pub(crate) fn later(&mut self, node: NodeIndex, after: Duration, input: Input) {
@@ -610,6 +661,20 @@ impl World {
             let at = self.now.as_micros() as f64 / 1e6;
             self.violations.push(format!("{}: {at:.6} s, node {node}: {detail}", rule.name));
         }
+    }
+
+    /// What happens leads to more at the same time, without an end.
+    fn goes_in_circles(&mut self) -> bool {
+        let detail = format!("{} events at one point of time", self.at_once);
+        self.violate(&quiet_network::RULE, 0, &detail);
+        self.ready.clear();
+        self.at_once = 0;
+        false
+    }
+
+    /// The hunt is over: a rule is broken, or it takes too long.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.strict && (!self.violations.is_empty() || self.events > self.most_events)
     }
 
     fn explained(&mut self, node: NodeIndex, explanation: Explanation) {

@@ -115,6 +115,7 @@ impl Agent {
         self.cx.counters.blobs_completed += 1;
         self.explain_completed(digest, flight.origin_bytes, flight.peer_bytes);
         self.cache.insert(StoredBlob { digest, size, facts });
+        self.hold_for_uploads(digest);
         let states: Vec<_> = download.chain().computed(0, usize::MAX).into_iter().map(|(_, state)| state).collect();
         if download.geometry().pieces() > 1 {
             self.cx.emit(Output::KeepSpine { digest, states: states.clone() });

@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// Where a mirror request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum State {
+pub(super) enum State {
     /// The origin is asked about it.
     Asking,
     /// It waits for its flight.
@@ -39,13 +39,13 @@ enum State {
 /// A mirror request that the driver has not closed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
-    digest: Digest,
-    method: Method,
+    pub(super) digest: Digest,
+    pub(super) method: Method,
     source: Source,
-    credential: Option<CredentialId>,
-    state: State,
+    pub(super) credential: Option<CredentialId>,
+    pub(super) state: State,
     /// It reads a committed blob.
-    holds: bool,
+    pub(super) holds: bool,
     /// The origin would serve it.
     authorized: bool,
 }
@@ -353,10 +353,9 @@ impl Agent {
 
     /// Where somebody who has asked for a blob and is being served has it from, and with which credential, if any.
     pub(super) fn requester(&self, digest: &Digest) -> Option<(Source, Option<CredentialId>)> {
-        let asking = self
-            .requests
-            .values()
-            .filter(|request| request.digest == *digest || mutant!("credential-of-another-requester"));
+        let asking = self.requests.values().filter(|request| {
+            request.state == State::Serving && request.digest == *digest || mutant!("credential-of-another-requester")
+        });
         let best = asking.max_by_key(|request| request.credential.is_some())?;
         Some((best.source.clone(), best.credential))
     }

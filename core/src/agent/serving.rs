@@ -37,7 +37,7 @@ enum Doing {
     /// It is a channel of notices.
     Notices,
     /// A piece is being sent; of a committed blob, which is held meanwhile.
-    Piece { holds: Option<Digest>, since: Time },
+    Piece { digest: Digest, holds: bool, since: Time },
 }
 
 /// An inbound stream.
@@ -51,6 +51,16 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) fn is_piece(&self) -> bool {
         matches!(self.doing, Doing::Piece { .. })
+    }
+
+    /// It has not said what it wants.
+    pub(crate) fn is_new(&self) -> bool {
+        self.doing == Doing::Handshake
+    }
+
+    /// It reads a committed blob.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.doing, Doing::Piece { holds: true, .. })
     }
 }
 
@@ -100,6 +110,18 @@ impl Agent {
         !enforce
     }
 
+    /// A blob was committed while pieces of it were on their way out of the staging file: it stays until they are sent.
+    pub(super) fn hold_for_uploads(&mut self, digest: Digest) {
+        for stream in self.streams.values_mut() {
+            if let Doing::Piece { digest: of, holds, .. } = &mut stream.doing
+                && *of == digest
+                && !core::mem::replace(holds, true)
+            {
+                self.cache.hold(&digest);
+            }
+        }
+    }
+
     pub(super) fn handshake_late(&mut self, stream: StreamId) {
         if self.streams.remove(&stream).is_some() {
             self.cx.counters.coord_stream_errors += 1;
@@ -126,12 +148,12 @@ impl Agent {
         if error.is_some() && counts {
             self.cx.counters.coord_stream_errors += 1;
         }
-        if let Doing::Piece { holds, since } = closed.doing {
+        if let Doing::Piece { digest, holds, since } = closed.doing {
             if error.is_none() && sent_bytes > 0 {
                 let took = self.cx.now - since;
                 self.upload_time = if self.upload_time.is_zero() { took } else { (self.upload_time * 7 + took) / 8 };
             }
-            if let Some(digest) = holds {
+            if holds {
                 self.done_reading(digest);
             }
         }
@@ -266,7 +288,7 @@ impl Agent {
         let claim = vouching.and_then(|download| download.sum(piece)).cloned();
         let since = self.cx.now;
         if let Some(open) = self.streams.get_mut(&stream) {
-            open.doing = Doing::Piece { holds: cached.then_some(digest), since };
+            open.doing = Doing::Piece { digest, holds: cached, since };
         }
         if cached {
             self.cache.hold(&digest);

@@ -16,6 +16,8 @@ use crate::timers::Deadline;
 
 /// A leader that is not the best in its own view looks for a better one this often.
 pub(super) const DEFER_INTERVAL: Duration = Duration::from_secs(1);
+/// Whatever happens in its swarm meanwhile, it does not ask more often than this.
+const DEFER_PAUSE: Duration = Duration::from_millis(100);
 /// A complete swarm is looked after this often.
 pub(super) const IDLE_TRACK_INTERVAL: Duration = Duration::from_secs(60);
 /// Most addresses that are kept of a participant: as many as the peers driver keeps.
@@ -220,7 +222,8 @@ impl Agent {
     pub(super) fn look_for_better(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
         let generation = flight.generation;
-        if self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Defer) {
+        let looked_lately = flight.looked_for_better.is_some_and(|at| self.cx.now - at < DEFER_PAUSE);
+        if looked_lately || self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Defer) {
             return;
         }
         let width = self.config.probe_width as usize;
@@ -231,6 +234,9 @@ impl Agent {
             .take_while(|peer| !self.members.is_own(peer))
             .filter(|peer| self.failures.may_ask(self.cx.now, digest, peer))
             .collect();
+        if let Some(flight) = self.flights.get_mut(&digest).filter(|_| !better.is_empty()) {
+            flight.looked_for_better = Some(self.cx.now);
+        }
         for peer in better {
             let call = Call { peer, digest, purpose: Purpose::Defer, generation };
             let timeout = self.config.call_timeout;

@@ -428,7 +428,7 @@ impl Tracker {
         for run in &self.assignments {
             for piece in run.first..run.first + run.count {
                 if let Some(slot) = free.get_mut(piece as usize) {
-                    *slot = mutant!("assigned-twice");
+                    *slot = mutant!("assigned-twice") && run.count > 1 && piece + 1 == run.first + run.count;
                 }
             }
         }

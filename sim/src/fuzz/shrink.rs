@@ -1,10 +1,19 @@
 //! Makes a failing scenario smaller: fewer faults, fewer nodes, less to pull, default knobs.
+//!
+//! Each pass tries its steps from the largest to the smallest, and goes on from whatever still breaks the same rule. A
+//! run that fails ends at the first broken rule, and one that does not is given up when it has taken a good deal more steps
+//! than the failing one: so time goes to what fails fast.
 
 use std::time::{Duration, Instant};
 
-use super::{Found, try_scenario};
+use super::{Found, try_scenario_for};
 use crate::scenario::units::{Bytes, Span};
 use crate::scenario::{Arrivals, Cluster, Knobs, Scenario};
+
+/// Events that a smaller scenario may take: this many times those of the one that fails, and some.
+const PATIENCE: (u64, u64) = (2, 20_000);
+/// With other nodes or faults chance falls otherwise: so many other seeds are tried for those.
+const OTHER_SEEDS: u64 = 2;
 
 /// Shrinks what was found for at most `budget` of wall time: the smallest scenario that still breaks the same rule.
 #[must_use]
@@ -17,84 +26,165 @@ pub fn shrink(found: Found, budget: Duration) -> Found {
 #[must_use]
 pub fn shrink_while(found: Found, there_is_time: impl Fn() -> bool) -> Found {
     let mut best = found;
+    // The first two decide what a reader has to hold in the head, and how fast the others are.
+    let passes: [(fn(&Scenario) -> Vec<Scenario>, u64); 4] =
+        [(fewer_faults, OTHER_SEEDS), (fewer_nodes, OTHER_SEEDS), (less_to_pull, 0), (nothing_special, 0)];
     loop {
-        let mut smaller = None;
-        for candidate in candidates(&best.scenario) {
-            if !there_is_time() {
-                break;
-            }
-            if let Err(found) = try_scenario(candidate, best.seed)
-                && found.rule() == best.rule()
+        let before = best.scenario.clone();
+        for (pass, other_seeds) in passes {
+            while there_is_time()
+                && let Some(smaller) = first_that_fails(&best, pass(&best.scenario), other_seeds, &there_is_time)
             {
-                smaller = Some(*found);
-                break;
+                best = smaller;
             }
         }
-        match smaller {
-            Some(found) => best = found,
-            None => {
-                best.scenario.name = format!("shrunk-{}", best.seed);
-                return best;
-            }
+        if best.scenario == before || !there_is_time() {
+            best.scenario.name = format!("shrunk-{}", best.seed);
+            best.scenario.seed = best.seed;
+            return best;
         }
     }
 }
 
-/// Scenarios that are a step smaller, the largest steps first.
-fn candidates(scenario: &Scenario) -> Vec<Scenario> {
+/// The first of the candidates that breaks the same rule.
+fn first_that_fails(
+    best: &Found,
+    candidates: Vec<Scenario>,
+    other_seeds: u64,
+    there_is_time: impl Fn() -> bool,
+) -> Option<Found> {
+    let events = best.report.as_ref().map(|report| report.summary.events);
+    let most = events.map_or(u64::MAX, |events| events.saturating_mul(PATIENCE.0) + PATIENCE.1);
+    for candidate in candidates {
+        for seed in [best.seed].into_iter().chain(1..=other_seeds) {
+            if !there_is_time() {
+                return None;
+            }
+            if let Err(found) = try_scenario_for(candidate.clone(), seed, most)
+                && found.rule() == best.rule()
+            {
+                return Some(*found);
+            }
+        }
+    }
+    None
+}
+
+/// What an edit makes of a scenario, if it changes anything.
+fn changed(scenario: &Scenario, edits: Vec<Box<dyn Fn(&mut Scenario) + '_>>) -> Vec<Scenario> {
     let mut all = Vec::new();
-    let mut change = |edit: &dyn Fn(&mut Scenario)| {
+    for edit in edits {
         let mut copy = scenario.clone();
         edit(&mut copy);
         if copy != *scenario {
             all.push(copy);
         }
-    };
+    }
+    all
+}
+
+/// Without a part of the faults: all of them, halves, quarters, and so on down to single ones (delta debugging).
+fn fewer_faults(scenario: &Scenario) -> Vec<Scenario> {
+    let mut all = Vec::new();
     let faults = scenario.faults.len();
-    if faults > 3 {
-        change(&|copy| copy.faults.truncate(faults / 2));
-        change(&|copy| drop(copy.faults.drain(..faults / 2)));
-    }
-    let nodes = scenario.cluster.nodes;
-    for fewer in [nodes / 2, nodes * 3 / 4, nodes - 1] {
-        if fewer > 0 {
-            change(&|copy| with_nodes(copy, fewer));
+    let mut part = faults;
+    while part > 0 {
+        for first in (0..faults).step_by(part) {
+            let mut copy = scenario.clone();
+            copy.faults.drain(first..(first + part).min(faults));
+            if copy.faults.is_empty() {
+                // Without a fault there is nothing to heal, and nothing that a pull has to survive.
+                copy.heal_at = None;
+            }
+            all.push(copy);
         }
+        part = if part == 1 { 0 } else { part.div_ceil(2) };
     }
-    for number in 0..faults {
-        change(&|copy| drop(copy.faults.remove(number)));
-    }
-    change(&|copy| copy.knobs = Knobs::default());
-    change(&|copy| {
-        let Cluster { nodes, latency, node_rate, .. } = copy.cluster;
-        copy.cluster = Cluster { nodes, latency, node_rate, ..Cluster::default() };
-    });
-    change(&|copy| copy.origin = Default::default());
-    change(&|copy| copy.client = Default::default());
-    for number in (0..scenario.images.len()).rev().filter(|_| scenario.images.len() > 1) {
-        change(&|copy| drop(copy.images.remove(number)));
+    all
+}
+
+fn fewer_nodes(scenario: &Scenario) -> Vec<Scenario> {
+    let nodes = scenario.cluster.nodes;
+    let mut sizes = vec![1, 2, 3, 5, 8, nodes / 4, nodes / 2, nodes * 3 / 4, nodes - 1];
+    sizes.retain(|fewer| *fewer > 0 && *fewer < nodes);
+    sizes.sort_unstable();
+    sizes.dedup();
+    changed(
+        scenario,
+        sizes
+            .into_iter()
+            .map(|fewer| Box::new(move |copy: &mut Scenario| with_nodes(copy, fewer)) as Box<dyn Fn(&mut Scenario)>)
+            .collect(),
+    )
+}
+
+/// Fewer images and layers, and smaller ones.
+fn less_to_pull(scenario: &Scenario) -> Vec<Scenario> {
+    let mut edits: Vec<Box<dyn Fn(&mut Scenario)>> = Vec::new();
+    let images = scenario.images.len();
+    for number in (0..images).rev().filter(|_| images > 1) {
+        edits.push(Box::new(move |copy| drop(copy.images.remove(number))));
     }
     for (number, image) in scenario.images.iter().enumerate() {
-        change(&|copy| {
-            copy.images[number].arrivals = Arrivals::AtOnce;
-            copy.images[number].over = Span::default();
-        });
-        for layer in (0..image.layers.len()).filter(|_| image.layers.len() > 1) {
-            change(&|copy| {
-                copy.images[number].layers.remove(layer);
-            });
+        let layers = image.layers.len();
+        if layers > 2 {
+            edits.push(Box::new(move |copy| copy.images[number].layers.truncate(1)));
         }
-        change(&|copy| copy.images[number].layers.iter_mut().for_each(|size| *size = Bytes((size.0 / 4).max(1))));
+        for layer in (0..layers).filter(|_| layers > 1) {
+            edits.push(Box::new(move |copy| _ = copy.images[number].layers.remove(layer)));
+        }
+        for divisor in [16, 4] {
+            edits.push(Box::new(move |copy| {
+                copy.images[number].layers.iter_mut().for_each(|size| *size = Bytes((size.0 / divisor).max(1)));
+            }));
+        }
     }
-    for number in 0..faults {
-        change(&|copy| {
+    changed(scenario, edits)
+}
+
+/// Defaults instead of what was drawn, and simple faults.
+fn nothing_special(scenario: &Scenario) -> Vec<Scenario> {
+    let mut edits: Vec<Box<dyn Fn(&mut Scenario)>> = vec![
+        Box::new(|copy| copy.knobs = Knobs::default()),
+        Box::new(|copy| {
+            let Cluster { nodes, latency, node_rate, .. } = copy.cluster;
+            copy.cluster = Cluster { nodes, latency, node_rate, ..Cluster::default() };
+        }),
+        Box::new(|copy| copy.cluster = Cluster { nodes: copy.cluster.nodes, ..Cluster::default() }),
+        Box::new(|copy| copy.origin = Default::default()),
+        Box::new(|copy| copy.client = Default::default()),
+        Box::new(|copy| copy.heal_at = copy.heal_at.map(|at| Span(at.0 / 2))),
+    ];
+    for number in 0..scenario.images.len() {
+        edits.push(Box::new(move |copy| {
+            let image = &mut copy.images[number];
+            (image.arrivals, image.over, image.at) = (Arrivals::AtOnce, Span::default(), Span::default());
+        }));
+        edits.push(Box::new(move |copy| (copy.images[number].nodes, copy.images[number].fresh) = (None, false)));
+    }
+    for number in 0..scenario.faults.len() {
+        edits.push(Box::new(move |copy| {
             let fault = &mut copy.faults[number];
             fault.over = None;
             fault.every = None;
             fault.count = fault.count.map(|count| (count / 2).max(1));
-        });
+        }));
     }
+    let mut all = changed(scenario, edits);
+    all.extend(single_knobs(&scenario.knobs).into_iter().map(|knobs| Scenario { knobs, ..scenario.clone() }));
     all
+}
+
+/// The knobs with one of them back at its default.
+fn single_knobs(knobs: &Knobs) -> Vec<Knobs> {
+    // By their names in files, so that no knob can be forgotten here.
+    let Ok(toml::Value::Table(table)) = toml::Value::try_from(knobs) else { return Vec::new() };
+    let without = |name: &String| {
+        let mut fewer = table.clone();
+        fewer.remove(name);
+        fewer.try_into().ok()
+    };
+    table.keys().filter_map(without).collect()
 }
 
 fn with_nodes(scenario: &mut Scenario, nodes: usize) {
@@ -107,5 +197,6 @@ fn with_nodes(scenario: &mut Scenario, nodes: usize) {
         fault.nodes.retain(|node| *node < nodes);
         fault.others.retain(|node| *node < nodes);
         fault.count = fault.count.map(|count| count.min(nodes));
+        fault.zone = fault.zone.map(|zone| zone.min(scenario.cluster.zones - 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Checked at the end of a run.
+//! Checked at the end of a run, and whenever time stands still.
 
 use super::Invariant;
 use crate::world::World;
@@ -16,6 +16,9 @@ const PER_PIECE: u64 = 60;
 const PER_NODE_SECOND: u64 = 60;
 /// Messages that a node may always send for each blob: cascade, enrolment, greetings.
 const PER_NODE_BLOB: u64 = 200;
+
+/// Events at one point of time: all nodes of the largest cluster begin together, and each of them does a hundred things.
+pub(crate) const MOST_AT_ONCE: u64 = 2_000_000;
 
 /// Looks at all messages of the run for images of `pieces` pieces and `blobs` blobs in all.
 pub fn check(world: &mut World, pieces: u64, blobs: u64) {

@@ -28,6 +28,8 @@ pub enum FaultKind {
     Pause,
     /// Nodes serve wrong bytes.
     Corrupt,
+    /// Nodes serve wrong bytes and vouch for them, and for midstates that are none.
+    Lie,
     /// Nodes send and receive at `rate`.
     Slow,
     /// Disks are full.
@@ -108,6 +110,7 @@ impl FaultKind {
         Self::KillLeader,
         Self::Pause,
         Self::Corrupt,
+        Self::Lie,
         Self::Slow,
         Self::DiskFull,
         Self::DiskErrors,
@@ -219,6 +222,7 @@ impl FaultKind {
                 | Self::PowerCut
                 | Self::Pause
                 | Self::Corrupt
+                | Self::Lie
                 | Self::Slow
                 | Self::DiskFull
                 | Self::OneWay

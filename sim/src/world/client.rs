@@ -203,6 +203,9 @@ impl World {
             ClientEvent::Start(image, credential) => {
                 let now = self.now;
                 let client = &mut self.nodes[node].client;
+                if image.fresh {
+                    client.content.clear();
+                }
                 *client = Client {
                     image: Some(image),
                     pending: client.pending - 1,
@@ -257,6 +260,9 @@ impl World {
     }
 
     pub(super) fn mirror_served(&mut self, node: NodeIndex, request: RequestId, size: u64) {
+        if self.intruder_answered(node, request, true) {
+            return;
+        }
         if let Some(active) = self.nodes[node].client.active.get_mut(&request) {
             active.size = Some(size);
         }
@@ -264,6 +270,9 @@ impl World {
     }
 
     pub(super) fn mirror_refused(&mut self, node: NodeIndex, request: RequestId) {
+        if self.intruder_answered(node, request, false) {
+            return;
+        }
         self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
         if let Some(active) = self.nodes[node].client.active.remove(&request) {
             self.next_host(node, active.digest);
@@ -410,6 +419,8 @@ impl World {
         let client = &mut self.nodes[node].client;
         client.last_byte = now;
         client.content.entry(digest).or_insert(now);
+        self.intrude(node, digest);
+        let client = &mut self.nodes[node].client;
         let Some(image) = &client.image else { return };
         if !client.in_children && digest == image.manifest {
             client.in_children = true;
@@ -456,6 +467,6 @@ impl World {
     }
 }
 
-fn source(kind: Kind) -> Source {
+pub(crate) fn source(kind: Kind) -> Source {
     Source { registry: "origin.example".into(), repository: "app".into(), kind }
 }

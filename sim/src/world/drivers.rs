@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::input::{CallError, Input, StreamError, TransferEvent, TransferFailure};
-use longshore_core::message::{Neighbour, Notice, PieceRequest, Protocol, Request, Response};
+use longshore_core::message::{EnrolReply, Neighbour, Notice, PieceRequest, Protocol, Request, Response};
 use longshore_core::names::{CallId, OpId, PeerId, StreamId};
 use longshore_core::output::Output;
 
@@ -62,7 +62,11 @@ fn kind_of_notice(notice: &Notice) -> usize {
 }
 
 impl World {
-    pub(super) fn perform(&mut self, node: NodeIndex, output: Output) {
+    pub(super) fn perform(&mut self, node: NodeIndex, mut output: Output) {
+        self.watch_output(node, &output);
+        if self.nodes[node].lies {
+            twist(&mut output);
+        }
         match output {
             Output::MirrorServe { request, size, .. } => self.mirror_served(node, request, size),
             Output::MirrorRefuse { request, .. } => self.mirror_refused(node, request),
@@ -81,11 +85,11 @@ impl World {
                 self.fetch_piece(node, op, &peer, (digest, size, piece, check));
             }
             Output::FetchOrigin { op, digest, span, credential, check, .. } => {
-                self.fetch_origin(node, op, digest, span, credential.is_some(), check);
+                self.fetch_origin(node, op, digest, span, invariants::private::is_accepted(credential), check);
             }
             Output::CancelTransfer { op } => self.cancel_transfer(node, op),
             Output::StatOrigin { op, digest, credential, .. } => {
-                self.stat_origin(node, op, digest, credential.is_some())
+                self.stat_origin(node, op, digest, invariants::private::is_accepted(credential))
             }
             Output::FindProviders { op, digest } => self.find_providers(node, op, digest),
             Output::Announce { digests } => {
@@ -213,6 +217,9 @@ impl World {
     fn answer(&mut self, node: NodeIndex, inbound: InboundStream, response: Option<Response>) {
         match inbound {
             InboundStream::Call { from, from_life, call, .. } => {
+                if let Some(response) = &response {
+                    invariants::introductions::check(self, node, from, response);
+                }
                 let input = match response {
                     Some(_) if self.is_garbled() => Input::CallFailed { call, error: CallError::Malformed },
                     Some(response) => Input::Reply { call, response },
@@ -276,5 +283,20 @@ impl World {
         }
         let after = self.options.latency * 6;
         self.later(node, after, Input::Providers { op, peers });
+    }
+}
+
+/// What a liar says of midstates.
+fn twist(output: &mut Output) {
+    let spine = match output {
+        Output::StreamReply { response: Response::Enrol(EnrolReply::Enrolled { spine, .. }), .. } => spine,
+        Output::Notify { notice, .. } => match Arc::make_mut(notice) {
+            Notice::Have { spine, .. } => spine,
+            _ => return,
+        },
+        _ => return,
+    };
+    for (piece, state) in spine {
+        state.0[0] ^= *piece + 1;
     }
 }

@@ -21,6 +21,7 @@ impl World {
         config.zone = self.zone_name(node);
         (self.options.configure)(node, &mut config);
         self.options.knobs.apply(&mut config);
+        self.watch_start(node, &config);
         let seed = self.chance.number();
         let now = self.now;
         let state = &mut self.nodes[node];
@@ -121,9 +122,17 @@ impl World {
         self.nodes[node].corrupt = Some(0xbad);
     }
 
+    /// From now on the node serves wrong bytes and vouches for them, and for midstates that are none.
+    pub fn lie(&mut self, node: NodeIndex) {
+        self.corrupt(node);
+        self.nodes[node].lies = true;
+        self.liars.insert(node);
+    }
+
     /// From now on it serves what it has.
     pub fn reform(&mut self, node: NodeIndex) {
         self.nodes[node].corrupt = None;
+        self.nodes[node].lies = false;
     }
 
     /// Bytes per second that a node can send, and receive, from now on.
@@ -163,6 +172,7 @@ impl World {
             let state = &mut self.nodes[node];
             state.disk.full = false;
             state.corrupt = None;
+            state.lies = false;
             self.set_drift(node, 0);
         }
     }

@@ -8,6 +8,7 @@ use longshore_core::message::{PieceRefusal, PieceSum, Protocol};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
+use longshore_core::spine::Midstate;
 
 use super::drivers::InboundStream;
 use super::transfers::Carried;
@@ -102,7 +103,11 @@ impl World {
         claim: Option<PieceSum>,
     ) {
         let Some(InboundStream::Piece(mut transfer)) = self.nodes[node].streams.remove(&stream) else { return };
-        debug_assert_eq!(Geometry::of_blob(transfer.size).range(transfer.piece).start, offset);
+        let piece_bytes = Geometry::of_blob(transfer.size).piece_bytes();
+        if offset != u64::from(transfer.piece) * piece_bytes || offset + len > transfer.size {
+            let detail = format!("{len} bytes from {offset} are sent for piece {} of {digest}", transfer.piece);
+            self.violate(&invariants::right_bytes::RULE, node, &detail);
+        }
         let stored = self.nodes[node].disk.content(&digest, transfer.piece);
         let Some(content) = self.nodes[node].corrupt.or(stored) else {
             let detail = format!("piece {} of {digest} was offered and is not here", transfer.piece);
@@ -112,6 +117,13 @@ impl World {
         };
         transfer.content = content;
         transfer.claim = claim;
+        if self.blobs.get(&digest).is_none_or(|blob| blob.label != content) {
+            self.liars.insert(node);
+            if self.nodes[node].lies {
+                let sum = content::hash(Midstate::INITIAL, transfer.piece, content).to_bytes();
+                transfer.claim = Some(PieceSum { piece: transfer.piece, sum, author: self.peer(node) });
+            }
+        }
         let to = transfer.to;
         let receiver = &mut self.nodes[to];
         if receiver.life != transfer.to_life || receiver.cancelled.remove(&transfer.op) {

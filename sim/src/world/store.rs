@@ -78,7 +78,7 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn has(&self, blob: &Blob) -> bool {
         let Some(complete) = self.complete.get(&blob.digest) else { return false };
-        let pieces = Geometry::of_blob(blob.size).pieces();
+        let pieces = content::pieces(blob.size);
         complete.size == blob.size && (0..pieces).all(|piece| complete.contents.get(piece) == Some(blob.label))
     }
 

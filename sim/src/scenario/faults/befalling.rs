@@ -44,6 +44,7 @@ impl FaultSpec {
                 victims.iter().for_each(|node| world.pause(*node, lasts));
             }
             FaultKind::Corrupt => victims.iter().for_each(|node| world.corrupt(*node)),
+            FaultKind::Lie => victims.iter().for_each(|node| world.lie(*node)),
             FaultKind::Slow => {
                 let rate = self.rate.unwrap_or_default().0;
                 victims.iter().for_each(|node| world.set_rate(*node, rate));
@@ -143,7 +144,7 @@ impl FaultSpec {
             FaultKind::BurstLoss => world.network.links.bursts = None,
             FaultKind::Garble => world.network.garbling = 0,
             FaultKind::Spikes => world.network.spikes = (0, Duration::ZERO),
-            FaultKind::Corrupt => victims.iter().for_each(|node| world.reform(*node)),
+            FaultKind::Corrupt | FaultKind::Lie => victims.iter().for_each(|node| world.reform(*node)),
             FaultKind::Slow => {
                 let rate = world.options.node_rate;
                 victims.iter().for_each(|node| world.set_rate(*node, rate));

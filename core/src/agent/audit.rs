@@ -1,0 +1,243 @@
+//! A look at the agent's own structure, for tests and the simulator: what waits has a deadline, what is noted is in use.
+//!
+//! Nothing decides by this. It says what contradicts itself at the moment when it does, long before anybody outside could
+//! see the consequences.
+
+use super::mirroring::State;
+use super::{Agent, Op};
+use crate::calls::Purpose;
+use crate::digest::Digest;
+use crate::flight::{Flight, Role, Stage};
+use crate::input::Method;
+use crate::timers::Deadline;
+
+/// How much an agent remembers: number of entries of each memory that has to be empty when nothing is to be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Blobs on their way.
+    pub flights: usize,
+    /// Mirror requests that the driver has not closed.
+    pub requests: usize,
+    /// Inbound streams.
+    pub streams: usize,
+    /// Calls without an answer.
+    pub calls: usize,
+    /// Operations that drivers have not finished.
+    pub operations: usize,
+    /// Peers that wait for a spine to be read.
+    pub spine_waiters: usize,
+    /// Credentials in use.
+    pub credentials: usize,
+    /// Permissions of credentials for blobs.
+    pub permissions: usize,
+    /// Reads of complete blobs.
+    pub readers: usize,
+    /// Swarms that are looked after.
+    pub trackers: usize,
+    /// Armed deadlines beside those that are always armed, and one for each tracker.
+    pub deadlines: usize,
+}
+
+impl Census {
+    /// What there is, by name.
+    #[must_use]
+    pub fn list(&self) -> [(&'static str, usize); 11] {
+        [
+            ("flights", self.flights),
+            ("mirror requests", self.requests),
+            ("streams", self.streams),
+            ("calls", self.calls),
+            ("operations", self.operations),
+            ("spine waiters", self.spine_waiters),
+            ("credentials", self.credentials),
+            ("permissions", self.permissions),
+            ("readers", self.readers),
+            ("trackers", self.trackers),
+            ("deadlines", self.deadlines),
+        ]
+    }
+}
+
+impl Agent {
+    /// How much it remembers now.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            flights: self.flights.len(),
+            requests: self.requests.len(),
+            streams: self.streams.len(),
+            calls: self.calls.len(),
+            operations: self.ops.len(),
+            spine_waiters: self.spine_waiters.values().map(Vec::len).sum(),
+            credentials: self.credentials.len(),
+            permissions: self.authorized.len(),
+            readers: self.cache.readers(),
+            trackers: self.trackers.len(),
+            // Sweep and reconcile are always armed.
+            deadlines: self.cx.timers.len().saturating_sub(2 + self.trackers.len()),
+        }
+    }
+
+    /// The digests that are on their way here.
+    pub fn flying(&self) -> impl Iterator<Item = &Digest> {
+        self.flights.keys()
+    }
+
+    /// The first thing in the agent's state that contradicts another, in words. Ask between two inputs.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<String> {
+        self.deadlines_contradict()
+            .or_else(|| self.flights.values().find_map(|flight| self.flight_contradicts(flight)))
+            .or_else(|| self.requests_contradict())
+            .or_else(|| self.memories_contradict())
+    }
+
+    fn armed(&self, deadline: Deadline) -> bool {
+        self.cx.timers.is_armed(deadline)
+    }
+
+    fn deadlines_contradict(&self) -> Option<String> {
+        if !self.cx.timers.is_consistent() {
+            return Some("a deadline is armed and will never fire, or fires and is not armed".into());
+        }
+        if !self.armed(Deadline::Sweep) || !self.armed(Deadline::Reconcile) {
+            return Some("a periodic deadline is not armed".into());
+        }
+        if self.presence.is_waiting() && !self.armed(Deadline::Announce) {
+            return Some("announcements wait for nothing".into());
+        }
+        if let Some((op, what)) = self.ops.iter().find(|(op, _)| !self.armed(Deadline::Transfer(**op))) {
+            return Some(format!("operation {op:?} ({what:?}) has no deadline"));
+        }
+        if let Some(call) = self.calls.ids().find(|call| !self.armed(Deadline::Call(*call))) {
+            return Some(format!("{call:?} has no deadline"));
+        }
+        let late = |(id, stream): &(&crate::names::StreamId, &super::serving::Stream)| {
+            stream.is_new() && !self.armed(Deadline::Handshake(**id))
+        };
+        self.streams.iter().find(late).map(|(id, _)| format!("{id:?} may say nothing for ever"))
+    }
+
+    fn flight_contradicts(&self, flight: &Flight) -> Option<String> {
+        let digest = flight.digest;
+        let asks = |purpose| self.calls.any(|call| call.digest == digest && call.purpose == purpose);
+        let operates = |is: fn(&Op) -> bool| self.ops.values().any(|op| is(op) && op.digest() == Some(digest));
+        let wrong = if !self.armed(Deadline::NoProgress(digest)) {
+            "has no watchdog"
+        } else if flight.waiters.iter().any(|id| self.requests.get(id).is_none_or(|request| request.digest != digest)) {
+            "is waited for by a request that is gone"
+        } else {
+            match (&flight.stage, &flight.role) {
+                (Stage::Resolving(_), _)
+                    if !asks(Purpose::Probe)
+                        && !asks(Purpose::AskToPull)
+                        && !self.armed(Deadline::Probe(digest))
+                        && !operates(|op| matches!(op, Op::Providers(_))) =>
+                {
+                    "resolves and has asked nobody"
+                }
+                (Stage::Moving, Role::Following(_))
+                    if !self.armed(Deadline::Enrol(digest)) && !operates(|op| matches!(op, Op::Challenge(_))) =>
+                {
+                    "follows and will never show a sign of life"
+                }
+                (Stage::Moving, Role::Leading)
+                    if !self.armed(Deadline::Track(digest)) && !operates(|op| matches!(op, Op::Challenge(_))) =>
+                {
+                    "leads and will never look after its swarm"
+                }
+                (Stage::Moving, Role::Leading) if !self.trackers.contains_key(&digest) => {
+                    "leads a swarm that is not there"
+                }
+                _ => return None,
+            }
+        };
+        Some(format!("the flight of {} {wrong}", digest.short()))
+    }
+
+    fn requests_contradict(&self) -> Option<String> {
+        self.requests.iter().find_map(|(id, request)| {
+            let flight = self.flights.get(&request.digest).filter(|flight| flight.waiters.contains(id));
+            let wrong = match request.state {
+                State::Waiting if flight.is_none() => "waits for no flight",
+                State::Waiting | State::Reading if !self.armed(Deadline::Headers(*id)) => {
+                    "may wait for headers for ever"
+                }
+                State::Asking if !self.ops.values().any(|op| op.request() == Some(*id)) => {
+                    "waits for no answer of the origin"
+                }
+                State::Serving if request.method == Method::Get && !request.holds && flight.is_none() => {
+                    "is served from nothing"
+                }
+                State::Serving
+                    if request.method == Method::Get && !request.holds && !self.armed(Deadline::Body(*id)) =>
+                {
+                    "may stand still for ever"
+                }
+                _ => return None,
+            };
+            Some(format!("{id:?} for {} {wrong}", request.digest.short()))
+        })
+    }
+
+    fn memories_contradict(&self) -> Option<String> {
+        let running = self.flights.values().filter(|flight| flight.is_running()).count();
+        let most = self.config.max_running_flights as usize;
+        if running > most {
+            return Some(format!("{running} flights run, {most} may"));
+        }
+        if running < self.flights.len().min(most) {
+            return Some(format!(
+                "{} flights wait although only {running} of {most} run",
+                self.flights.len() - running
+            ));
+        }
+        if let Some((id, op)) =
+            self.ops.iter().find(|(_, op)| op.digest().is_some_and(|of| !self.flights.contains_key(&of)))
+        {
+            return Some(format!("operation {id:?} ({op:?}) is for a flight that has ended"));
+        }
+        if self.calls.any(|call| !self.flights.contains_key(&call.digest)) {
+            return Some("a call is for a flight that has ended".into());
+        }
+        if let Some(digest) = self
+            .trackers
+            .keys()
+            .find(|digest| !self.flights.contains_key(digest) && !self.armed(Deadline::Track(**digest)))
+        {
+            return Some(format!("the swarm of {} is never looked after", digest.short()));
+        }
+        let holding = self.requests.values().filter(|request| request.holds).count()
+            + self.streams.values().filter(|stream| stream.holds()).count();
+        if self.cache.readers() > holding {
+            return Some(format!("{} reads of blobs are noted, and {holding} are under way", self.cache.readers()));
+        }
+        let used = |id: &crate::names::CredentialId| {
+            self.requests.values().any(|request| request.credential == Some(*id))
+                || self.flights.values().any(|flight| flight.credential == Some(*id))
+        };
+        let unused = self.credentials.keys().find(|id| !used(id));
+        unused.map(|id| format!("{id:?} is kept and nobody uses it"))
+    }
+}
+
+impl Op {
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Fetch(of)
+            | Self::FetchWhole(of)
+            | Self::Size(of)
+            | Self::Challenge(of)
+            | Self::Hash(of, _)
+            | Self::Providers(of) => Some(*of),
+            Self::Head(_) | Self::Authorize(_) => None,
+        }
+    }
+
+    fn request(&self) -> Option<crate::names::RequestId> {
+        match self {
+            Self::Head(id) | Self::Authorize(id) => Some(*id),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Checked at the end of a run in which nothing was wrong.
+
+use longshore_core::metrics::Counters;
+
+use super::Invariant;
+use crate::world::World;
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "calm",
+    sentence: "Where nothing is wrong, nothing fails: no flight, no transfer, no request of containerd, no tracker, no view.",
+    source: "design, section 7 (absent faults)",
+};
+
+type Count = fn(&Counters) -> u64;
+
+/// What must not happen.
+const NEVER: [(&str, Count); 9] = [
+    ("flights failed", |counters| counters.flights_failed),
+    ("requests to the origin failed", |counters| counters.origin_failures),
+    ("pieces were rejected", |counters| counters.pieces_rejected),
+    ("ranks differed", |counters| counters.hrw_rank_mismatch),
+    ("trackers were given up", |counters| counters.tracker_takeovers),
+    ("mirror requests were refused", |counters| counters.mirror_refused),
+    ("bodies were cut short", |counters| counters.mirror_aborted),
+    ("peers were convicted", |counters| counters.peers_convicted),
+    ("streams were dropped", |counters| counters.coord_stream_errors),
+];
+
+/// Looks at what all agents have counted.
+pub fn check(world: &mut World) {
+    for (what, count) in NEVER {
+        let times = world.total(count);
+        if times > 0 {
+            world.violate(&RULE, 0, &format!("{times} {what}"));
+        }
+    }
+}

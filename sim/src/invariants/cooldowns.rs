@@ -1,0 +1,115 @@
+//! Checked at every request to the origin, and at every refusal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use longshore_core::digest::Digest;
+use longshore_core::failures::{FIRST_COOLDOWN, LADDER_FACTOR, LADDER_MEMORY, LONGEST_COOLDOWN, LONGEST_HONOUR};
+use longshore_core::input::{Input, OriginFailure, TransferEvent, TransferFailure};
+use longshore_core::message::FailureClass;
+use longshore_core::output::{Explanation, Output};
+use longshore_core::time::Time;
+
+use super::Invariant;
+use crate::watch::Scene;
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "cool-downs",
+    sentence: "A digest that failed is left alone for its cool-down, which climbs with each failure in a row, and no longer.",
+    source: "gantry reference, sections 8 and 10.4 a; design, section 1 (room failures)",
+};
+
+#[derive(Debug, Default)]
+struct Failed {
+    /// Failures in a row: at least so many of our own, at most so many.
+    least: u32,
+    most: u32,
+    /// Nobody asks the origin before, and nobody is refused for it after.
+    not_before: Time,
+    not_after: Time,
+}
+
+/// What failed in one agent's life.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    failed: BTreeMap<Digest, Failed>,
+    /// Blobs that were fetched with a credential.
+    with_credential: BTreeSet<Digest>,
+    /// What the origin's failure that is being handled asks for.
+    retry_after: Option<Duration>,
+}
+
+fn ladder(strikes: u32) -> Duration {
+    FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.clamp(1, 8) - 1)).min(LONGEST_COOLDOWN)
+}
+
+impl Memory {
+    /// Whether a request for this digest may be refused at once.
+    pub(crate) fn may_refuse(&self, now: Time, digest: &Digest) -> bool {
+        self.failed.get(digest).is_some_and(|failed| failed.not_after >= now)
+    }
+
+    pub(crate) fn input(&mut self, _: &Scene<'_>, input: &Input) {
+        self.retry_after = match input {
+            Input::Transfer { event: TransferEvent::Failed(TransferFailure::Origin(failure)), .. }
+            | Input::OriginStat { result: Err(failure), .. } => retry_after(failure),
+            _ => None,
+        };
+    }
+
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
+        let now = scene.now;
+        match output {
+            Output::Explain(Explanation::Failed { digest, class, detail }) => {
+                let retry_after = self.retry_after.unwrap_or_default().min(LONGEST_COOLDOWN);
+                let failed = self.failed.entry(*digest).or_default();
+                // Whose failure it was decides for how long it counts here.
+                if detail.starts_with("another node") {
+                    failed.not_after = failed.not_after.max(now + LONGEST_HONOUR);
+                    return;
+                }
+                failed.most += 1;
+                failed.not_after = failed.not_after.max(now + ladder(failed.most).max(retry_after).max(LONGEST_HONOUR));
+                if *class == FailureClass::Auth {
+                    // The next one who asks may have a credential.
+                    failed.not_before = now;
+                    return;
+                }
+                if now > failed.not_before + LADDER_MEMORY {
+                    failed.least = 0;
+                }
+                failed.least += 1;
+                // Rate limits may be a credential's own.
+                let limited = *class == FailureClass::RateLimited && !self.with_credential.contains(digest);
+                let asked_for = if limited { retry_after } else { Duration::ZERO };
+                failed.not_before = now + ladder(failed.least).max(asked_for);
+            }
+            Output::Explain(Explanation::Completed { digest, .. }) => {
+                self.failed.remove(digest);
+            }
+            Output::FetchOrigin { digest, credential, .. } => {
+                if credential.is_some() {
+                    self.with_credential.insert(*digest);
+                }
+                if let Some(failed) = self.failed.get(digest).filter(|failed| failed.not_before > now) {
+                    let (row, early) = (failed.least, failed.not_before - now);
+                    let detail =
+                        format!("the origin is asked for {digest} {early:?} too early, after {row} failures in a row");
+                    scene.violate(&RULE, detail);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A body was cut short: the ranged retry has to go on to the next host.
+    pub(crate) fn cut_short(&mut self, now: Time, digest: Digest) {
+        let failed = self.failed.entry(digest).or_default();
+        failed.not_after = failed.not_after.max(now + LONGEST_HONOUR);
+    }
+}
+
+fn retry_after(failure: &OriginFailure) -> Option<Duration> {
+    failure.retry_after
+}

@@ -1,0 +1,94 @@
+//! Checked at every transfer and every stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_core::digest::Digest;
+use longshore_core::input::{Input, TransferEvent};
+use longshore_core::names::{OpId, PeerId, StreamId};
+use longshore_core::output::Output;
+
+use super::Invariant;
+use crate::watch::Scene;
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "limits",
+    sentence: "No node does more at a time than its settings allow, and what is being sent is not deleted.",
+    source: "design, section 2 (everything is bounded) and section 7, rule 5",
+};
+
+/// A transfer that a driver runs.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub(crate) digest: Digest,
+    /// Who sends; `None`: the origin.
+    pub(crate) peer: Option<PeerId>,
+}
+
+/// What one agent's drivers do at present.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) transfers: BTreeMap<OpId, Transfer>,
+    streams: BTreeSet<StreamId>,
+    uploads: BTreeMap<StreamId, Digest>,
+}
+
+impl Memory {
+    /// Transfers and uploads.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        (self.transfers.len(), self.uploads.len())
+    }
+
+    pub(crate) fn input(&mut self, input: &Input) {
+        match input {
+            Input::StreamClosed { stream, .. } => {
+                self.streams.remove(stream);
+                self.uploads.remove(stream);
+            }
+            Input::Transfer { op, event: TransferEvent::Done | TransferEvent::Failed(_) } => {
+                self.transfers.remove(op);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
+        match output {
+            Output::StreamAdmit { stream, .. } => {
+                self.streams.insert(*stream);
+                within(scene, self.streams.len(), scene.config.max_streams, "streams are admitted");
+            }
+            Output::StreamReset { stream } => {
+                self.streams.remove(stream);
+            }
+            Output::PieceServe { stream, digest, .. } => {
+                self.uploads.insert(*stream, *digest);
+                within(scene, self.uploads.len(), scene.config.max_uploads, "pieces are sent");
+            }
+            Output::Evict { digest } if self.uploads.values().any(|of| of == digest) => {
+                scene.violate(&RULE, format!("{digest} is deleted while it is being sent"));
+            }
+            Output::FetchPiece { op, peer, digest, .. } => {
+                self.transfers.insert(*op, Transfer { digest: *digest, peer: Some(peer.clone()) });
+                let same = |transfer: &&Transfer| transfer.peer.is_some() && transfer.digest == *digest;
+                let fetches = self.transfers.values().filter(same).count();
+                within(scene, fetches, scene.config.max_downloads, "pieces of one blob are fetched");
+            }
+            Output::FetchOrigin { op, digest, .. } => {
+                self.transfers.insert(*op, Transfer { digest: *digest, peer: None });
+                let fetches = self.transfers.values().filter(|transfer| transfer.peer.is_none()).count();
+                within(scene, fetches, scene.config.max_origin_fetches, "requests to the origin run");
+            }
+            Output::CancelTransfer { op } => {
+                self.transfers.remove(op);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn within(scene: &mut Scene<'_>, there: usize, most: u32, what: &str) {
+    if there > most as usize {
+        scene.violate(&RULE, format!("{there} {what}, {most} may"));
+    }
+}

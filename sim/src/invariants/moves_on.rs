@@ -1,0 +1,61 @@
+//! Checked now and then in the liveness phase.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longshore_core::time::Time;
+
+use super::Invariant;
+use crate::world::{NodeIndex, World};
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "moves-on",
+    sentence: "Once faults have ended, no flight stands still for long, and of two leaders of one swarm one gives way.",
+    source: "design, section 3.2 (trackers that die, views that diverge) and section 6 (liveness phase)",
+};
+
+/// How often it is looked.
+pub const LOOK: Duration = Duration::from_secs(5);
+/// A tracker that stands still is left after 30 s, or three times what the blob should take; then there is a cascade.
+const STANDSTILL: u64 = 100;
+/// Leaders ask each other once a second, and do not ask those who were stalled or silent for some seconds.
+const TWO_LEADERS: Duration = Duration::from_secs(30);
+
+/// Since when a swarm has had several leaders, one of them this one.
+#[derive(Debug, Default)]
+pub struct Memory(BTreeMap<String, Time>);
+
+/// Looks at all flights, `healthy` after the last fault.
+pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
+    let mut leaders: BTreeMap<String, Vec<NodeIndex>> = BTreeMap::new();
+    let mut still = Vec::new();
+    for node in world.node_indices() {
+        let Some(agent) = world.agent(node) else { continue };
+        if agent.census().flights == 0 {
+            continue;
+        }
+        for flight in agent.status().flights {
+            let active = flight.stage == "moving" || flight.stage == "resolving";
+            if active && flight.idle_seconds > STANDSTILL && healthy.as_secs() > STANDSTILL {
+                let (digest, idle) = (flight.digest.short(), flight.idle_seconds);
+                still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
+            }
+            if flight.stage == "moving" && flight.role == "leading" {
+                leaders.entry(flight.digest.to_string()).or_default().push(node);
+            }
+        }
+    }
+    for (node, detail) in still {
+        world.violate(&RULE, node, &detail);
+    }
+    leaders.retain(|_, nodes| nodes.len() > 1);
+    memory.0.retain(|digest, _| leaders.contains_key(digest));
+    let now = world.now();
+    for (digest, nodes) in leaders {
+        let since = *memory.0.entry(digest.clone()).or_insert(now);
+        if now - since > TWO_LEADERS && healthy > TWO_LEADERS {
+            world.violate(&RULE, nodes[0], &format!("nodes {nodes:?} all lead the swarm of {digest}"));
+        }
+    }
+}
