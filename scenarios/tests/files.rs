@@ -83,6 +83,7 @@ macro_rules! scenarios {
 scenarios! {
     rollout_1000 "rollout-1000",
     rollout_1000_40gib "rollout-1000-40gib",
+    gantry_benchmark "gantry-benchmark",
     partition_1000 "partition-1000",
     informer_divergence "informer-divergence",
     tracker_death "tracker-death",

@@ -18,6 +18,7 @@ mod faults;
 mod gantry;
 mod index;
 mod pull_through;
+mod table;
 #[cfg(test)]
 mod tests;
 mod whole_layer;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use longshore_sim::rivals::{Comparison, Outcome, Way, compare};
+use longshore_sim::rivals::{Way, compare};
 
 use super::read;
 
@@ -39,76 +39,60 @@ pub(super) fn run(args: &CompareArgs, print: impl Fn(&str)) -> Result<(), String
         let text = serde_json::to_string_pretty(&comparison).map_err(|error| error.to_string())?;
         print(&format!("{text}\n"));
     } else {
-        print(&table(&comparison));
+        print(&comparison.table());
     }
     Ok(())
 }
 
-const HEADS: [&str; 9] =
-    ["policy", "median", "x T*", "slowest", "x T*", "registry copies", "peer copies", "messages", "wall s"];
-
-fn table(comparison: &Comparison) -> String {
-    let Comparison { scenario, seed, nodes, optimum_seconds, outcomes, left_out_faults } = comparison;
-    let mut text = format!("{scenario}, seed {seed}: {nodes} nodes, T* {optimum_seconds:.3} s\n\n");
-    let rows: Vec<[String; HEADS.len()]> =
-        core::iter::once(HEADS.map(str::to_owned)).chain(outcomes.iter().map(cells)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
-    for row in &rows {
-        let mut line = format!("  {:<width$}", row[0], width = widths[0]);
-        for (cell, width) in row.iter().zip(&widths).skip(1) {
-            line.push_str(&format!("  {cell:>width$}"));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    let mut notes: Vec<String> = outcomes.iter().filter_map(troubles).collect();
-    if !left_out_faults.is_empty() {
-        notes.push(format!("rivals were spared: {}", left_out_faults.join(", ")));
-    }
-    for note in notes {
-        text.push_str(&format!("  ! {note}\n"));
-    }
-    text
-}
-
-fn cells(outcome: &Outcome) -> [String; HEADS.len()] {
-    let computed = outcome.policy == Way::Optimum;
-    [
-        outcome.policy.to_string(),
-        format!("{:.1} s", outcome.median_seconds),
-        format!("{:.2}", outcome.median_ratio),
-        format!("{:.1} s", outcome.slowest_seconds),
-        format!("{:.2}", outcome.slowest_ratio),
-        format!("{:.3}", outcome.origin_copies),
-        format!("{:.1}", outcome.peer_copies),
-        outcome.messages.map_or_else(|| "-".into(), |messages| messages.to_string()),
-        if computed { "-".into() } else { format!("{:.1}", outcome.wall_seconds) },
-    ]
-}
-
-fn troubles(outcome: &Outcome) -> Option<String> {
-    let Outcome { policy, unfinished, fallbacks, failed_pulls, .. } = outcome;
-    let some = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
-    let all: Vec<String> = [
-        some(*unfinished as u64, "pulls not done"),
-        some(*fallbacks, "blobs from the registry because the mirror had none"),
-        some(*failed_pulls, "pulls failed and were tried again"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    (!all.is_empty()).then(|| format!("{policy}: {}", all.join(", ")))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CompareArgs,
+    }
+
+    fn parse(more: &[&str]) -> Result<CompareArgs, String> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/small-cluster-3.toml");
+        let line = ["compare", file].into_iter().chain(more.iter().copied());
+        Line::try_parse_from(line).map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    fn printed(more: &[&str]) -> String {
+        let text = RefCell::new(String::new());
+        run(&parse(more).expect("arguments"), |part| text.borrow_mut().push_str(part)).expect("a scenario");
+        text.into_inner()
+    }
 
     #[test]
     fn an_unknown_policy_is_refused_with_the_known_ones() {
-        let error = "gantri".parse::<Way>().expect_err("a typo").to_string();
-        assert!(error.contains("'gantri'") && error.contains("did you mean 'gantry'?"), "{error}");
-        assert!("torrent".parse::<Way>().expect_err("not there").to_string().contains("whole-layer"));
+        let error = parse(&["--policies", "direct,gantri"]).expect_err("a typo");
+        assert!(error.contains("there is no policy 'gantri'"), "{error}");
+        assert!(error.contains("whole-layer") && error.contains("did you mean 'gantry'?"), "{error}");
+    }
+
+    #[test]
+    fn json_has_an_outcome_for_each_policy_in_the_order_asked_for() {
+        let text = printed(&["--json", "--seed", "3", "--policies", "optimum,direct"]);
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["seed"], 3);
+        assert_eq!(json["outcomes"][0]["policy"], "optimum");
+        assert_eq!(json["outcomes"][1]["policy"], "direct");
+        assert_eq!(json["outcomes"][1]["origin_copies"], 3.0);
+        assert!(json["outcomes"][2].is_null());
+    }
+
+    #[test]
+    fn without_a_choice_all_policies_run() {
+        let text = printed(&[]);
+        for way in Way::ALL {
+            assert!(text.lines().any(|line| line.trim_start().starts_with(way.name())), "no {way} in\n{text}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use longshore_core::time::Time;
 use self::chairs::{Answer, Chairs};
 use super::engine::{BlobId, Broken, Cluster, Policy, Purpose, Ticket, Transfer};
 use super::index::Index;
-use crate::world::NodeIndex;
+use crate::world::{Fault, NodeIndex};
 
 /// `transfer_max_concurrent_serves`.
 const SERVES: u32 = 10;
@@ -34,6 +34,8 @@ const STALL_WINDOW: (Duration, Duration) = (Duration::from_secs(5), Duration::fr
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 /// A connection to a machine that is gone, and a call to a chair that is.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The registry's HEAD, for the sake of early headers.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 /// The local store is looked at this often after a response, before what came is provided.
 const COMMIT_POLL: Duration = Duration::from_millis(150);
 /// What came past the mirror is provided by the next reconciliation.
@@ -100,6 +102,7 @@ impl Gantry {
                 cluster.messages += 1;
                 (cluster.round_trip(ticket.node, *provider), true)
             }
+            None if cluster.registry.fault == Some(Fault::Silent) => (HEAD_TIMEOUT, false),
             None => {
                 let has_credential = cluster.machines[ticket.node].client.has_credential;
                 (cluster.registry_way(ticket.node) * 2, !cluster.registry_refuses(has_credential))
@@ -109,6 +112,9 @@ impl Gantry {
     }
 
     fn found(&mut self, cluster: &mut Cluster<Event>, ticket: Ticket) {
+        if cluster.has(ticket.node, ticket.blob) {
+            return cluster.deliver(ticket);
+        }
         let providers = self.index.sample(cluster, ticket.node, ticket.blob);
         let is_empty = providers.is_empty();
         let Some(search) = self.search(ticket) else { return };
@@ -339,7 +345,12 @@ impl Policy for Gantry {
     }
 
     fn stored(&mut self, cluster: &mut Cluster<Event>, node: NodeIndex, blob: BlobId, from_registry: bool) {
-        let was_mirrored = self.searches.remove(&(node, blob)).is_some() && !from_registry;
+        // A chair that has pulled what its own containerd still waits for goes on until that has it, too.
+        let is_over = self.searches.get(&(node, blob)).is_some_and(|search| !cluster.is_current(search.ticket));
+        let was_mirrored = is_over && !from_registry;
+        if is_over {
+            self.searches.remove(&(node, blob));
+        }
         let image = cluster.images.iter().position(|image| image.manifest == blob);
         if let Some(image) = image.filter(|_| was_mirrored) {
             cluster.later(PREFETCH_DELAY, Event::Prefetch(node, image));
