@@ -14,9 +14,9 @@ use longshore_core::digest::Digest;
 use longshore_core::journal::JournalError;
 use longshore_core::names::PeerId;
 use longshore_core::time::Time;
-use longshore_sim::replay::causes::{Cause, Subject, Threads};
 use longshore_net::journal::EXTENSION;
 use longshore_sim::history::lives::Life;
+use longshore_sim::replay::causes::{Cause, Subject, Threads};
 use longshore_sim::replay::redacted::{RedactError, redact_all};
 use longshore_sim::replay::{Journal, Replayed, Step, replay, story};
 
@@ -155,7 +155,9 @@ pub fn run(args: &ReplayArgs, out: &mut dyn std::io::Write) -> Result<ExitCode, 
 /// The number of an input of one agent; with or without the node's name before it.
 fn number(event: &str) -> Result<u64, ReplayError> {
     let number = event.rsplit_once(':').map_or(event, |(_, number)| number);
-    number.parse().map_err(|_| ReplayError::Nothing(format!("'{event}' names no input; expected a number, such as 1384")))
+    number
+        .parse()
+        .map_err(|_| ReplayError::Nothing(format!("'{event}' names no input; expected a number, such as 1384")))
 }
 
 /// What part of the story is told.

@@ -121,3 +121,108 @@ fn an_agent_that_cannot_record_does_not_start_and_names_the_key() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("journal_dir"), "{text}");
 }
+
+const SCENARIO: &str = "
+name = 'x'
+cluster = { nodes = 6 }
+images = [{ layers = ['24MiB'] }]
+faults = [{ at = '100ms', for = '20s', what = 'kill', nodes = [3] }]
+";
+
+/// Standard output of a command that has to succeed.
+fn text(args: &[&str]) -> String {
+    let output = longshore(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn value(args: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&text(args)).unwrap()
+}
+
+#[test]
+fn the_journals_of_a_simulated_cluster_are_told_as_one_story_and_run_again_as_a_scenario() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (file, journals, exported) = (path("x.toml"), path("journals"), path("exported.toml"));
+    std::fs::write(&file, SCENARIO).unwrap();
+    let before = value(&["sim", "run", &file, "--json"]);
+    let recorded = value(&["sim", "run", &file, "--json", "--journal", &journals]);
+    assert_eq!(before["trace_hash"], recorded["trace_hash"]);
+    // Nothing is written over.
+    assert!(!longshore(&["sim", "run", &file, "--journal", &journals]).status.success());
+
+    let one = json(&directory.path().join("journals/node-00003.journal"));
+    let all = value(&["replay", &journals, "--json"]);
+    assert!(one["divergence"].is_null(), "{one}");
+    let starts = all["starts"].as_array().unwrap();
+    assert_eq!(starts.len(), 7, "{all}");
+    let third = starts.iter().find(|start| start["label"] == "node-00003").unwrap();
+    assert_eq!((&third["digest"], &third["inputs"]), (&one["digest"], &one["inputs"]));
+    assert_eq!(
+        (&all["messages"]["lost"], &all["contradictions"], &all["missing"]),
+        (&0.into(), &0.into(), &serde_json::json!([]))
+    );
+
+    let story = text(&["replay", &journals, "--story"]);
+    let committed = story.lines().rfind(|line| line.contains("Committed")).unwrap();
+    let (event, digest) = (committed.split_whitespace().nth(1).unwrap(), committed.split_whitespace().nth(3).unwrap());
+    let about = text(&["replay", &journals, "--digest", digest]);
+    assert!(about.contains(committed) && about.lines().count() < story.lines().count(), "{about}");
+    let peer = text(&["replay", &journals, "--peer", "node-00003"]);
+    assert!(peer.contains("node-00003#2:0") && peer.lines().count() < story.lines().count(), "{peer}");
+    let why = text(&["replay", &journals, "--why", event]);
+    assert!(why.contains(committed) && why.contains("^ goes on from") && why.lines().count() > 6, "{why}");
+    let at = text(&["replay", &journals, "--at", "0.3"]);
+    assert!(at.contains("5 agents were alive then"), "{at}");
+    let nothing = longshore(&["replay", &journals, "--why", "17"]);
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("NODE:NUMBER"));
+
+    text(&["replay", &journals, "--export-scenario", &exported]);
+    let again = value(&["sim", "run", &exported, "--json"]);
+    for figure in ["nodes", "finished", "unfinished", "violations"] {
+        assert_eq!(again[figure], before[figure], "{figure}: {}", std::fs::read_to_string(&exported).unwrap());
+    }
+}
+
+#[test]
+fn the_journals_of_real_agents_are_told_as_one_story_and_run_again_as_a_scenario() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (journals, redacted, exported) = (path("journals"), path("redacted"), path("exported.toml"));
+    text(&[
+        "demo",
+        "--nodes",
+        "4",
+        "--layers",
+        "2",
+        "--image-size",
+        "96MiB",
+        "--kill",
+        "1",
+        "--json",
+        "--journal",
+        &journals,
+    ]);
+    let all = value(&["replay", &journals, "--json"]);
+    let figure = |name: &str| all["messages"][name].as_u64().unwrap();
+    assert_eq!((all["starts"].as_array().unwrap().len(), &all["missing"]), (4, &serde_json::json!([])), "{all}");
+    assert!(figure("arrived") > 100 && figure("arrived") * 100 > figure("sent") * 97, "{all}");
+
+    text(&["replay", &journals, "--export-redacted", &redacted]);
+    let anonymous = value(&["replay", &redacted, "--json"]);
+    assert_eq!((&anonymous["messages"], &anonymous["inputs"]), (&all["messages"], &all["inputs"]));
+
+    text(&["replay", &journals, "--export-scenario", &exported]);
+    let toml = std::fs::read_to_string(&exported).unwrap();
+    let again = value(&["sim", "run", &exported, "--json"]);
+    assert_eq!(
+        (&again["nodes"], &again["unfinished"], &again["violations"]),
+        (&4.into(), &0.into(), &0.into()),
+        "{toml}"
+    );
+    let scenario = longshore_sim::scenario::Scenario::parse(&toml).unwrap();
+    let bytes: u64 = scenario.images.iter().flat_map(|image| &image.layers).map(|layer| layer.0).sum();
+    assert!((96 << 20..97 << 20).contains(&bytes), "{toml}");
+    assert!(scenario.faults.iter().any(|fault| fault.what == longshore_sim::scenario::FaultKind::Kill), "{toml}");
+}

@@ -138,8 +138,9 @@ impl<'a> History<'a> {
         let (node, number) = label.rsplit_once(':').ok_or_else(|| {
             format!("'{label}' names no input of a cluster; expected NODE:NUMBER, such as {}", self.example())
         })?;
-        let number: u64 =
-            number.parse().map_err(|_| format!("'{number}' in '{label}' is no number of an input; expected NODE:NUMBER"))?;
+        let number: u64 = number
+            .parse()
+            .map_err(|_| format!("'{number}' in '{label}' is no number of an input; expected NODE:NUMBER"))?;
         let named: Vec<usize> = (0..self.lives.len())
             .filter(|life| self.lives[*life].label == node || self.lives[*life].peer.as_str().ends_with(node))
             .collect();

@@ -51,6 +51,9 @@ pub struct DemoArgs {
     /// Where the agents keep their data while the demo runs; it needs COUNT times the image's size
     #[arg(long, value_name = "DIRECTORY", default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
+    /// Record a journal of each agent into this directory, for 'longshore replay DIR'
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
     /// Give every agent this setting, as KEY=VALUE; can be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -123,6 +126,12 @@ impl DemoArgs {
         let origin = self.origin()?;
         check_nodes(self.nodes, self.kill)?;
         check_descriptors(self.nodes, rustix::process::getrlimit(rustix::process::Resource::Nofile).current)?;
+        let mut settings = check_settings(&self.settings)?;
+        if let Some(directory) = &self.journal {
+            let absolute = std::path::absolute(directory)
+                .map_err(|error| OptionsError(format!("--journal {}: {error}", directory.display())))?;
+            settings.push(("journal_dir".to_owned(), absolute.display().to_string()));
+        }
         Ok(Options {
             nodes: self.nodes,
             origin,
@@ -130,7 +139,7 @@ impl DemoArgs {
             kill: self.kill,
             json: self.json,
             directory: self.directory.clone(),
-            settings: check_settings(&self.settings)?,
+            settings,
         })
     }
 

@@ -58,8 +58,7 @@ pub(super) fn run(
         let selected: BTreeSet<Event> = wanted.into_iter().collect();
         let within = |event: &&Event| {
             let time = u64::try_from(history.time(**event)).unwrap_or(0);
-            (filter.from.as_micros()..=filter.to.as_micros()).contains(&time)
-                && (!picky || selected.contains(event))
+            (filter.from.as_micros()..=filter.to.as_micros()).contains(&time) && (!picky || selected.contains(event))
         };
         let events: Vec<Event> = history.order.iter().filter(within).copied().collect();
         tell(&history, &events, Some(&filter), &BTreeMap::new(), &mut show)?;
@@ -164,8 +163,11 @@ fn scenario(
 ) -> Result<ExitCode, ReplayError> {
     let exported = export(lives).map_err(ReplayError::Nothing)?;
     let shown = path.display().to_string();
-    std::fs::write(path, &exported.text)
-        .map_err(|source| ReplayError::Io { action: "write", path: shown.clone(), source })?;
+    std::fs::write(path, &exported.text).map_err(|source| ReplayError::Io {
+        action: "write",
+        path: shown.clone(),
+        source,
+    })?;
     for note in notes {
         // A reader that has enough is no error.
         let _ = writeln!(out, "note: {note}");

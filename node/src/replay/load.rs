@@ -36,7 +36,10 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Loaded, ReplayError> {
         }
     }
     if files.len() > MOST_FILES {
-        return Err(ReplayError::Nothing(format!("{} files are too many at once; name at most {MOST_FILES}", files.len())));
+        return Err(ReplayError::Nothing(format!(
+            "{} files are too many at once; name at most {MOST_FILES}",
+            files.len()
+        )));
     }
     let (mut journals, mut notes, mut bytes) = (Vec::new(), Vec::new(), 0);
     let mut first_problem = None;

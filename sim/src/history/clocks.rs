@@ -2,7 +2,7 @@
 //!
 //! If the fastest message from A to B seems to take `x` and the fastest one back `y`, then the way there and back takes
 //! `x + y`, and if both ways are alike, B's clock is `(x - y) / 2` ahead. Every node is compared with the first one over the
-//! pairs with the shortest ways. A clock that drifts by more than the latency while it is recorded makes these estimates
+//! pairs with the shortest ways, then all pairs have a say. A clock that drifts by more than the latency while it is recorded makes these estimates
 //! wrong, but not the order: nothing is put before its cause.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use super::gather::{Facts, NONE};
 use super::lives::Life;
 use super::matching::{Matched, NOWHERE};
 
-/// Rounds in which estimates that contradict a message are mended: each one halves what is wrong.
+/// Rounds in which estimates are improved: each one halves what is wrong.
 const ROUNDS: usize = 20;
 
 /// What was found out about the clocks.
@@ -47,6 +47,7 @@ impl Clocks {
             ..Self::default()
         };
         clocks.span(first as u32);
+        clocks.average(first as u32);
         clocks.mend(first as u32);
         let earliest = (0..begins.len()).map(|life| begins[life] + clocks.offsets[life]).min();
         clocks.zero = earliest.unwrap_or(0);
@@ -136,6 +137,27 @@ impl Clocks {
         }
     }
 
+    /// Lets all pairs have a say, those with short ways more: of one pair, nobody knows which way is the longer one.
+    fn average(&mut self, first: u32) {
+        let mut pairs: BTreeMap<u32, Vec<(u32, f64, f64)>> = BTreeMap::new();
+        for ((from, to), there) in &self.fastest {
+            if let Some(back) = self.fastest.get(&(*to, *from)) {
+                let way = (there + back).max(1) as f64;
+                pairs.entry(*to).or_default().push((*from, (back - there) as f64 / 2.0, 1.0 / (way * way)));
+            }
+        }
+        for _ in 0..ROUNDS {
+            for (life, ways) in pairs.iter().filter(|(life, _)| **life != first) {
+                let (mut sum, mut weights) = (0.0, 0.0);
+                for (other, difference, weight) in ways {
+                    sum += (self.offsets[*other as usize] as f64 + difference) * weight;
+                    weights += weight;
+                }
+                self.offsets[*life as usize] = (sum / weights).round() as i64;
+            }
+        }
+    }
+
     /// Moves clocks by which a message would arrive before it was sent, as far as the other messages allow.
     fn mend(&mut self, first: u32) {
         let mut neighbours: BTreeMap<u32, Vec<(i64, bool, u32)>> = BTreeMap::new();
@@ -172,9 +194,8 @@ impl Clocks {
 fn fastest(epochs: &[i64], facts: &[Facts], matched: &Matched) -> BTreeMap<(u32, u32), i64> {
     let mut fastest = BTreeMap::new();
     let mut saw = |from: u32, sent: u32, to: u32, received: u32| {
-        let wall = |life: u32, event: u32| {
-            epochs[life as usize] + facts[life as usize].times[event as usize].cast_signed()
-        };
+        let wall =
+            |life: u32, event: u32| epochs[life as usize] + facts[life as usize].times[event as usize].cast_signed();
         let took = wall(to, received) - wall(from, sent);
         fastest.entry((from, to)).and_modify(|least: &mut i64| *least = took.min(*least)).or_insert(took);
     };

@@ -47,12 +47,22 @@ pub fn export(lives: &[Life]) -> Result<Exported, String> {
     let topology = Topology::new(&history, &watch, &mut comments);
     let mut images = images::images(&history, &watch, &topology, &mut comments);
     if images.is_empty() {
-        return Err("no image was pulled in these journals: no agent was asked for a manifest whose layers became known; \
+        return Err(
+            "no image was pulled in these journals: no agent was asked for a manifest whose layers became known; \
                     take the journals of a time when something was pulled"
-            .into());
+                .into(),
+        );
     }
     let mut faults = faults::faults(&history, &watch, &topology, &mut comments);
-    let begins = images.iter().map(|image| image.at).chain(faults.iter().map(|fault| fault.at).filter(|at| at.0 > Duration::ZERO));
+    let begins = images
+        .iter()
+        .map(|image| image.at)
+        .chain(faults.iter().map(|fault| fault.at).filter(|at| at.0 > Duration::ZERO));
+    let mut cluster = topology.cluster(&history, &watch, &mut comments);
+    cluster.membership_lag = faults::membership_lag(&history, &watch, &faults);
+    if cluster.membership_lag.is_some() {
+        comments.push("membership-lag: the longest time from a death to a node's next view".into());
+    }
     let quiet = begins.map(|at| at.0.as_micros() as i64).min().unwrap_or(0);
     if quiet > LONGEST_QUIET {
         let shift = Duration::from_micros((quiet - LEAD) as u64);
@@ -68,7 +78,7 @@ pub fn export(lives: &[Life]) -> Result<Exported, String> {
         seed: 1,
         limit: Span(SHORTEST_LIMIT.max(Duration::from_secs((end / 500_000).max(0) as u64))),
         heal_at: None,
-        cluster: topology.cluster(&history, &watch, &mut comments),
+        cluster,
         origin: topology::origin(&history, &watch, &mut comments),
         client: crate::scenario::ClientSpec::default(),
         knobs: topology::knobs(lives, &mut comments),
@@ -77,7 +87,8 @@ pub fn export(lives: &[Life]) -> Result<Exported, String> {
         expect: Expectations::default(),
     };
     comments.push("containerd's own time-outs and its rate of unpacking are in no journal: the defaults".into());
-    let mut text = String::from("# Made by 'longshore replay --export-scenario'. What it says and where that comes from:\n");
+    let mut text =
+        String::from("# Made by 'longshore replay --export-scenario'. What it says and where that comes from:\n");
     for comment in &comments {
         text.push_str(&format!("# - {comment}\n"));
     }

@@ -113,8 +113,8 @@ impl Links {
     /// Messages on all links: sent, arrived, lost.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
-        self.links.values().fold((0, 0, 0), |(sent, arrived, lost), link| {
-            (sent + link.sent, arrived + link.arrived, lost + link.lost)
-        })
+        self.links
+            .values()
+            .fold((0, 0, 0), |(sent, arrived, lost), link| (sent + link.sent, arrived + link.arrived, lost + link.lost))
     }
 }

@@ -78,7 +78,10 @@ pub fn sort(mut files: Vec<(String, Journal)>) -> (Vec<Life>, Vec<String>) {
         {
             let same = before.header.epoch_unix_micros == header.epoch_unix_micros && before.header.seed == header.seed;
             if same && before.header.number == header.number {
-                notes.push(format!("{file} is left out: it is the same part of {}'s journal as another file", life.label));
+                notes.push(format!(
+                    "{file} is left out: it is the same part of {}'s journal as another file",
+                    life.label
+                ));
                 continue;
             }
             if before.is_followed_by(&journal) {
@@ -88,7 +91,11 @@ pub fn sort(mut files: Vec<(String, Journal)>) -> (Vec<Life>, Vec<String>) {
             }
             if same {
                 let (from, to) = (before.header.inputs_before + before.inputs(), header.inputs_before);
-                notes.push(format!("{}: inputs {from} to {} are missing before {file}", life.label, to.saturating_sub(1)));
+                notes.push(format!(
+                    "{}: inputs {from} to {} are missing before {file}",
+                    life.label,
+                    to.saturating_sub(1)
+                ));
             }
         }
         let (name, peer) = (header.config.name.to_string(), header.config.peer.clone());

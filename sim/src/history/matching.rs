@@ -32,9 +32,10 @@ struct End {
     to: u32,
     key: u64,
     incoming: bool,
+    /// A node's lives and their inputs are in order, whatever its clock says.
+    place: Place,
     /// By the clock of its life, in microseconds since 1970.
     wall: i64,
-    place: Place,
 }
 
 impl End {
@@ -99,7 +100,7 @@ impl Matched {
     }
 }
 
-/// All ends of messages between recorded nodes; equal messages together, the sends first, each side by time.
+/// All ends of messages between recorded nodes; equal messages together, the sends first, each side in order.
 fn ends(lives: &[Life], facts: &[Facts], peers: &Peers) -> Vec<End> {
     let own: Vec<u32> = lives.iter().map(|life| peers.get(&life.peer).unwrap_or(NONE)).collect();
     let mut recorded = own.clone();

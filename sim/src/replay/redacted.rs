@@ -94,11 +94,7 @@ pub fn redact_all(journals: &[&Journal]) -> Result<RedactedSet, RedactError> {
 }
 
 /// One journal with pseudonyms, proven, and the running digest at its end. It starts from `digest`, or from its own.
-fn disguise(
-    journal: &Journal,
-    pseudonyms: &Pseudonyms,
-    digest: Option<u64>,
-) -> Result<(Journal, u64), RedactError> {
+fn disguise(journal: &Journal, pseudonyms: &Pseudonyms, digest: Option<u64>) -> Result<(Journal, u64), RedactError> {
     let mut original = journal.header.agent()?;
     let mut header = header(&journal.header, &original, pseudonyms)?;
     header.digest = digest.unwrap_or(header.digest);

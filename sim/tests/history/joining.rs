@@ -47,9 +47,9 @@ fn every_message_is_found_at_the_other_end_and_clocks_that_differ_by_minutes_agr
         let born = history.clocks.common(life, found.begin());
         assert!(born <= 2 * history.clocks.uncertainty, "{}: {born}", found.label);
     }
-    // The scenario says 300 us to 600 us.
+    // The scenario says 300 us to 600 us; of two ways, nobody knows which one is the longer.
     let latencies = history.links.latencies();
-    assert!(latencies[0] >= 250 && *latencies.last().unwrap() <= 650, "{latencies:?}");
+    assert!(latencies[0] >= 200 && *latencies.last().unwrap() <= 700, "{latencies:?}");
 }
 
 #[test]
@@ -68,7 +68,9 @@ fn no_input_comes_before_what_it_was_sent_by_however_wrong_the_clocks_are() {
     }
     let inputs: u64 = history.outcomes.iter().map(|outcome| outcome.inputs).sum();
     assert_eq!((position.len() as u64, history.contradictions), (inputs, 0));
-    for (life, edges) in longshore_sim::history::order::edges(&lives, &history.facts, &history.matched).iter().enumerate() {
+    for (life, edges) in
+        longshore_sim::history::order::edges(&lives, &history.facts, &history.matched).iter().enumerate()
+    {
         for (to, from) in edges {
             assert!(position[from] < position[&Event { life: life as u32, index: *to }]);
         }
@@ -132,4 +134,24 @@ fn an_input_is_found_by_node_and_number_and_what_is_not_there_is_told() {
         let error = history.find(label).unwrap_err();
         assert!(error.contains(part), "{label}: {error}");
     }
+}
+
+#[test]
+fn a_torn_journal_contributes_what_it_has_and_a_hole_between_files_is_told() {
+    let (_, files) = super::recorded(&with("nodes = 5", ""));
+    let mut journals = Vec::new();
+    for (name, bytes) in files {
+        let cut = if name == "node-00003" { bytes.len() / 3 } else { bytes.len() };
+        journals.push((name, longshore_sim::replay::Journal::read(&bytes[..cut]).unwrap()));
+    }
+    // The same file twice counts once.
+    journals.push(("again".to_owned(), journals[1].1.clone()));
+    let (lives, notes) = longshore_sim::history::lives::sort(journals);
+    assert_eq!((lives.len(), notes.len()), (5, 1), "{notes:?}");
+    assert!(notes[0].contains("left out"), "{notes:?}");
+    assert_eq!(lives[3].damages().count(), 1);
+    let history = History::join(&lives, |_, _, _| {});
+    assert!(history.outcomes[3].inputs > 10 && history.outcomes[3].inputs < history.outcomes[4].inputs);
+    // What was sent to it after its end is not called lost.
+    assert_eq!((history.contradictions, history.links.totals().2), (0, 0));
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "everything here is a test, helpers of tests included")]
 
+mod exporting;
 mod joining;
 mod recording;
 

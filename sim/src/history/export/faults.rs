@@ -7,6 +7,7 @@ use longshore_core::journal::file::End;
 use longshore_core::message::FailureClass;
 
 use super::super::History;
+use super::super::gather::Fate;
 use super::super::links::Lost;
 use super::topology::{Topology, at_least_a_second};
 use super::watch::{Answer, Watch};
@@ -14,8 +15,11 @@ use super::{Comments, span};
 use crate::scenario::units::Span;
 use crate::scenario::{FaultKind, FaultSpec};
 
-/// An agent whose journal ends this much before the last one's, in microseconds, has ended before the others.
-const EARLIER: i64 = 2_000_000;
+/// An agent whose journal just stops this much before the last one's, in microseconds, has ended before the others: even a
+/// quiet one handles a timer in every reconciliation (1 min and a quarter, by default).
+const EARLIER: i64 = 90_000_000;
+/// ... or if so many messages to it failed afterwards.
+const FAILED: usize = 3;
 /// An agent that is born this much after the first one was not there before.
 const LATE: i64 = 5_000_000;
 /// Peers notice a death within this.
@@ -33,7 +37,12 @@ const PARTED: usize = 5;
 /// Losses below this share (in a million) are not worth a fault.
 const LEAST_LOSS: u64 = 1000;
 
-pub(super) fn faults(history: &History<'_>, watch: &Watch, topology: &Topology, comments: &mut Comments) -> Vec<FaultSpec> {
+pub(super) fn faults(
+    history: &History<'_>,
+    watch: &Watch,
+    topology: &Topology,
+    comments: &mut Comments,
+) -> Vec<FaultSpec> {
     let mut faults = deaths(history, topology, comments);
     faults.extend(pauses(history, watch, topology, comments));
     faults.extend(outages(history, watch, comments));
@@ -76,13 +85,19 @@ fn deaths(history: &History<'_>, topology: &Topology, comments: &mut Comments) -
         let (stops, stopped) = (last(history, number), matches!(life.end(), Some(End::Stopped(_))));
         // What is not recorded of the same start is a hole in the files, and no end.
         let goes_on = next.is_some_and(|next| !next.newborn);
-        if stopped || goes_on || next.is_none() && end - stops < EARLIER {
+        if stopped || goes_on {
             continue;
         }
         let peer = history.peers.get(&life.peer).unwrap_or(super::super::gather::NONE);
-        let heard = noticed.get(&peer).into_iter().flatten().filter(|at| (stops - TOGETHER..stops + NOTICED).contains(*at));
+        let heard =
+            noticed.get(&peer).into_iter().flatten().filter(|at| (stops - TOGETHER..stops + NOTICED).contains(*at));
         let died = heard.clone().min().copied();
-        orderly += usize::from(matches!(life.end(), Some(End::Closed)));
+        let closed = matches!(life.end(), Some(End::Closed));
+        let vanished = || !closed && (end - stops > EARLIER || failed_after(history, peer, stops) >= FAILED);
+        if next.is_none() && died.is_none() && !vanished() {
+            continue;
+        }
+        orderly += usize::from(closed);
         let what = if died.is_some() { FaultKind::Kill } else { FaultKind::PowerCut };
         let at = died.unwrap_or(stops).max(stops);
         let mut fault = FaultSpec::new(span(at), what);
@@ -104,6 +119,41 @@ fn deaths(history: &History<'_>, topology: &Topology, comments: &mut Comments) -
         comments.push(format!("{late} nodes that began later are killed at 0 until then"));
     }
     faults
+}
+
+/// Messages to a peer that failed after a time.
+fn failed_after(history: &History<'_>, peer: u32, after: i64) -> usize {
+    let of_life = |(life, facts): (usize, &super::super::gather::Facts)| {
+        let failed = |send: &&super::super::gather::Send| {
+            send.to == peer
+                && matches!(send.fate, Fate::TimedOut | Fate::Unreachable)
+                && history.clocks.common(life, facts.times[send.event as usize]) > after
+        };
+        facts.sends.iter().filter(failed).count()
+    };
+    history.facts.iter().enumerate().map(of_life).sum()
+}
+
+/// The longest time from a death to the next view of a node, if views change with deaths at all.
+pub(super) fn membership_lag(history: &History<'_>, watch: &Watch, faults: &[FaultSpec]) -> Option<Span> {
+    let is_death = |fault: &&FaultSpec| matches!(fault.what, FaultKind::Kill | FaultKind::PowerCut);
+    let mut longest = None;
+    for death in faults.iter().filter(is_death) {
+        let at = death.at.0.as_micros() as i64;
+        let mut next: BTreeMap<u32, i64> = BTreeMap::new();
+        for ((life, time), _) in &watch.views {
+            let lag = history.clocks.common(*life as usize, *time) - at;
+            // What comes later has another reason.
+            if (1..NOTICED).contains(&lag) {
+                next.entry(*life).and_modify(|least| *least = lag.min(*least)).or_insert(lag);
+            }
+        }
+        // A node that has just begun gets its first view, whatever happened.
+        if next.len() * 2 > history.lives.len() {
+            longest = longest.max(next.into_values().max());
+        }
+    }
+    longest.map(span)
 }
 
 /// Processes that stood still.
@@ -138,7 +188,8 @@ fn outages(history: &History<'_>, watch: &Watch, comments: &mut Comments) -> Vec
         .map(|((life, time), answer)| (history.clocks.common(*life as usize, *time), answer))
         .collect();
     answers.sort_by_key(|(at, _)| *at);
-    let goods: Vec<i64> = answers.iter().filter(|(_, answer)| matches!(answer, Answer::Good)).map(|(at, _)| *at).collect();
+    let goods: Vec<i64> =
+        answers.iter().filter(|(_, answer)| matches!(answer, Answer::Good)).map(|(at, _)| *at).collect();
     let mut outages: Vec<Outage> = Vec::new();
     for (at, answer) in &answers {
         let (what, retry_after) = match answer {
@@ -171,15 +222,18 @@ fn outages(history: &History<'_>, watch: &Watch, comments: &mut Comments) -> Vec
     }
     if !outages.is_empty() {
         comments.push(
-            "origin-*: from the first request that failed to half-way between the last one and the next that did not".into(),
+            "origin-*: from the first request that failed to half-way between the last one and the next that did not, or to \
+             the last one if agents asked no more"
+                .into(),
         );
     }
+    let ends = (0..history.lives.len()).map(|life| last(history, life)).max().unwrap_or(0);
     let fault = |outage: &Outage| {
         let next = goods.get(goods.partition_point(|good| *good <= outage.last));
         let guess = next.map_or(0, |next| next - outage.last);
         let end = if guess <= LONGEST_GUESS { outage.last + guess / 2 } else { outage.last };
         let mut fault = FaultSpec::new(span(outage.first), outage.what);
-        fault.lasts = next.map(|_| at_least_a_second(end - outage.first));
+        fault.lasts = (next.is_some() || outage.last + LATE < ends).then(|| at_least_a_second(end - outage.first));
         if outage.what == FaultKind::OriginRateLimited {
             fault.delay = Some(Span(outage.retry_after.unwrap_or(Duration::from_secs(1))));
         }
@@ -217,7 +271,12 @@ fn network(history: &History<'_>, topology: &Topology, comments: &mut Comments) 
             let mut fault = FaultSpec::new(span(first.at), FaultKind::Loss);
             fault.lasts = Some(at_least_a_second(last.at - first.at));
             fault.per_million = Some(share as u32);
-            comments.push(format!("loss at {:.1} s: {} messages of {}", first.at as f64 / 1e6, lost.len(), lost.len() + passed.len()));
+            comments.push(format!(
+                "loss at {:.1} s: {} messages of {}",
+                first.at as f64 / 1e6,
+                lost.len(),
+                lost.len() + passed.len()
+            ));
             faults.push(fault);
         }
     }
@@ -233,7 +292,8 @@ fn delivered(history: &History<'_>) -> Vec<(i64, u32, u32)> {
     for (life, places) in history.matched.received.iter().enumerate() {
         let Some(from) = history.peers.get(&history.lives[life].peer) else { continue };
         let facts = &history.facts[life];
-        for (send, _) in facts.sends.iter().zip(places).filter(|(_, place)| **place != super::super::matching::NOWHERE) {
+        for (send, _) in facts.sends.iter().zip(places).filter(|(_, place)| **place != super::super::matching::NOWHERE)
+        {
             delivered.push((history.clocks.common(life, facts.times[send.event as usize]), from, send.to));
         }
     }
@@ -259,7 +319,8 @@ fn parted(lost: &[Lost], passed: &[&(i64, u32, u32)], peers: usize) -> Option<BT
         return None;
     }
     let mut sizes: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    let talked = lost.iter().flat_map(|lost| [lost.from, lost.to]).chain(passed.iter().flat_map(|(_, from, to)| [*from, *to]));
+    let talked =
+        lost.iter().flat_map(|lost| [lost.from, lost.to]).chain(passed.iter().flat_map(|(_, from, to)| [*from, *to]));
     for peer in talked.collect::<BTreeSet<_>>() {
         sizes.entry(group(&mut groups, peer)).or_default().insert(peer);
     }
@@ -277,7 +338,9 @@ fn lies(history: &History<'_>, watch: &Watch, topology: &Topology, comments: &mu
     };
     let faults: Vec<_> = watch.convicted.iter().filter_map(lie).collect();
     if !faults.is_empty() {
-        comments.push("corrupt: peers that were convicted of wrong bytes, from five seconds before they were caught".into());
+        comments.push(
+            "corrupt: peers that were convicted of wrong bytes, from five seconds before they were caught".into(),
+        );
     }
     faults
 }

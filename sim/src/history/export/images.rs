@@ -1,5 +1,7 @@
 //! What was pulled, and when by whom.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use longshore_core::digest::Digest;
 use longshore_core::names::Kind;
 
@@ -15,49 +17,86 @@ const AT_ONCE: i64 = 200_000;
 /// Pulls are in step if none is further from its place than this share of the whole time.
 const IN_STEP: i64 = 10;
 
-/// An image, and when each life was first asked for it.
+/// Layers of images whose manifests no agent has read are one image if they were first asked for within this.
+const ONE_IMAGE: i64 = 20_000_000;
+
+/// An image, and when each node was first asked for it.
 struct Pulled {
-    manifest: Digest,
+    layers: Vec<(Digest, u64)>,
     starts: Vec<i64>,
 }
 
-/// The images in the order of their first pull.
-pub(super) fn images(history: &History<'_>, watch: &Watch, topology: &Topology, comments: &mut Comments) -> Vec<ImageSpec> {
-    let mut pulled: Vec<Pulled> = Vec::new();
-    for manifest in watch.manifests.keys() {
-        let mut nodes = std::collections::BTreeMap::new();
-        for ((_, life), time) in watch.asked.range((*manifest, 0)..=(*manifest, u32::MAX)) {
+/// When each node was first asked for one of these.
+fn starts<'a>(history: &History<'_>, watch: &Watch, digests: impl Iterator<Item = &'a Digest>) -> Vec<i64> {
+    let mut nodes = BTreeMap::new();
+    for digest in digests {
+        for ((_, life), time) in watch.asked.range((*digest, 0)..=(*digest, u32::MAX)) {
             let at = history.clocks.common(*life as usize, *time);
             // A node that was asked again after a restart goes on with the same pull.
             let first = nodes.entry(&history.lives[*life as usize].peer).or_insert(at);
             *first = at.min(*first);
         }
-        let mut starts: Vec<i64> = nodes.into_values().collect();
-        starts.sort_unstable();
+    }
+    let mut starts: Vec<i64> = nodes.into_values().collect();
+    starts.sort_unstable();
+    starts
+}
+
+/// The images in the order of their first pull.
+pub(super) fn images(
+    history: &History<'_>,
+    watch: &Watch,
+    topology: &Topology,
+    comments: &mut Comments,
+) -> Vec<ImageSpec> {
+    let mut pulled: Vec<Pulled> = Vec::new();
+    let mut known = BTreeSet::new();
+    for (manifest, children) in &watch.manifests {
+        let layers: Vec<_> =
+            children.iter().filter(|child| child.kind == Kind::Blob).map(|child| (child.digest, child.size)).collect();
+        known.extend(layers.iter().map(|(digest, _)| *digest));
+        let starts = starts(history, watch, std::iter::once(manifest));
         if !starts.is_empty() {
-            pulled.push(Pulled { manifest: *manifest, starts });
+            pulled.push(Pulled { layers, starts });
         }
     }
-    pulled.sort_by_key(|image| (image.starts[0], image.manifest));
+    // A registry that fails gives containerd the manifest only when nobody looks: then the layers are all there is.
+    let mut orphans: Vec<(i64, Digest, u64)> = watch
+        .blobs
+        .iter()
+        .filter(|(digest, size)| !known.contains(*digest) && **size > 0)
+        .filter_map(|(digest, size)| Some((*starts(history, watch, std::iter::once(digest)).first()?, *digest, *size)))
+        .collect();
+    orphans.sort_unstable();
+    for group in orphans.chunk_by(|one, other| other.0 - one.0 <= ONE_IMAGE) {
+        let layers: Vec<_> = group.iter().map(|(_, digest, size)| (*digest, *size)).collect();
+        let starts = starts(history, watch, layers.iter().map(|(digest, _)| digest));
+        comments.push(format!(
+            "{} layers that are in no manifest that an agent read are taken for one image",
+            layers.len()
+        ));
+        pulled.push(Pulled { layers, starts });
+    }
+    pulled.sort_by(|this, that| (this.starts[0], &this.layers).cmp(&(that.starts[0], &that.layers)));
     let missing = history.missing().len();
     if !pulled.is_empty() {
         comments.push("images: from manifests that agents read; when each node was first asked for one".into());
         if missing > 0 {
-            comments.push(format!("{missing} nodes without a journal that took part are taken to have pulled every image"));
+            comments
+                .push(format!("{missing} nodes without a journal that took part are taken to have pulled every image"));
         }
     }
     let mut before: Vec<Digest> = Vec::new();
     let mut specs = Vec::new();
-    for image in pulled {
-        let layers: Vec<_> = watch.manifests[&image.manifest].iter().filter(|child| child.kind == Kind::Blob).collect();
-        let digests: Vec<Digest> = layers.iter().map(|child| child.digest).collect();
+    for Pulled { layers, starts } in pulled {
+        let digests: Vec<Digest> = layers.iter().map(|(digest, _)| *digest).collect();
         let shared = digests.iter().zip(&before).take_while(|(this, that)| this == that).count();
-        let pulls = (image.starts.len() + missing).min(topology.nodes);
-        let (arrivals, over) = arrivals(&image.starts);
+        let pulls = (starts.len() + missing).min(topology.nodes);
+        let (arrivals, over) = arrivals(&starts);
         specs.push(ImageSpec {
-            layers: layers[shared..].iter().map(|child| Bytes(child.size)).collect(),
+            layers: layers[shared..].iter().map(|(_, size)| Bytes(*size)).collect(),
             shared_layers: shared,
-            at: span(image.starts[0]),
+            at: span(starts[0]),
             arrivals,
             over,
             nodes: (pulls < topology.nodes).then_some(pulls),

@@ -165,7 +165,9 @@ pub(super) fn origin(history: &History<'_>, watch: &Watch, comments: &mut Commen
     match busiest(watch.from_origin.iter().map(common).collect()) {
         Some(rate) => {
             origin.rate = Rate(rate);
-            comments.push("origin.rate: the busiest quarter of a second of all nodes together; it may be able to do more".into());
+            comments.push(
+                "origin.rate: the busiest quarter of a second of all nodes together; it may be able to do more".into(),
+            );
         }
         None => comments.push("origin.rate: too little came from it to tell; the default".into()),
     }
@@ -175,7 +177,8 @@ pub(super) fn origin(history: &History<'_>, watch: &Watch, comments: &mut Commen
         origin.latency = span((*least as i64 / 2 - usual).max(0));
         comments.push("origin.latency: half of the shortest wait for an answer, less that of the cluster".into());
     }
-    let refused = |(_, answer): &(_, Answer)| matches!(answer, Answer::Failed(failure) if failure.class == FailureClass::Auth);
+    let refused =
+        |(_, answer): &(_, Answer)| matches!(answer, Answer::Failed(failure) if failure.class == FailureClass::Auth);
     if watch.answers.iter().any(refused) {
         origin.private = true;
         let asked: BTreeSet<u32> = watch.asked.keys().map(|(_, life)| *life).collect();

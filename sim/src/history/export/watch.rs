@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input, OriginFailure, StoreError, TransferEvent, TransferFailure};
 use longshore_core::journal::running::Fnv;
-use longshore_core::names::PeerId;
+use longshore_core::names::{Kind, PeerId};
 use longshore_core::output::{Explanation, Output};
 use longshore_core::timers::Deadline;
 
@@ -42,6 +42,8 @@ pub(super) struct Watch {
     pub(super) manifests: BTreeMap<Digest, Vec<Child>>,
     /// When each life was first asked for a digest.
     pub(super) asked: BTreeMap<(Digest, u32), u64>,
+    /// Layers that were asked for, and their sizes in bytes (0 if unknown).
+    pub(super) blobs: BTreeMap<Digest, u64>,
     /// Lives whose containerd brought a credential.
     pub(super) credentials: BTreeSet<u32>,
     /// From peers.
@@ -72,7 +74,10 @@ impl Watch {
     pub(super) fn see(&mut self, life: u32, step: &Step<'_>) {
         let at = (life, step.time.as_micros());
         match step.input {
-            Input::Mirror { digest, credential, .. } => {
+            Input::Mirror { digest, credential, source, .. } => {
+                if source.kind == Kind::Blob {
+                    self.blobs.entry(*digest).or_default();
+                }
                 self.asked.entry((*digest, life)).or_insert(at.1);
                 if credential.is_some() {
                     self.credentials.insert(life);
@@ -125,6 +130,11 @@ impl Watch {
                 Output::FetchPiece { op, .. } => {
                     self.open.insert((life, op.0), (at.1, false, false));
                 }
+                Output::Stage { digest, size, .. } | Output::MirrorServe { digest, size, .. } => {
+                    if let Some(known) = self.blobs.get_mut(digest) {
+                        *known = *size;
+                    }
+                }
                 Output::CancelTransfer { op } => {
                     self.open.remove(&(life, op.0));
                 }
@@ -167,8 +177,10 @@ impl Watch {
         if first {
             self.waits.push(at.1.saturating_sub(*begun));
         }
-        // What comes of a request that has brought something already happens now, not when it was made.
-        let when = if first && !matches!(answer, Answer::Good) { (at.0, *begun) } else { at };
+        // A request is refused when it is made; what brought something already, or broke, did so now.
+        let broke =
+            matches!(&answer, Answer::Good) || matches!(&answer, Answer::Failed(failure) if failure.status.is_none());
+        let when = if first && !broke { (at.0, *begun) } else { at };
         self.answers.push((when, answer));
     }
 
