@@ -10,7 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::run::{Report, run};
+use crate::invariants::NO_PANIC;
+use crate::run::{Report, panic_words, run};
 use crate::scenario::units::{Bytes, Rate, Span};
 use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, Scenario};
 use crate::world::MESSAGE_KINDS;
@@ -20,8 +21,6 @@ use crate::world::MESSAGE_KINDS;
 const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
 /// One of so many families of faults is on: some six of them at a time.
 const FAMILIES: u64 = 7;
-/// The rule that a panic breaks.
-const PANIC: &str = "no-panic";
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +82,7 @@ pub fn try_scenario(scenario: Scenario, seed: u64) -> Result<Report, Box<Found>>
             Err(Box::new(Found { seed, scenario, report: Some(report), violations }))
         }
         Err(panic) => {
-            let words = panic.downcast_ref::<String>().cloned();
-            let words = words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            let violations = vec![format!("{PANIC}: {}", words.unwrap_or_default())];
+            let violations = vec![format!("{}: {}", NO_PANIC.name, panic_words(&*panic))];
             Err(Box::new(Found { seed, scenario, report: None, violations }))
         }
     }

@@ -22,6 +22,10 @@ pub struct Invariant {
     pub source: &'static str,
 }
 
+/// The rule that a panic breaks, wherever it happens.
+pub const NO_PANIC: Invariant =
+    Invariant { name: "no-panic", sentence: "No input makes an agent panic.", source: "design, section 2" };
+
 /// All rules.
 pub const TABLE: &[Invariant] = &[
     right_bytes::RULE,
@@ -31,4 +35,5 @@ pub const TABLE: &[Invariant] = &[
     no_leaks::RULE,
     one_copy::RULE,
     quiet_network::RULE,
+    NO_PANIC,
 ];

@@ -44,6 +44,7 @@ use crate::content::{self, Content};
 use crate::flows::{FlowId, Flows, LinkId, Step};
 use crate::invariants::Invariant;
 use crate::queue::Queue;
+use crate::record::{Record, Wanted};
 use crate::trace::TraceHash;
 use recorder::Recorder;
 
@@ -110,6 +111,8 @@ pub struct Options {
     pub noise: fn(NodeIndex) -> Duration,
     /// What the audit wants recorded.
     pub record: Option<audit::Settings>,
+    /// What to keep of what happened.
+    pub story: Option<Wanted>,
 }
 
 impl Default for Options {
@@ -139,6 +142,7 @@ impl Default for Options {
             knobs: crate::scenario::Knobs::default(),
             noise: |_| Duration::ZERO,
             record: None,
+            story: None,
         }
     }
 }
@@ -266,6 +270,7 @@ pub struct World {
     last_id: u64,
     trace: TraceHash,
     auditor: Option<audit::Recorder>,
+    record: Option<Box<Record>>,
     /// What agents explained, with time and node: the story of the run.
     pub explanations: Vec<(Time, NodeIndex, Explanation)>,
     /// Rules that were broken, in words.
@@ -317,6 +322,7 @@ impl World {
             last_id: 0,
             trace: TraceHash::default(),
             auditor: options.record.clone().map(audit::Recorder::new),
+            record: options.story.clone().map(|wanted| Box::new(Record::new(wanted, options.nodes))),
             explanations: Vec::new(),
             violations: Vec::new(),
             events: 0,
@@ -356,6 +362,7 @@ impl World {
                 members: members.clone(),
             });
             world.start(node);
+            world.record(Record::rest);
         }
         world
     }
@@ -400,6 +407,7 @@ impl World {
     fn publish_blob(&mut self, size: u64, kind: Kind, children: Vec<Child>) -> Digest {
         let label = self.blobs.len() as u64 + 1;
         let (digest, spine) = content::spine(size, label);
+        self.record(|record| record.blob(digest, size));
         self.blobs.insert(digest, Blob { digest, size, kind, children, label, spine });
         digest
     }
@@ -468,19 +476,25 @@ impl World {
         {
             self.now = at;
             self.events += 1;
+            let number = self.queue.taken();
+            self.record(|record| record.take_queued(number));
             self.happen(event);
         }
-        while let Some((node, life, input)) = self.ready.pop_front() {
+        while !self.ready.is_empty() {
+            self.record(Record::take_ready);
+            let Some((node, life, input)) = self.ready.pop_front() else { break };
             self.events += 1;
             if self.nodes[node].life != life {
                 continue;
             }
             if self.nodes[node].paused_until > self.now {
+                self.record(|record| record.held(node));
                 self.queue.push(self.nodes[node].paused_until, Event::Input(node, life, Box::new(input)));
             } else {
                 self.input(node, input);
             }
         }
+        self.record(Record::rest);
         true
     }
 
@@ -505,6 +519,7 @@ impl World {
             {
                 self.nodes[node].armed = Some(self.nodes[node].paused_until);
             }
+            self.record(|record| record.held(node));
             return self.queue.push(self.nodes[node].paused_until, event);
         }
         let Some(event) = self.unless_clogged(event) else { return };
@@ -557,6 +572,8 @@ impl World {
         if let Some(auditor) = &mut self.auditor {
             auditor.event(now, node, "<-", &input);
         }
+        let check = self.trace.value() as u32;
+        self.record(|record| record.input(node, &input, agent.poll_deadline().map(|(_, due)| due), check));
         agent.handle(reading, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
@@ -566,6 +583,7 @@ impl World {
             if let Some(auditor) = &mut self.auditor {
                 auditor.event(now, node, "->", &output);
             }
+            self.record(|record| record.output(node, &output));
             self.perform(node, output);
         }
         if let Some(recorder) = &mut self.recorder {
@@ -605,11 +623,28 @@ impl World {
     }
 
     /// Notes that a rule was broken.
-    pub(crate) fn violate(&mut self, rule: &Invariant, node: NodeIndex, detail: &str) {
+    pub(crate) fn violate(&mut self, rule: &Invariant, node: impl Into<Option<NodeIndex>>, detail: &str) {
         if self.violations.len() < MAX_VIOLATIONS {
-            let at = self.now.as_micros() as f64 / 1e6;
-            self.violations.push(format!("{}: {at:.6} s, node {node}: {detail}", rule.name));
+            let (at, node) = (self.now.as_micros() as f64 / 1e6, node.into());
+            let place = node.map_or("the cluster".to_owned(), |node| format!("node {node}"));
+            let words = format!("{}: {at:.6} s, {place}: {detail}", rule.name);
+            self.record(|record| record.violation(node, &words));
+            self.violations.push(words);
         }
+    }
+
+    /// Tells the recorder, if there is one.
+    #[inline]
+    pub(crate) fn record(&mut self, tell: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            record.settle(self.now, self.queue.scheduled(), self.ready.len());
+            tell(record);
+        }
+    }
+
+    /// What was recorded; nothing is recorded any more.
+    pub(crate) fn take_record(&mut self) -> Option<Record> {
+        self.record.take().map(|record| *record)
     }
 
     fn explained(&mut self, node: NodeIndex, explanation: Explanation) {
