@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn two_runs_are_two_files_or_two_seeds() {
         let file = PathBuf::from("x.toml");
-        for (files, seed) in [(vec![file.clone()], vec![]), (vec![file.clone()], vec![1]), (vec![file], vec![1, 2, 3])] {
+        for (files, seed) in [(vec![file.clone()], vec![]), (vec![file.clone()], vec![1]), (vec![file], vec![1, 2, 3])]
+        {
             let error = DiffArgs { files, seed }.sides().expect_err("not two runs");
             assert!(error.contains("--seed A --seed B"), "{error}");
         }

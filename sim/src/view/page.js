@@ -262,17 +262,19 @@ const lanesPanel = panel("lanes", () => rows.length * rowHeight() + AXIS + 6, (p
   });
   within(pen, it, height, () => {
     if ($("show-path").checked && run.path) {
-      pen.strokeStyle = colours.path; pen.fillStyle = colours.path; pen.lineWidth = 1.6; pen.lineJoin = "round"; pen.beginPath();
+      pen.strokeStyle = colours.path; pen.fillStyle = colours.path; pen.lineWidth = 1.3; pen.lineJoin = "round"; pen.globalAlpha = .75; pen.beginPath();
       run.path.points.forEach(([at, node], i) => i ? pen.lineTo(xOf(it, at), middle(node)) : pen.moveTo(xOf(it, at), middle(node)));
       pen.stroke();
-      if (run.path.points.length < 400) run.path.points.forEach(([at, node]) => { pen.beginPath(); pen.arc(xOf(it, at), middle(node), 2.2, 0, 7); pen.fill(); });
+      if (run.path.points.length < 400) run.path.points.forEach(([at, node]) => { pen.beginPath(); pen.arc(xOf(it, at), middle(node), 2, 0, 7); pen.fill(); });
+      pen.globalAlpha = 1;
     }
     pen.textAlign = "center"; pen.textBaseline = "middle";
     const mark = (pairs, letter, colour) => { pen.fillStyle = colour; pen.font = "bold 13px sans-serif"; pairs.forEach(([at, node]) => pen.fillText(letter, xOf(it, at), middle(node))); };
-    mark(run.fallbacks, "•", colours.origin);
+    pen.fillStyle = colours.origin; pen.strokeStyle = colours.card; pen.lineWidth = 1;
+    run.fallbacks.forEach(([at, node]) => { pen.beginPath(); pen.arc(xOf(it, at), middle(node), 3.2, 0, 7); pen.fill(); pen.stroke(); });
     mark(run.failed, "×", colours.bad);
-    pen.strokeStyle = colours.card; pen.lineWidth = 3;
-    run.violations.forEach(({ at, node }) => { const y = node === null ? top + 6 : middle(node); pen.strokeText("▲", xOf(it, at), y); pen.fillStyle = colours.bad; pen.fillText("▲", xOf(it, at), y); });
+    pen.strokeStyle = colours.card; pen.lineWidth = 3; pen.font = "bold 17px sans-serif";
+    run.violations.forEach(({ at, node }) => { const y = node === null ? top + 6 : middle(node); const x = Math.max(LEFT + 8, Math.min(it.width - RIGHT - 8, xOf(it, at))); if (at < view[0] || at > view[1]) return; pen.strokeText("▲", x, y); pen.fillStyle = colours.bad; pen.fillText("▲", x, y); });
     if (tall >= 6) { pen.strokeStyle = colours.soft; pen.lineWidth = 1; run.begun.forEach(([at, node]) => { const x = xOf(it, at), y = middle(node); pen.beginPath(); pen.moveTo(x, y - tall / 2); pen.lineTo(x, y + tall / 2); pen.stroke(); }); }
   });
 }, (at, y) => {
