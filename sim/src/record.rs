@@ -121,6 +121,8 @@ pub struct Record {
     twice: Option<EventId>,
     timeline: Timeline,
     said: BTreeMap<EventId, Words>,
+    /// The input that an agent handles, and the outputs that it led to so far.
+    handled: EventId,
     outputs: u16,
 }
 
@@ -146,6 +148,7 @@ impl Record {
             from_origin: BTreeSet::new(),
             twice: None,
             said: BTreeMap::new(),
+            handled: 0,
             outputs: 0,
         }
     }
@@ -329,7 +332,7 @@ impl Record {
             self.keep(Event::new(self.now, Some(node), What::Told));
         }
         self.blame.current = Some(Cause { event: id, output: None });
-        self.outputs = 0;
+        (self.handled, self.outputs) = (id, 0);
         if self.wanted.words.contains(&id) {
             let happened = match &due {
                 Some(due) => format!("Tick {}", story::due(due)),
@@ -435,7 +438,7 @@ impl Record {
 
     /// The agent asks for something because of its last input; it is about to be carried out.
     pub(crate) fn output(&mut self, node: NodeIndex, output: &Output) {
-        let Some(Cause { event, .. }) = self.blame.current else { return };
+        let event = self.handled;
         let cause = Cause { event, output: Some(self.outputs) };
         self.outputs = self.outputs.saturating_add(1);
         self.blame.current = Some(cause);

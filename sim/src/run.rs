@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::invariants::{self, finishes, no_leaks, one_copy, quiet_network};
 use crate::record::{Record, Wanted};
-use crate::scenario::{FaultKind, Scenario};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
+use crate::scenario::{FaultKind, Scenario};
 use crate::world::recorder::Recorder;
 use crate::world::{Image, NodeIndex, Options, PullState, World};
 

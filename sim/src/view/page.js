@@ -250,7 +250,7 @@ const lanesPanel = panel("lanes", () => rows.length * rowHeight() + AXIS + 6, (p
     }
   }));
   pen.fillStyle = colours.soft; pen.textAlign = "right"; pen.textBaseline = "middle";
-  const every = Math.max(1, Math.ceil(14 / tall)), byNode = $("order").value === "node";
+  const wanted = Math.ceil(14 / tall), every = [1, 2, 5, 10, 20, 50, 100].find(it => it >= wanted) || wanted, byNode = $("order").value === "node";
   let zone = -1;
   rows.forEach((place, row) => {
     const lane = run.lanes[place];
@@ -258,7 +258,7 @@ const lanesPanel = panel("lanes", () => rows.length * rowHeight() + AXIS + 6, (p
       zone = lane.zone;
       pen.fillText("zone " + zone, LEFT - 6, top + row * tall + Math.max(6, tall / 2));
       if (row) { pen.strokeStyle = colours.ink; pen.globalAlpha = .6; pen.beginPath(); pen.moveTo(8, top + row * tall - .5); pen.lineTo(it.width - RIGHT, top + row * tall - .5); pen.stroke(); pen.globalAlpha = 1; }
-    } else if (row % every === 0 && tall * every >= 12 && (run.zones === 1 || tall >= 12 || !byNode)) pen.fillText((tall >= 12 || !row ? "node " : "") + lane.node, LEFT - 6, top + row * tall + Math.max(6, tall / 2));
+    } else if (row % every === 0 && tall * every >= 12 && (tall >= 12 || byNode && run.zones === 1)) pen.fillText((tall >= 12 || !row ? "node " : "") + lane.node, LEFT - 6, top + row * tall + Math.max(6, tall / 2));
   });
   within(pen, it, height, () => {
     if ($("show-path").checked && run.path) {

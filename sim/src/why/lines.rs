@@ -79,5 +79,5 @@ pub(super) fn fault(fault: &FaultRecord) -> String {
     let from = fault.at.as_micros() as f64 / 1e6;
     let to = fault.ended.map_or("the end".to_owned(), |ended| format!("{:.6}", ended.as_micros() as f64 / 1e6));
     let whom = if fault.nodes.is_empty() { String::new() } else { format!(", {}", crate::record::these(&fault.nodes)) };
-    format!("{:>8} {from:>13.6} to {to}: {}{whom}\n", fault.event, fault.words)
+    format!("{:>9} {from:>13.6} to {to}  fault: {}{whom}\n", fault.event, fault.words)
 }
