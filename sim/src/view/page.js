@@ -181,11 +181,12 @@ function series(id, height, data, colour, label, limit, limitWords) {
     for (let i = first; i < last; i++) sum += data.sums[i];
     return sum / ((last - first) * data.width || 1);
   };
-  const window_ = () => Math.max((view[1] - view[0]) / 200, data.width / run.tick);
+  // A piece counts when the last of it arrives, so that narrow windows would show more than a link can carry.
+  const window_ = () => Math.max((view[1] - view[0]) / 80, data.width / run.tick);
   panel(id, height, (pen, it) => {
     const points = [], half = window_() / 2;
     for (let x = LEFT; x <= it.width - RIGHT; x += 1) { const at = tickOf(it, x); points.push([x, at - half > run.end ? 0 : rate(at - half, at + half)]); }
-    const most = Math.max(1, ...points.map(point => point[1])) * 1.1;
+    const found = Math.max(1, ...points.map(point => point[1])) * 1.1, most = limit ? Math.min(found, limit * 1.3) : found;
     const top = 6, bottom = height - 4, y = value => bottom - value / most * (bottom - top);
     ground(pen, it, height, 0);
     scale(pen, it, top, bottom, most, label);
@@ -199,7 +200,7 @@ function series(id, height, data, colour, label, limit, limitWords) {
       pen.strokeStyle = colours[colour]; pen.lineWidth = 1.3; pen.stroke();
       if (limit && limit <= most) {
         pen.setLineDash([5, 4]); pen.strokeStyle = colours.soft; pen.beginPath(); pen.moveTo(LEFT, y(limit)); pen.lineTo(it.width, y(limit)); pen.stroke(); pen.setLineDash([]);
-        pen.fillStyle = colours.soft; pen.textAlign = "right"; pen.textBaseline = "top"; pen.fillText(limitWords, it.width - RIGHT - 4, y(limit) + 2);
+        pen.fillStyle = colours.soft; pen.textAlign = "right"; pen.textBaseline = "bottom"; pen.fillText(limitWords, it.width - RIGHT - 4, y(limit) - 1);
       }
     });
   }, at => { const sum = data.sums.slice(0, Math.ceil(seconds(at) / data.width)).reduce((a, b) => a + b, 0); return [label(rate(at - window_() / 2, at + window_() / 2)) + (id === "messages" ? " messages a second" : "/s") + "; " + label(sum) + " so far"]; });
