@@ -2,7 +2,10 @@
 
 mod audit;
 mod compare;
+mod diff;
 mod journals;
+mod view;
+mod why;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,10 +13,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use longshore_sim::failure;
 use longshore_sim::fuzz::shrink::shrink;
-use longshore_sim::fuzz::{Found, Limits, draw, try_seed};
+use longshore_sim::fuzz::{Found, Limits, draw, try_scenario, try_seed};
 use longshore_sim::invariants::TABLE;
-use longshore_sim::run::{Report, Summary, run};
+use longshore_sim::run::{Report, Summary};
 use longshore_sim::scenario::Scenario;
 use longshore_sim::scenario::units::Span;
 
@@ -31,7 +35,8 @@ pub struct SimArgs {
 enum SimCommand {
     /// Run a scenario file and say what came of it
     ///
-    /// Exit code 1 if a rule is broken or an expectation is not met. The same file and seed give the same trace hash, on
+    /// Exit code 1 if a rule is broken or an expectation is not met; then it tells what, when and where, the command that does
+    /// it again, the last that happened there, and the chain of causes. The same file and seed give the same trace hash, on
     /// every machine. See scenarios/README.md for the file.
     Run(RunArgs),
     /// Run a scenario with other policies, too, side by side
@@ -40,14 +45,30 @@ enum SimCommand {
     Compare(compare::CompareArgs),
     /// Try random scenarios until a rule is broken
     ///
-    /// Prints what was drawn, the command that does it again, and a smaller scenario that breaks the same rule. Exit code
-    /// 1 if anything was found.
+    /// Tells what broke, the command that does it again, what was drawn, the last that happened, the chain of causes, and a
+    /// smaller scenario that breaks the same rule, to be kept in scenarios/found. Exit code 1 if anything was found.
     Fuzz(FuzzArgs),
     /// Run scenarios twice and compare everything that happened
     ///
     /// The same scenario and seed have to give the same run: each is run in two threads, one of which has run another
     /// scenario before. Where two runs part, the first different event is named. Exit code 1 if any do.
     Audit(audit::AuditArgs),
+    /// Tell why something happened in a run: its chain of causes
+    ///
+    /// A message follows from what its sender was told, a timer from what armed it; faults that had a hand in it stand beside
+    /// the chain. Without an event: the first broken rule, else the slowest pull. Events have the same numbers in every run of
+    /// a file and seed.
+    Why(why::WhyArgs),
+    /// Compare two runs, event by event
+    ///
+    /// Names the first event at which they part, with what came before and after, and sets the figures side by side. Exit
+    /// code 1 if they differ.
+    Diff(diff::DiffArgs),
+    /// Draw a run: one page without anything from elsewhere
+    ///
+    /// What each node had over time, pulls done against the optimum, what moved, faults, broken rules, and why the slowest
+    /// pull was slow.
+    View(view::ViewArgs),
     /// List the rules that have to hold in every run
     Rules,
 }
@@ -60,6 +81,9 @@ struct RunArgs {
     /// Random seed, instead of the file's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Which simulated world; there is one: core, agents' decisions on a modelled network
+    #[arg(long, value_name = "WORLD", default_value = "core", value_parser = parse_world)]
+    world: World,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -86,9 +110,28 @@ struct FuzzArgs {
     /// Longest to spend on making what was found smaller
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     shrink: Duration,
+    /// Write what was made smaller into this directory, such as scenarios/found
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
     /// Print what one seed draws, and run nothing
     #[arg(long)]
     draw: bool,
+}
+
+/// The worlds that `longshore sim run` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum World {
+    Core,
+}
+
+fn parse_world(text: &str) -> Result<World, String> {
+    match text {
+        "core" => Ok(World::Core),
+        "turmoil" | "real" => {
+            Err(format!("the world '{text}' runs drivers as well and is not in this program; expected 'core'"))
+        }
+        _ => Err("there is no such world; expected 'core'".into()),
+    }
 }
 
 fn parse_nodes(text: &str) -> Result<usize, String> {
@@ -117,6 +160,9 @@ pub fn main(args: &SimArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
         SimCommand::Compare(args) => compare::run(args, print).map(|()| ExitCode::SUCCESS),
         SimCommand::Fuzz(args) => Ok(fuzz(args, print)),
         SimCommand::Audit(args) => audit::main(args, print),
+        SimCommand::Why(args) => why::run(args, print).map(|()| ExitCode::SUCCESS),
+        SimCommand::Diff(args) => diff::run(args, print),
+        SimCommand::View(args) => view::run(args, print).map(|()| ExitCode::SUCCESS),
         SimCommand::Rules => {
             for rule in TABLE {
                 print(&format!("{}\n    {}\n    ({})\n", rule.name, rule.sentence, rule.source));
@@ -139,24 +185,30 @@ fn read(file: &Path) -> Result<Scenario, String> {
 fn run_file(args: &RunArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     let scenario = read(&args.file)?;
     let seed = args.seed.unwrap_or(scenario.seed);
-    let report = match &args.journal {
-        Some(directory) => journals::run(&scenario, seed, directory)?,
-        None => run(&scenario, seed),
+    let World::Core = args.world;
+    let result = match &args.journal {
+        Some(directory) => Some(journals::run(&scenario, seed, directory)?),
+        None => match try_scenario(scenario.clone(), seed) {
+            Ok(report) => Some(report),
+            Err(found) => found.report,
+        },
     };
-    if args.json {
-        let text = serde_json::to_string_pretty(&report.summary).map_err(|error| error.to_string())?;
-        print(&format!("{text}\n"));
-        for problem in report.violations.iter().chain(&report.disappointments) {
-            eprintln!("{problem}");
-        }
-    } else {
-        print(&figures(&report.summary));
-        print(&problems(&report));
-        if !report.is_good() {
-            print(&format!("\nagain: longshore sim run {} --seed {seed}\n", args.file.display()));
-        }
+    let is_good = result.as_ref().is_some_and(Report::is_good);
+    if !is_good {
+        let again = format!("longshore sim run {} --seed {seed}", args.file.display());
+        let text = failure::report(&scenario, seed, &again, "");
+        // Whoever reads JSON gets nothing else on standard output.
+        if args.json { eprintln!("{text}") } else { print(&format!("{text}\n")) }
     }
-    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match result {
+        Some(report) if args.json => {
+            let text = serde_json::to_string_pretty(&report.summary).map_err(|error| error.to_string())?;
+            print(&format!("{text}\n"));
+        }
+        Some(report) => print(&figures(&report.summary)),
+        None => {}
+    }
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn figures(summary: &Summary) -> String {
@@ -172,20 +224,6 @@ fn figures(summary: &Summary) -> String {
     line("messages", format!("{}, {} events", summary.messages, summary.events));
     line("time", format!("{:.1} s in {:.1} s", summary.virtual_seconds, summary.wall_seconds));
     line("broken rules", summary.violations.to_string());
-    text
-}
-
-fn problems(report: &Report) -> String {
-    let mut text = String::new();
-    for problem in report.disappointments.iter().chain(report.violations.iter().take(20)) {
-        text.push_str(&format!("  ! {problem}\n"));
-    }
-    if !report.violations.is_empty() {
-        text.push_str("\nthe last that agents said:\n");
-        for line in &report.last_lines {
-            text.push_str(&format!("  {line}\n"));
-        }
-    }
     text
 }
 
@@ -216,18 +254,23 @@ fn fuzz(args: &FuzzArgs, print: impl Fn(&str)) -> ExitCode {
 
 fn tell(broken: Found, args: &FuzzArgs) -> String {
     let seed = broken.seed;
-    let mut text = format!("{}\n", broken.violations.first().map_or("", String::as_str));
-    text.push_str(&format!("again: longshore sim fuzz --seeds {seed}..{} --nodes {}\n", seed + 1, args.nodes));
-    text.push_str(&format!("drawn:\n{}", indented(&broken.scenario.to_toml())));
-    for line in broken.report.iter().flat_map(|report| &report.last_lines) {
-        text.push_str(&format!("  {line}\n"));
-    }
-    let small = shrink(broken, args.shrink);
-    text.push_str(&format!(
-        "\nsmaller (as a file: longshore sim run FILE --seed {seed}): {}\n{}\n",
-        small.violations.first().map_or("", String::as_str),
-        indented(&small.scenario.to_toml())
-    ));
+    let again = format!("longshore sim fuzz --seeds {seed}..{} --nodes {}", seed + 1, args.nodes);
+    let mut text = failure::report(&broken.scenario, seed, &again, &indented(&broken.scenario.to_toml()));
+    let mut small = shrink(broken, args.shrink);
+    small.scenario.name = format!("{}-{seed}", small.rule());
+    let file = format!("{}.toml", small.scenario.name);
+    let first = small.violations.first().map_or("", String::as_str);
+    let place = match &args.save {
+        Some(directory) => {
+            let path = directory.join(&file);
+            let written = std::fs::create_dir_all(directory)
+                .and_then(|()| std::fs::write(&path, small.scenario.to_toml()))
+                .map_err(|error| format!("cannot be written to {}: {error}", path.display()));
+            written.map_or_else(|problem| problem, |()| format!("is in {}", path.display()))
+        }
+        None => format!("to be kept as scenarios/found/{file}"),
+    };
+    text.push_str(&format!("\nsmaller, {place}: {first}\n\n{}\n", small.scenario.to_toml()));
     text
 }
 
@@ -244,6 +287,14 @@ mod tests {
         assert_eq!(parse_seeds("3..7"), Ok(3..7));
         for wrong in ["7..3", "3..3", "3", "a..b", "..", "-1..2"] {
             assert!(parse_seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_world() {
+        assert_eq!(parse_world("core"), Ok(World::Core));
+        for other in ["turmoil", "real", "Core", ""] {
+            assert!(parse_world(other).is_err_and(|error| error.contains("expected 'core'")), "{other}");
         }
     }
 

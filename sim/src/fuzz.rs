@@ -10,7 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::run::{Report, run_strictly};
+use crate::invariants::NO_PANIC;
+use crate::run::{Report, panic_words, run_strictly};
 use crate::scenario::units::{Bytes, Rate, Span};
 use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, Scenario};
 use crate::world::MESSAGE_KINDS;
@@ -22,8 +23,6 @@ const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
 const FAMILIES: u64 = 7;
 /// The longest time that faults last: longer than the longest cool-down.
 const LONG_OUTAGE: Duration = Duration::from_secs(900);
-/// The rule that a panic breaks.
-const PANIC: &str = "no-panic";
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +89,7 @@ fn try_scenario_for(scenario: Scenario, seed: u64, events: u64) -> Result<Report
             Err(Box::new(Found { seed, scenario, report: Some(report), violations }))
         }
         Err(panic) => {
-            let words = panic.downcast_ref::<String>().cloned();
-            let words = words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            let violations = vec![format!("{PANIC}: {}", words.unwrap_or_default())];
+            let violations = vec![format!("{}: {}", NO_PANIC.name, panic_words(&*panic))];
             Err(Box::new(Found { seed, scenario, report: None, violations }))
         }
     }

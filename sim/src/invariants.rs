@@ -35,6 +35,10 @@ pub struct Invariant {
     pub source: &'static str,
 }
 
+/// The rule that a panic breaks, wherever it happens.
+pub const NO_PANIC: Invariant =
+    Invariant { name: "no-panic", sentence: "No input makes an agent panic.", source: "design, section 2" };
+
 /// All rules.
 pub const TABLE: &[Invariant] = &[
     right_bytes::RULE,
@@ -57,4 +61,5 @@ pub const TABLE: &[Invariant] = &[
     private::RULE,
     ranks::RULE,
     right_blame::RULE,
+    NO_PANIC,
 ];

@@ -5,20 +5,25 @@
 //! mixing function over such numbers ([`content`]), so that verification is as real as with bytes.
 //!
 //! [`scenario::Scenario`] says what happens in a file, [`run`] runs it, [`invariants`] are what has to hold, and [`fuzz`]
-//! makes scenarios up.
+//! makes scenarios up. [`record`] keeps what happened and what brought it about, and [`why`], [`failure`] and others tell it.
 
 pub mod audit;
 pub mod chance;
 pub mod content;
+pub mod diff;
+pub mod failure;
 pub mod flows;
 pub mod fuzz;
 pub mod history;
 pub mod invariants;
 pub mod queue;
+pub mod record;
 pub mod replay;
 pub mod rivals;
 pub mod run;
 pub mod scenario;
 pub mod trace;
+pub mod view;
 mod watch;
+pub mod why;
 pub mod world;

@@ -26,6 +26,7 @@ pub struct Queue<E> {
     near_len: usize,
     far: BinaryHeap<Reverse<Entry<E>>>,
     scheduled: u64,
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl<E> Default for Queue<E> {
             near_len: 0,
             far: BinaryHeap::new(),
             scheduled: 0,
+            taken: 0,
         }
     }
 }
@@ -102,7 +104,22 @@ impl<E> Queue<E> {
             (Some(_), _) => self.sorted.pop(),
             (None, _) => self.current.pop().map(|Reverse(entry)| entry),
         };
-        entry.map(|entry| (entry.at, entry.event))
+        entry.map(|entry| {
+            self.taken = entry.number;
+            (entry.at, entry.event)
+        })
+    }
+
+    /// How many events were scheduled so far: the number of the last one.
+    #[must_use]
+    pub const fn scheduled(&self) -> u64 {
+        self.scheduled
+    }
+
+    /// The number of the event that was taken last.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// When the next event happens.

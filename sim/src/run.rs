@@ -1,15 +1,18 @@
 //! Runs a scenario and says what came of it.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use longshore_core::names::CredentialId;
 use serde::{Deserialize, Serialize};
 
-use crate::invariants::{calm, finishes, moves_on, no_leaks, one_copy, quiet_network};
+use crate::invariants::{self, calm, finishes, moves_on, no_leaks, one_copy, quiet_network};
+use crate::record::{Record, Wanted};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
 use crate::scenario::{FaultKind, Scenario};
 use crate::world::recorder::Recorder;
-use crate::world::{Image, NodeIndex, PullState, World};
+use crate::world::{Image, NodeIndex, Options, PullState, World};
 
 /// Whether everybody is done is looked at this often; when each pull was done is known exactly.
 const LOOK: Duration = Duration::from_millis(100);
@@ -120,6 +123,43 @@ pub fn run_recorded(scenario: &Scenario, seed: u64, recorder: Recorder) -> Resul
     Ok(report)
 }
 
+/// A run of which more is known than the figures.
+#[derive(Debug)]
+pub struct Recorded {
+    /// What came of it; `None` if it panicked.
+    pub report: Option<Report>,
+    /// The broken rules, in words; a panic is the last of them.
+    pub violations: Vec<String>,
+    /// What happened.
+    pub record: Record,
+}
+
+/// Runs `scenario` with `seed` and keeps what is wanted of what happened; the same run, with the same trace hash.
+#[must_use]
+pub fn run_with_record(scenario: &Scenario, seed: u64, wanted: Wanted) -> Recorded {
+    let options = Options { story: Some(wanted), ..scenario.options(seed) };
+    let nodes = options.nodes;
+    let mut world = World::new(options);
+    // What is broken after a panic is not looked at; what was recorded before is what the record is for.
+    let report = match catch_unwind(AssertUnwindSafe(|| run_in(scenario, seed, &mut world))) {
+        Ok(report) => Some(report),
+        Err(panic) => {
+            world.violate(&invariants::NO_PANIC, None, &panic_words(&*panic));
+            None
+        }
+    };
+    let violations = world.violations.clone();
+    let record = world.take_record().unwrap_or_else(|| Record::new(Wanted::default(), nodes));
+    Recorded { report, violations, record }
+}
+
+/// What somebody said who panicked.
+#[must_use]
+pub fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().cloned();
+    words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
 /// Runs `scenario` with `seed` in a new world that has its options, and perhaps more.
 pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Report {
     let wall = Instant::now();
@@ -158,6 +198,7 @@ pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Repor
     if !world.is_condemned() {
         finishes::check(world);
     }
+    world.record(Record::story_ends);
     if unfinished == 0 && !world.is_condemned() {
         world.run_for(QUIET);
         no_leaks::check(world, false);
@@ -237,9 +278,16 @@ fn arrive(scenario: &Scenario, world: &mut World, arrivals: &[Vec<Arrival>]) -> 
 
 fn take(scenario: &Scenario, world: &mut World, step: Step) {
     match step {
-        Step::Begin((fault, number), nodes) => scenario.faults[fault].begin(world, number, &nodes),
-        Step::End((fault, number), nodes) => scenario.faults[fault].end(world, number, &nodes),
+        Step::Begin((fault, number), nodes) => {
+            world.record(|record| record.fault_begins((fault, number), &scenario.faults[fault], &nodes));
+            scenario.faults[fault].begin(world, number, &nodes);
+        }
+        Step::End((fault, number), nodes) => {
+            world.record(|record| record.fault_ends((fault, number), &nodes));
+            scenario.faults[fault].end(world, number, &nodes);
+        }
         Step::Heal => {
+            world.record(Record::heals);
             world.heal();
             for node in world.node_indices() {
                 if !world.is_up(node) {
@@ -256,6 +304,7 @@ fn take(scenario: &Scenario, world: &mut World, step: Step) {
             world.resume_pull(node);
         }
     }
+    world.record(Record::rest);
 }
 
 fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figures: Figures) -> Report {

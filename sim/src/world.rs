@@ -45,6 +45,7 @@ use crate::content::{self, Content};
 use crate::flows::{FlowId, Flows, LinkId, Step};
 use crate::invariants::{Invariant, quiet_network};
 use crate::queue::Queue;
+use crate::record::{Record, Wanted};
 use crate::trace::TraceHash;
 use recorder::Recorder;
 
@@ -111,6 +112,8 @@ pub struct Options {
     pub noise: fn(NodeIndex) -> Duration,
     /// What the audit wants recorded.
     pub record: Option<audit::Settings>,
+    /// What to keep of what happened.
+    pub story: Option<Wanted>,
 }
 
 impl Default for Options {
@@ -140,6 +143,7 @@ impl Default for Options {
             knobs: crate::scenario::Knobs::default(),
             noise: |_| Duration::ZERO,
             record: None,
+            story: None,
         }
     }
 }
@@ -271,6 +275,7 @@ pub struct World {
     last_id: u64,
     trace: TraceHash,
     auditor: Option<audit::Recorder>,
+    record: Option<Box<Record>>,
     /// What agents explained, with time and node: the story of the run.
     pub explanations: Vec<(Time, NodeIndex, Explanation)>,
     /// Rules that were broken, in words.
@@ -334,6 +339,7 @@ impl World {
             last_id: 0,
             trace: TraceHash::default(),
             auditor: options.record.clone().map(audit::Recorder::new),
+            record: options.story.clone().map(|wanted| Box::new(Record::new(wanted, options.nodes))),
             explanations: Vec::new(),
             violations: Vec::new(),
             events: 0,
@@ -380,6 +386,7 @@ impl World {
                 members: members.clone(),
             });
             world.start(node);
+            world.record(Record::rest);
         }
         world
     }
@@ -424,6 +431,7 @@ impl World {
     fn publish_blob(&mut self, size: u64, kind: Kind, children: Vec<Child>) -> Digest {
         let label = self.blobs.len() as u64 + 1;
         let (digest, spine) = content::spine(size, label);
+        self.record(|record| record.blob(digest, size));
         self.blobs.insert(digest, Blob { digest, size, kind, children, label, spine });
         digest
     }
@@ -493,9 +501,13 @@ impl World {
             self.at_once = if at > self.now { 0 } else { self.at_once + 1 };
             self.now = at;
             self.events += 1;
+            let number = self.queue.taken();
+            self.record(|record| record.take_queued(number));
             self.happen(event);
         }
-        while let Some((node, life, input)) = self.ready.pop_front() {
+        while !self.ready.is_empty() {
+            self.record(Record::take_ready);
+            let Some((node, life, input)) = self.ready.pop_front() else { break };
             self.events += 1;
             self.at_once += 1;
             if self.at_once > quiet_network::MOST_AT_ONCE {
@@ -505,11 +517,13 @@ impl World {
                 continue;
             }
             if self.nodes[node].paused_until > self.now {
+                self.record(|record| record.held(node));
                 self.queue.push(self.nodes[node].paused_until, Event::Input(node, life, Box::new(input)));
             } else {
                 self.input(node, input);
             }
         }
+        self.record(Record::rest);
         true
     }
 
@@ -534,6 +548,7 @@ impl World {
             {
                 self.nodes[node].armed = Some(self.nodes[node].paused_until);
             }
+            self.record(|record| record.held(node));
             return self.queue.push(self.nodes[node].paused_until, event);
         }
         let Some(event) = self.unless_clogged(event) else { return };
@@ -587,6 +602,8 @@ impl World {
             auditor.event(now, node, "<-", &input);
         }
         self.watch_input(node, &input);
+        let check = self.trace.value() as u32;
+        self.record(|record| record.input(node, &input, agent.poll_deadline().map(|(_, due)| due), check));
         agent.handle(reading, input);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
         while let Some(output) = agent.poll_output() {
@@ -596,6 +613,7 @@ impl World {
             if let Some(auditor) = &mut self.auditor {
                 auditor.event(now, node, "->", &output);
             }
+            self.record(|record| record.output(node, &output));
             self.perform(node, output);
         }
         if let Some(recorder) = &mut self.recorder {
@@ -656,17 +674,20 @@ impl World {
     }
 
     /// Notes that a rule was broken.
-    pub(crate) fn violate(&mut self, rule: &Invariant, node: NodeIndex, detail: &str) {
+    pub(crate) fn violate(&mut self, rule: &Invariant, node: impl Into<Option<NodeIndex>>, detail: &str) {
         if self.violations.len() < MAX_VIOLATIONS {
-            let at = self.now.as_micros() as f64 / 1e6;
-            self.violations.push(format!("{}: {at:.6} s, node {node}: {detail}", rule.name));
+            let (at, node) = (self.now.as_micros() as f64 / 1e6, node.into());
+            let place = node.map_or("the cluster".to_owned(), |node| format!("node {node}"));
+            let words = format!("{}: {at:.6} s, {place}: {detail}", rule.name);
+            self.record(|record| record.violation(node, &words));
+            self.violations.push(words);
         }
     }
 
     /// What happens leads to more at the same time, without an end.
     fn goes_in_circles(&mut self) -> bool {
         let detail = format!("{} events at one point of time", self.at_once);
-        self.violate(&quiet_network::RULE, 0, &detail);
+        self.violate(&quiet_network::RULE, None, &detail);
         self.ready.clear();
         self.at_once = 0;
         false
@@ -675,6 +696,20 @@ impl World {
     /// The hunt is over: a rule is broken, or it takes too long.
     pub(crate) fn is_condemned(&self) -> bool {
         self.strict && (!self.violations.is_empty() || self.events > self.most_events)
+    }
+
+    /// Tells the recorder, if there is one.
+    #[inline]
+    pub(crate) fn record(&mut self, tell: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            record.settle(self.now, self.queue.scheduled(), self.ready.len());
+            tell(record);
+        }
+    }
+
+    /// What was recorded; nothing is recorded any more.
+    pub(crate) fn take_record(&mut self) -> Option<Record> {
+        self.record.take().map(|record| *record)
     }
 
     fn explained(&mut self, node: NodeIndex, explanation: Explanation) {

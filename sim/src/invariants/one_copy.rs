@@ -18,10 +18,10 @@ pub fn check(world: &mut World) {
     let twice = world.origin.pieces_sent.iter().filter(|(_, times)| **times > 1).count();
     let all = world.origin.pieces_sent.len();
     if twice > all / TOLERANCE {
-        world.violate(&RULE, 0, &format!("{twice} of {all} pieces were sent more than once"));
+        world.violate(&RULE, None, &format!("{twice} of {all} pieces were sent more than once"));
     }
     if world.origin.direct_bytes > 0 {
         let bytes = world.origin.direct_bytes;
-        world.violate(&RULE, 0, &format!("containerds were sent on to the registry for {bytes} bytes"));
+        world.violate(&RULE, None, &format!("containerds were sent on to the registry for {bytes} bytes"));
     }
 }

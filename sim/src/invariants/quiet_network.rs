@@ -35,6 +35,6 @@ pub fn check(world: &mut World, pieces: u64, blobs: u64) {
         let (sent, kinds) = (world.messages, kinds.join(", "));
         let detail =
             format!("{sent} messages ({kinds}) for {pieces} pieces to {nodes} nodes in {seconds} s; {most} are enough");
-        world.violate(&RULE, 0, &detail);
+        world.violate(&RULE, None, &detail);
     }
 }

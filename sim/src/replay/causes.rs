@@ -48,7 +48,7 @@ impl Subject {
 
 /// The number that connects an input with an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Thread {
+pub(crate) enum Thread {
     Request(u64),
     Stream(u64),
     Call(u64),
@@ -136,7 +136,7 @@ impl Threads {
 }
 
 /// The thread that an input continues.
-fn connection(input: &Input) -> (Option<Thread>, &'static str) {
+pub(crate) fn connection(input: &Input) -> (Option<Thread>, &'static str) {
     match input {
         Input::MirrorClosed { request, .. } => (Some(Thread::Request(request.0)), "ends the request"),
         Input::StreamRequest { stream, .. }
@@ -166,7 +166,7 @@ fn connection(input: &Input) -> (Option<Thread>, &'static str) {
 }
 
 /// Whether nothing more comes with the number of this input.
-fn ends(input: &Input) -> bool {
+pub(crate) fn ends(input: &Input) -> bool {
     match input {
         Input::Transfer { event, .. } => matches!(event, TransferEvent::Done | TransferEvent::Failed(_)),
         Input::MirrorClosed { .. }
@@ -180,7 +180,7 @@ fn ends(input: &Input) -> bool {
     }
 }
 
-fn of_deadline(deadline: &Deadline) -> (Option<Thread>, &'static str) {
+pub(crate) fn of_deadline(deadline: &Deadline) -> (Option<Thread>, &'static str) {
     match deadline {
         Deadline::Handshake(stream) => (Some(Thread::Stream(stream.0)), "waited for the stream opened at"),
         Deadline::Call(call) => (Some(Thread::Call(call.0)), "waited for the call made at"),
@@ -199,7 +199,7 @@ fn of_deadline(deadline: &Deadline) -> (Option<Thread>, &'static str) {
 }
 
 /// The threads that begin with an input.
-fn begun(input: &Input) -> Vec<(Thread, Subject)> {
+pub(crate) fn begun(input: &Input) -> Vec<(Thread, Subject)> {
     match input {
         Input::Mirror { request, digest, .. } => vec![(Thread::Request(request.0), Subject::digest(digest))],
         Input::StreamOpened { stream, peer, .. } => vec![(Thread::Stream(stream.0), Subject::peer(peer))],
@@ -208,7 +208,7 @@ fn begun(input: &Input) -> Vec<(Thread, Subject)> {
 }
 
 /// The thread that begins with an output.
-fn started(output: &Output) -> Option<Thread> {
+pub(crate) fn started(output: &Output) -> Option<Thread> {
     match output {
         Output::Call { call, .. } => Some(Thread::Call(call.0)),
         Output::FetchPiece { op, .. }
@@ -242,7 +242,7 @@ fn of_notice(peer: &PeerId, notice: &Notice) -> Subject {
     }
 }
 
-fn of_input(input: &Input) -> Subject {
+pub(crate) fn of_input(input: &Input) -> Subject {
     match input {
         Input::Mirror { digest, .. }
         | Input::Committed { digest, .. }
@@ -272,7 +272,7 @@ fn of_input(input: &Input) -> Subject {
     }
 }
 
-fn of_output(output: &Output) -> Subject {
+pub(crate) fn of_output(output: &Output) -> Subject {
     match output {
         Output::MirrorServe { digest, .. }
         | Output::Release { digest, .. }

@@ -85,7 +85,9 @@ fn seconds(duration: &Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
-fn due(deadline: &Deadline) -> String {
+/// A deadline in words.
+#[must_use]
+pub fn due(deadline: &Deadline) -> String {
     match deadline {
         Deadline::Handshake(stream) => format!("handshake of stream {}", stream.0),
         Deadline::Call(call) => format!("time-out of call {}", call.0),

@@ -218,6 +218,7 @@ impl World {
                     last_byte: now,
                     ..Client::default()
                 };
+                self.record_pull(node);
                 self.begin(node);
             }
             ClientEvent::Retry(of) if of == attempt => self.begin(node),
@@ -227,6 +228,13 @@ impl World {
             ClientEvent::DirectFailed(of) if of == attempt => self.pull_fails(node),
             ClientEvent::Unpacked(of) if of == attempt => self.finish(node),
             _ => {}
+        }
+    }
+
+    fn record_pull(&mut self, node: NodeIndex) {
+        if let (Some(record), Some(image)) = (&mut self.record, &self.nodes[node].client.image) {
+            record.settle(self.now, self.queue.scheduled(), self.ready.len());
+            record.pull_begins(node, image);
         }
     }
 
@@ -306,6 +314,7 @@ impl World {
 
     /// The next host is the registry itself.
     fn next_host(&mut self, node: NodeIndex, digest: Digest) {
+        self.record(|record| record.falls_back(node, &digest));
         let client = &mut self.nodes[node].client;
         client.fallbacks += 1;
         client.direct.insert(digest, None);
@@ -340,6 +349,7 @@ impl World {
         self.nodes[node].client.last_byte = self.now;
         if all {
             self.flows.end(flow);
+            self.record(|record| record.fetched_directly(node, &digest));
             self.nodes[node].client.direct.remove(&digest);
             self.got(node, digest);
         }
@@ -364,6 +374,7 @@ impl World {
 
     /// The pull is given up; the kubelet tries again later.
     fn pull_fails(&mut self, node: NodeIndex) {
+        self.record(|record| record.pull_fails(node));
         let client = &mut self.nodes[node].client;
         let open: Vec<_> = std::mem::take(&mut client.active).into_keys().collect();
         client.queue.clear();
@@ -443,6 +454,7 @@ impl World {
 
     fn finish(&mut self, node: NodeIndex) {
         let now = self.now;
+        self.record(|record| record.pull_finishes(node));
         let client = &mut self.nodes[node].client;
         client.finished = Some(now);
         let (Some(image), Some(started)) = (&client.image, client.started) else { return };

@@ -11,6 +11,7 @@ use longshore_core::output::Output;
 use super::pieces::PieceTransfer;
 use super::{Event, NodeIndex, World};
 use crate::invariants;
+use crate::replay::causes::{self, Thread};
 
 /// Most providers that the index names (Gantry's limit).
 const MAX_PROVIDERS: usize = 20;
@@ -166,10 +167,11 @@ impl World {
     pub(super) fn call_arrives(&mut self, calling: Calling) {
         let Calling { from, from_life, to, call, request } = calling;
         let kind = Some(kind_of_request(&request));
-        if !self.network.passes(from, to, self.nodes.len()) || self.is_lost(from, to, kind) {
+        if !self.gets_through(from, to, kind, Some((from, Thread::Call(call.0)))) {
             return;
         }
         if !self.is_up(to) {
+            self.record(|record| record.nobody_there(from, to));
             return self.reply(to, from, from_life, Input::CallFailed { call, error: CallError::Unreachable });
         }
         self.connect(from, to);
@@ -237,7 +239,8 @@ impl World {
 
     /// Something goes back to whoever asked, if it gets through.
     pub(super) fn reply(&mut self, from: NodeIndex, to: NodeIndex, life: u32, input: Input) {
-        if !self.network.passes(from, to, self.nodes.len()) || self.is_lost(from, to, None) {
+        let waits = causes::connection(&input).0.map(|thread| (to, thread));
+        if !self.gets_through(from, to, None, waits) {
             return;
         }
         let event = Event::Input(to, life, Box::new(input));
@@ -262,7 +265,8 @@ impl World {
     }
 
     pub(super) fn notice_arrives(&mut self, from: NodeIndex, to: NodeIndex, notice: Arc<Notice>) {
-        if self.reachable(from, to) && !self.is_lost(from, to, Some(kind_of_notice(&notice))) && !self.is_garbled() {
+        let kind = Some(kind_of_notice(&notice));
+        if self.is_up(to) && self.gets_through(from, to, kind, None) && !self.is_garbled() {
             self.connect(from, to);
             self.input(to, Input::Notice { peer: self.peers[from].clone(), notice });
         }

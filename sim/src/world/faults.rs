@@ -24,6 +24,7 @@ impl World {
         self.watch_start(node, &config);
         let seed = self.chance.number();
         let now = self.now;
+        self.record(|record| record.starts(node));
         let state = &mut self.nodes[node];
         if let Some(recorder) = &mut self.recorder {
             recorder.born(node, &config, seed, state.clock.read(now));
@@ -67,6 +68,7 @@ impl World {
     /// Kills a node: agent, containerd and connections are gone, the disk stays.
     pub fn kill(&mut self, node: NodeIndex) {
         let now = self.now;
+        self.record(|record| record.dies(node));
         let state = &mut self.nodes[node];
         state.agent = None;
         if let Some(recorder) = &mut self.recorder {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::links::Links;
 use super::{NodeIndex, World};
 use crate::flows::LinkId;
+use crate::replay::causes::Thread;
 
 /// Who cannot talk to whom. Nothing says so to either end: what is sent is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +86,14 @@ impl Network {
     pub fn passes(&self, from: NodeIndex, to: NodeIndex, nodes: usize) -> bool {
         self.cuts.values().all(|cut| cut.passes(from, to, nodes))
     }
+
+    /// The number of the first cut between two nodes.
+    fn cut_between(&self, from: NodeIndex, to: NodeIndex, nodes: usize) -> Option<u32> {
+        self.cuts.iter().find(|(_, cut)| !cut.passes(from, to, nodes)).map(|(number, _)| *number)
+    }
 }
 
 impl World {
-    pub(super) fn reachable(&self, from: NodeIndex, to: NodeIndex) -> bool {
-        self.nodes[to].agent.is_some() && self.network.passes(from, to, self.nodes.len())
-    }
-
     /// The zone of a node.
     #[must_use]
     pub fn zone(&self, node: NodeIndex) -> usize {
@@ -140,6 +142,22 @@ impl World {
     pub(super) fn is_garbled(&mut self) -> bool {
         let garbling = self.network.garbling;
         self.chance.happens(garbling)
+    }
+
+    /// Whether something of this kind from `from` arrives at `to` now. `waits`: who has numbered it, and how.
+    pub(super) fn gets_through(
+        &mut self,
+        from: NodeIndex,
+        to: NodeIndex,
+        kind: Option<usize>,
+        waits: Option<(NodeIndex, Thread)>,
+    ) -> bool {
+        let arrives = self.network.passes(from, to, self.nodes.len()) && !self.is_lost(from, to, kind);
+        if !arrives && self.record.is_some() {
+            let cut = self.network.cut_between(from, to, self.nodes.len());
+            self.record(|record| record.lost((from, to), waits, cut));
+        }
+        arrives
     }
 
     /// The link between the zones of two nodes, if there is one that can be full.

@@ -16,6 +16,7 @@ use super::{Event, NodeIndex, World};
 use crate::content::{self, Content};
 use crate::flows::{Route, chunk_of};
 use crate::invariants;
+use crate::replay::causes::Thread;
 
 /// The place of requests for pieces in [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
 const PIECE: usize = 8;
@@ -72,10 +73,12 @@ impl World {
 
     pub(super) fn piece_asked(&mut self, transfer: Box<PieceTransfer>) {
         let (asker, server) = (transfer.to, transfer.from);
-        if !self.network.passes(asker, server, self.nodes.len()) || self.is_lost(asker, server, Some(PIECE)) {
+        let waits = Some((asker, Thread::Op(transfer.op.0)));
+        if !self.gets_through(asker, server, Some(PIECE), waits) {
             return;
         }
         if !self.is_up(server) {
+            self.record(|record| record.nobody_there(asker, server));
             let event = TransferEvent::Failed(TransferFailure::Unreachable);
             return self.reply(server, asker, transfer.to_life, Input::Transfer { op: transfer.op, event });
         }
@@ -115,6 +118,8 @@ impl World {
             self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
             return;
         };
+        let (to, thread) = (transfer.to, Thread::Op(transfer.op.0));
+        self.record(|record| record.serves(to, thread));
         transfer.content = content;
         transfer.claim = claim;
         if self.blobs.get(&digest).is_none_or(|blob| blob.label != content) {
@@ -124,7 +129,6 @@ impl World {
                 transfer.claim = Some(PieceSum { piece: transfer.piece, sum, author: self.peer(node) });
             }
         }
-        let to = transfer.to;
         let receiver = &mut self.nodes[to];
         if receiver.life != transfer.to_life || receiver.cancelled.remove(&transfer.op) {
             return self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
@@ -146,7 +150,7 @@ impl World {
     pub(super) fn piece_arrives(&mut self, transfer: PieceTransfer) {
         let PieceTransfer { to: node, from, op, digest, size, piece, check, content, claim, .. } = transfer;
         self.nodes[node].fetching.remove(&op);
-        if !self.network.passes(from, node, self.nodes.len()) || self.is_lost(from, node, None) {
+        if !self.gets_through(from, node, None, Some((node, Thread::Op(op.0)))) {
             return;
         }
         if self.is_garbled() {

@@ -82,7 +82,10 @@ impl World {
                 }
             }
             Some(Carried::Origin(_)) => self.left_origin(flow, bytes),
-            Some(Carried::Direct { .. }) => self.origin.direct_bytes += bytes,
+            Some(Carried::Direct { .. }) => {
+                self.origin.direct_bytes += bytes;
+                self.record(|record| record.bytes_directly(bytes));
+            }
             None => {}
         }
     }
