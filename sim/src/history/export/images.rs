@@ -61,6 +61,7 @@ pub(super) fn images(history: &History<'_>, watch: &Watch, topology: &Topology, 
             arrivals,
             over,
             nodes: (pulls < topology.nodes).then_some(pulls),
+            fresh: false,
         });
         before = digests;
     }
