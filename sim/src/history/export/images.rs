@@ -101,6 +101,7 @@ pub(super) fn images(
             over,
             fresh: false,
             nodes: (pulls < topology.nodes).then_some(pulls),
+            fresh: false,
         });
         before = digests;
     }
