@@ -99,7 +99,6 @@ pub(super) fn images(
             at: span(starts[0]),
             arrivals,
             over,
-            fresh: false,
             nodes: (pulls < topology.nodes).then_some(pulls),
             fresh: false,
         });
