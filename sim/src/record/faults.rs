@@ -43,7 +43,8 @@ impl FaultRecord {
 }
 
 impl Record {
-    pub(super) fn begin_fault(&mut self, (number, cut): (usize, u32), fault: &FaultSpec, nodes: &[NodeIndex]) {
+    /// A fault begins: its place in the scenario, and the number of the cut that it makes.
+    pub(crate) fn fault_begins(&mut self, (number, cut): (usize, u32), fault: &FaultSpec, nodes: &[NodeIndex]) {
         let index = self.faults.len();
         let words = words(fault);
         let said = match nodes {

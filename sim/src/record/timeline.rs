@@ -90,9 +90,9 @@ pub struct Timeline {
     pub(super) is_over: bool,
     /// One for each node.
     pub lanes: Vec<Lane>,
-    /// Bytes that arrived from the registry.
+    /// Bytes that left the registry.
     pub origin: Series,
-    /// Bytes that arrived from peers.
+    /// Bytes that nodes sent each other.
     pub peers: Series,
     /// Calls, notices and requests for pieces.
     pub messages: Series,

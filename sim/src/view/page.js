@@ -181,7 +181,7 @@ function series(id, height, data, colour, label, limit, limitWords) {
     for (let i = first; i < last; i++) sum += data.sums[i];
     return sum / ((last - first) * data.width || 1);
   };
-  // A piece counts when the last of it arrives, so that narrow windows would show more than a link can carry.
+  // Bytes count chunk by chunk: narrow windows would show single ones.
   const window_ = () => Math.max((view[1] - view[0]) / 80, data.width / run.tick);
   panel(id, height, (pen, it) => {
     const points = [], half = window_() / 2;

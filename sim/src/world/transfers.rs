@@ -69,6 +69,8 @@ impl World {
     }
 
     fn chunk_left(&mut self, flow: FlowId, bytes: u64, all: bool) {
+        let from_origin = !matches!(self.flows.get(flow), Some(Carried::Piece(_)) | None);
+        self.record(|record| record.leaves(bytes, from_origin));
         match self.flows.get(flow) {
             Some(Carried::Piece(transfer)) => {
                 let (from, to, stream) = (transfer.from, transfer.to, transfer.stream);
@@ -82,10 +84,7 @@ impl World {
                 }
             }
             Some(Carried::Origin(_)) => self.left_origin(flow, bytes),
-            Some(Carried::Direct { .. }) => {
-                self.origin.direct_bytes += bytes;
-                self.record(|record| record.bytes_directly(bytes));
-            }
+            Some(Carried::Direct { .. }) => self.origin.direct_bytes += bytes,
             None => {}
         }
     }
