@@ -1,7 +1,7 @@
 //! The event queue: what happens when, ties broken by order of scheduling.
 //!
-//! A calendar: the next quarter of a second lies in buckets of 64 µs that are not sorted before their turn comes, what is
-//! farther away in a heap. Most events of a busy cluster are near, and a small heap stays in the processor's cache.
+//! A calendar: the next quarter of a second lies in buckets of 64 µs that are sorted when their turn comes, what is farther
+//! away in a heap. Most events of a busy cluster are near, and what is sorted at a time stays in the processor's cache.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,7 +16,9 @@ const BUCKETS: u64 = 4096;
 /// Events in order of time; of those at the same time, the one scheduled first comes first.
 #[derive(Debug)]
 pub struct Queue<E> {
-    /// Events of the present bucket and of earlier ones.
+    /// Events of the present bucket as it was when its turn came, the next one last.
+    sorted: Vec<Entry<E>>,
+    /// Events that were scheduled since then for the present bucket or an earlier one.
     current: BinaryHeap<Reverse<Entry<E>>>,
     /// The number of the present bucket since the beginning of time.
     bucket: u64,
@@ -62,6 +64,7 @@ impl<E> Ord for Entry<E> {
 impl<E> Default for Queue<E> {
     fn default() -> Self {
         Self {
+            sorted: Vec::new(),
             current: BinaryHeap::new(),
             bucket: 0,
             near: (0..BUCKETS).map(|_| Vec::new()).collect(),
@@ -94,12 +97,17 @@ impl<E> Queue<E> {
     /// The next event and its time.
     pub fn pop(&mut self) -> Option<(Time, E)> {
         self.next_time()?;
-        self.current.pop().map(|Reverse(entry)| (entry.at, entry.event))
+        let entry = match (self.sorted.last(), self.current.peek()) {
+            (Some(first), Some(Reverse(other))) if other < first => self.current.pop().map(|Reverse(entry)| entry),
+            (Some(_), _) => self.sorted.pop(),
+            (None, _) => self.current.pop().map(|Reverse(entry)| entry),
+        };
+        entry.map(|entry| (entry.at, entry.event))
     }
 
     /// When the next event happens.
     pub fn next_time(&mut self) -> Option<Time> {
-        while self.current.is_empty() {
+        while self.sorted.is_empty() && self.current.is_empty() {
             self.bucket = match (self.near_len, self.far.peek()) {
                 (0, None) => return None,
                 (0, Some(Reverse(first))) => first.bucket(),
@@ -107,7 +115,8 @@ impl<E> Queue<E> {
             };
             let due = &mut self.near[(self.bucket % BUCKETS) as usize];
             self.near_len -= due.len();
-            self.current.extend(due.drain(..).map(Reverse));
+            self.sorted.append(due);
+            self.sorted.sort_unstable_by(|left, right| right.cmp(left));
             while let Some(Reverse(first)) = self.far.peek()
                 && first.bucket() < self.bucket + BUCKETS
             {
@@ -115,7 +124,8 @@ impl<E> Queue<E> {
                 self.place(entry);
             }
         }
-        self.current.peek().map(|Reverse(entry)| entry.at)
+        let firsts = [self.sorted.last(), self.current.peek().map(|Reverse(entry)| entry)];
+        firsts.into_iter().flatten().map(|entry| entry.at).min()
     }
 }
 

@@ -23,8 +23,8 @@ use longshore_core::config::Config;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input};
 use longshore_core::members::{Member, Roster};
-use longshore_core::message::{Notice, Request};
-use longshore_core::names::{CallId, Kind, OpId, PeerId, StreamId};
+use longshore_core::message::Notice;
+use longshore_core::names::{Kind, OpId, PeerId, StreamId};
 use longshore_core::output::Explanation;
 use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
@@ -181,31 +181,34 @@ impl Image {
     }
 }
 
+/// In the order of memory: what is looked at for every event comes first. Each event is another node's, whose state the
+/// processor has to wait for.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Node {
     /// In a box, because it is taken out and put back at every input.
     pub(crate) agent: Option<Box<Agent>>,
     /// Counts starts: what was under way in an earlier life does not reach the next one.
     life: u32,
-    disk: store::Disk,
-    released: BTreeMap<Digest, u64>,
-    /// Sends this instead of what it has, when it is corrupt.
-    corrupt: Option<Content>,
+    armed: Option<Time>,
+    /// The process does not run before this.
+    paused_until: Time,
+    clock: clock::Clock,
+    streams: BTreeMap<StreamId, drivers::InboundStream>,
     up: LinkId,
     down: LinkId,
     /// What is on its way to the agent.
     fetching: BTreeMap<OpId, FlowId>,
-    armed: Option<Time>,
-    /// The process does not run before this.
-    paused_until: Time,
+    cancelled: BTreeSet<OpId>,
+    /// Sends this instead of what it has, when it is corrupt.
+    corrupt: Option<Content>,
+    disk: store::Disk,
+    released: BTreeMap<Digest, u64>,
     /// It was paused at some time: its containerd may have waited for that.
     was_paused: bool,
-    clock: clock::Clock,
     connections: connections::Connections,
     informer: informer::Informer,
     client: client::Client,
-    streams: BTreeMap<StreamId, drivers::InboundStream>,
-    cancelled: BTreeSet<OpId>,
     members: Arc<Roster>,
 }
 
@@ -213,25 +216,15 @@ pub(crate) struct Node {
 pub(crate) enum Event {
     Wake(NodeIndex, u32),
     Input(NodeIndex, u32, Box<Input>),
-    PieceHashed(NodeIndex, u32, OpId, Option<Midstate>),
-    CallArrives {
-        from: NodeIndex,
-        from_life: u32,
-        to: NodeIndex,
-        call: CallId,
-        request: Box<Request>,
-    },
-    NoticeArrives {
-        from: NodeIndex,
-        to: NodeIndex,
-        notice: Arc<Notice>,
-    },
+    CallArrives(Box<drivers::Calling>),
+    /// To the second node, from the first one.
+    NoticeArrives(u32, NodeIndex, Arc<Notice>),
     PieceAsked(Box<pieces::PieceTransfer>),
     OriginAsked(Box<origin::OriginTransfer>),
     Flow(Step),
     Client(NodeIndex, Box<client::ClientEvent>),
-    Announced(NodeIndex, u32, Digest),
-    Forgotten(NodeIndex, Digest),
+    Announced(NodeIndex, u32, Box<Digest>),
+    Forgotten(NodeIndex, Box<Digest>),
     ViewChanges(NodeIndex),
     /// An informer sees an event that a later one has overtaken.
     Overtaken(NodeIndex, NodeIndex, bool),
@@ -494,11 +487,8 @@ impl World {
     /// The node whose process an event needs to run, if it needs one.
     fn runs_on(&self, event: &Event) -> Option<NodeIndex> {
         match event {
-            Event::Wake(node, _)
-            | Event::Input(node, ..)
-            | Event::PieceHashed(node, ..)
-            | Event::CallArrives { to: node, .. }
-            | Event::NoticeArrives { to: node, .. } => Some(*node),
+            Event::Wake(node, _) | Event::Input(node, ..) | Event::NoticeArrives(_, node, _) => Some(*node),
+            Event::CallArrives(calling) => Some(calling.to),
             Event::PieceAsked(transfer) => Some(transfer.from),
             // What has come in is not read; soon the sender's window is full.
             Event::Flow(Step::Comes(flow, _) | Step::Received(flow, _)) => self.flows.get(*flow).map(Carried::to),
@@ -527,21 +517,15 @@ impl World {
                 }
             }
             Event::Input(node, life, input) => self.input_of(node, life, *input),
-            Event::PieceHashed(node, life, op, state) => {
-                let result = state.ok_or(longshore_core::input::StoreError::Missing);
-                self.input_of(node, life, Input::PieceHashed { op, result });
-            }
-            Event::CallArrives { from, from_life, to, call, request } => {
-                self.call_arrives(from, from_life, to, call, request)
-            }
-            Event::NoticeArrives { from, to, notice } => self.notice_arrives(from, to, notice),
+            Event::CallArrives(calling) => self.call_arrives(*calling),
+            Event::NoticeArrives(from, to, notice) => self.notice_arrives(from as NodeIndex, to, notice),
             Event::PieceAsked(transfer) => self.piece_asked(transfer),
             Event::OriginAsked(transfer) => self.origin_asked(transfer),
             Event::Flow(step) => self.flow_steps(step),
             Event::Client(node, event) => self.client_event(node, *event),
             Event::Announced(node, life, digest) => {
                 if self.nodes[node].life == life {
-                    self.index.entry(digest).or_default().insert(node);
+                    self.index.entry(*digest).or_default().insert(node);
                 }
             }
             Event::Forgotten(node, digest) => {

@@ -15,6 +15,16 @@ use crate::invariants;
 /// Most providers that the index names (Gantry's limit).
 const MAX_PROVIDERS: usize = 20;
 
+/// A call on its way.
+#[derive(Debug)]
+pub(crate) struct Calling {
+    pub(super) from: NodeIndex,
+    from_life: u32,
+    pub(super) to: NodeIndex,
+    call: CallId,
+    request: Request,
+}
+
 #[derive(Debug)]
 pub(crate) enum InboundStream {
     Call { from: NodeIndex, from_life: u32, call: CallId, request: Option<Box<Request>> },
@@ -88,7 +98,7 @@ impl World {
                     if self.options.index_delay.is_zero() {
                         self.index.entry(digest).or_default().insert(node);
                     } else {
-                        self.queue.push(at, Event::Announced(node, life, digest));
+                        self.queue.push(at, Event::Announced(node, life, Box::new(digest)));
                     }
                 }
             }
@@ -97,14 +107,15 @@ impl World {
                     if self.options.index_staleness.is_zero() {
                         self.index.entry(digest).or_default().remove(&node);
                     } else {
-                        self.queue.push(self.now + self.options.index_staleness, Event::Forgotten(node, digest));
+                        self.queue
+                            .push(self.now + self.options.index_staleness, Event::Forgotten(node, Box::new(digest)));
                     }
                 }
             }
             Output::Stage { digest, size, facts } => self.stage(node, digest, size, facts),
             Output::Record { digest, piece } => {
                 if let Some(staged) = self.nodes[node].disk.staged.get_mut(&digest) {
-                    staged.records.insert(piece.piece, piece);
+                    staged.records.insert(piece.piece, Box::new(piece));
                 }
             }
             Output::HashPiece { op, digest, size, piece, from } => self.hash_piece(node, op, digest, size, piece, from),
@@ -141,21 +152,15 @@ impl World {
         match self.index_of(to) {
             Some(to) => {
                 let after = self.one_way(node, to);
-                let request = Box::new(request);
-                self.queue.push(self.now + after, Event::CallArrives { from: node, from_life, to, call, request });
+                let calling = Calling { from: node, from_life, to, call, request };
+                self.queue.push(self.now + after, Event::CallArrives(Box::new(calling)));
             }
             None => self.later(node, self.options.latency, Input::CallFailed { call, error: CallError::Unreachable }),
         }
     }
 
-    pub(super) fn call_arrives(
-        &mut self,
-        from: NodeIndex,
-        from_life: u32,
-        to: NodeIndex,
-        call: CallId,
-        request: Box<Request>,
-    ) {
+    pub(super) fn call_arrives(&mut self, calling: Calling) {
+        let Calling { from, from_life, to, call, request } = calling;
         let kind = Some(kind_of_request(&request));
         if !self.network.passes(from, to, self.nodes.len()) || self.is_lost(from, to, kind) {
             return;
@@ -165,7 +170,7 @@ impl World {
         }
         self.connect(from, to);
         let protocol = request.protocol();
-        self.open(to, from, protocol, InboundStream::Call { from, from_life, call, request: Some(request) });
+        self.open(to, from, protocol, InboundStream::Call { from, from_life, call, request: Some(Box::new(request)) });
     }
 
     pub(super) fn open(&mut self, to: NodeIndex, from: NodeIndex, protocol: Protocol, inbound: InboundStream) {
@@ -243,10 +248,10 @@ impl World {
         if self.chance.happens(duplication) {
             let after = self.one_way(node, to) * 2;
             let notice = notice.clone();
-            self.queue.push(self.now + after, Event::NoticeArrives { from: node, to, notice });
+            self.queue.push(self.now + after, Event::NoticeArrives(node as u32, to, notice));
         }
         let after = self.one_way(node, to);
-        self.queue.push(self.now + after, Event::NoticeArrives { from: node, to, notice });
+        self.queue.push(self.now + after, Event::NoticeArrives(node as u32, to, notice));
     }
 
     pub(super) fn notice_arrives(&mut self, from: NodeIndex, to: NodeIndex, notice: Arc<Notice>) {

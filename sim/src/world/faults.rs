@@ -51,7 +51,7 @@ impl World {
                     size: staged.size,
                     source: facts.source,
                     private: facts.private,
-                    pieces: staged.records.values().cloned().collect(),
+                    pieces: staged.records.values().map(|record| (**record).clone()).collect(),
                 })
             })
             .collect();
@@ -78,7 +78,7 @@ impl World {
         let held: Vec<_> =
             self.index.iter().filter(|(_, holders)| holders.contains(&node)).map(|(digest, _)| *digest).collect();
         for digest in held {
-            self.queue.push(now + staleness, Event::Forgotten(node, digest));
+            self.queue.push(now + staleness, Event::Forgotten(node, Box::new(digest)));
         }
         self.flows_break(node);
         self.hang_up(node);

@@ -113,7 +113,8 @@ impl World {
     /// The link that an event comes by, if it comes by one.
     fn comes_by(&self, event: &Event) -> Option<(NodeIndex, NodeIndex)> {
         match event {
-            Event::CallArrives { from, to, .. } | Event::NoticeArrives { from, to, .. } => Some((*from, *to)),
+            Event::CallArrives(calling) => Some((calling.from, calling.to)),
+            Event::NoticeArrives(from, to, _) => Some((*from as NodeIndex, *to)),
             Event::PieceAsked(transfer) => Some((transfer.to, transfer.from)),
             Event::Flow(Step::Comes(flow, _)) => match self.flows.get(*flow) {
                 Some(Carried::Piece(transfer)) => Some((transfer.from, transfer.to)),

@@ -48,7 +48,7 @@ impl Contents {
 pub(crate) struct Staged {
     pub(crate) size: u64,
     pub(crate) contents: Contents,
-    pub(crate) records: BTreeMap<u32, RecordedPiece>,
+    pub(crate) records: BTreeMap<u32, Box<RecordedPiece>>,
     pub(crate) facts: Option<BlobFacts>,
 }
 
@@ -150,7 +150,8 @@ impl World {
         let state = content.filter(|_| !self.disk_fails()).map(|content| content::hash(from, piece, content));
         let after = transfer_time(Geometry::of_blob(size).len(piece), HASH_RATE);
         let life = self.nodes[node].life;
-        self.queue.push(self.now + after, Event::PieceHashed(node, life, op, state));
+        let result = state.ok_or(StoreError::Missing);
+        self.queue.push(self.now + after, Event::Input(node, life, Box::new(Input::PieceHashed { op, result })));
     }
 
     pub(super) fn commit(&mut self, node: NodeIndex, digest: Digest, facts: BlobFacts) {
