@@ -18,5 +18,6 @@ pub mod replay;
 pub mod rivals;
 pub mod run;
 pub mod scenario;
+pub mod stopwatch;
 pub mod trace;
 pub mod world;
