@@ -3,10 +3,10 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo build test parts audit lint bench mutants clean
+.PHONY: help demo build test parts audit lint bench bench-sim mutants clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build, then watch eight agents pull one image: make demo ARGS="--nodes 4 --kill 1"
 	@scripts/install-parts.sh --demo
@@ -46,6 +46,9 @@ bench: ## measure against nginx on this machine; prints the tables of BENCHMARKS
 mutants: ## hunt planted bugs, write sim/MUTANTS.md: make mutants ARGS="--budget 20"
 	RUSTFLAGS="--cfg longshore_mutants" $(CARGO) run --release --locked --package longshore-sim --example mutants \
 	    --target-dir target/mutants -- $(ARGS)
+
+bench-sim: ## measure the simulator; ARGS: rollout-1000 steady-1000 rollout-10000 fuzz-10 fuzz-100 fuzz-1000
+	$(CARGO) run --release --locked --package longshore-sim --example bench -- $(ARGS)
 
 clean: ## remove what was built
 	$(CARGO) clean

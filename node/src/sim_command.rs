@@ -10,7 +10,7 @@ mod why;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use longshore_sim::failure;
@@ -20,6 +20,7 @@ use longshore_sim::invariants::TABLE;
 use longshore_sim::run::{Report, Summary};
 use longshore_sim::scenario::Scenario;
 use longshore_sim::scenario::units::Span;
+use longshore_sim::stopwatch::Stopwatch;
 
 /// Largest scenario file, in bytes.
 const MOST_SCENARIO_BYTES: u64 = 1 << 20;
@@ -222,7 +223,8 @@ fn figures(summary: &Summary) -> String {
     line("between zones", format!("{:.3} copies", summary.cross_zone_copies));
     line("fall-backs", format!("{} blobs; {} pulls tried again", summary.fallbacks, summary.failed_pulls));
     line("messages", format!("{}, {} events", summary.messages, summary.events));
-    line("time", format!("{:.1} s in {:.1} s", summary.virtual_seconds, summary.wall_seconds));
+    let speed = format!("{:.1} node-hours in each", summary.node_hours_per_wall_second);
+    line("time", format!("{:.1} s in {:.1} s; {speed}", summary.virtual_seconds, summary.wall_seconds));
     line("broken rules", summary.violations.to_string());
     text
 }
@@ -230,12 +232,12 @@ fn figures(summary: &Summary) -> String {
 fn fuzz(args: &FuzzArgs, print: impl Fn(&str)) -> ExitCode {
     let limits = Limits { nodes: args.nodes, ..Limits::default() };
     let seeds = args.seeds.clone().unwrap_or(0..u64::MAX);
-    let wall = Instant::now();
+    let watch = Stopwatch::start();
     // A panic is a finding, told with its seed below.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut tried, mut found) = (0_u64, 0_u64);
     for seed in seeds {
-        if args.length.is_some_and(|length| wall.elapsed() >= length) {
+        if args.length.is_some_and(|length| watch.wall() >= length) {
             break;
         }
         if args.draw {
@@ -248,7 +250,12 @@ fn fuzz(args: &FuzzArgs, print: impl Fn(&str)) -> ExitCode {
             print(&tell(*broken, args));
         }
     }
-    print(&format!("{tried} scenarios tried in {:.1} s, {found} broke a rule\n", wall.elapsed().as_secs_f64()));
+    let (wall, processor) = (watch.wall().as_secs_f64(), watch.processor().as_secs_f64());
+    let rate = tried as f64 * 60.0 / processor.max(f64::MIN_POSITIVE);
+    print(&format!("{tried} scenarios tried in {wall:.1} s, {found} broke a rule\n"));
+    if tried > 0 {
+        print(&format!("{rate:.0} scenarios in a minute of one processor, which worked for {processor:.1} s\n"));
+    }
     if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

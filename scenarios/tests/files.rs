@@ -84,6 +84,8 @@ scenarios! {
     rollout_1000 "rollout-1000",
     rollout_1000_40gib "rollout-1000-40gib",
     gantry_benchmark "gantry-benchmark",
+    rollout_10000 "rollout-10000",
+    steady_1000 "steady-1000",
     partition_1000 "partition-1000",
     informer_divergence "informer-divergence",
     tracker_death "tracker-death",

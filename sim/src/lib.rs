@@ -22,6 +22,7 @@ pub mod replay;
 pub mod rivals;
 pub mod run;
 pub mod scenario;
+pub mod stopwatch;
 pub mod trace;
 pub mod view;
 mod watch;

@@ -38,6 +38,8 @@ pub struct Summary {
     pub virtual_seconds: f64,
     /// Wall time of the run.
     pub wall_seconds: f64,
+    /// Nodes times hours that were simulated, quiet time after the last pull included, in each second of that.
+    pub node_hours_per_wall_second: f64,
     /// Events handled.
     pub events: u64,
     /// Calls, notices and requests for pieces.
@@ -72,6 +74,14 @@ pub struct Summary {
     pub violations: usize,
 }
 
+impl Summary {
+    fn took(&mut self, wall: Duration, world: &World) {
+        let node_hours = world.now().as_micros() as f64 / 3.6e9 * self.nodes as f64;
+        self.wall_seconds = thousandth(wall.as_secs_f64());
+        self.node_hours_per_wall_second = thousandth(node_hours / wall.as_secs_f64());
+    }
+}
+
 /// A summary with what is needed to find out why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -97,8 +107,9 @@ impl Report {
 #[must_use]
 pub fn run(scenario: &Scenario, seed: u64) -> Report {
     let wall = Instant::now();
-    let mut report = run_in(scenario, seed, &mut World::new(scenario.options(seed)));
-    report.summary.wall_seconds = thousandth(wall.elapsed().as_secs_f64());
+    let mut world = World::new(scenario.options(seed));
+    let mut report = run_in(scenario, seed, &mut world);
+    report.summary.took(wall.elapsed(), &world);
     report
 }
 
@@ -329,13 +340,14 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
     distinct.dedup();
     let bytes = distinct.iter().map(|(_, size)| size).sum::<u64>() as f64 + 1500.0 * images.len() as f64;
     let nodes = world.node_indices();
-    let summary = Summary {
+    let mut summary = Summary {
         scenario: scenario.name.clone(),
         seed,
         trace_hash: format!("{:016x}", world.trace_hash()),
         nodes: scenario.cluster.nodes,
         virtual_seconds: figures.virtual_seconds,
-        wall_seconds: thousandth(figures.wall.elapsed().as_secs_f64()),
+        wall_seconds: 0.0,
+        node_hours_per_wall_second: 0.0,
         events: world.events,
         messages: world.messages,
         origin_copies: thousandth((world.origin.sent_bytes() + world.origin.direct_bytes) as f64 / bytes),
@@ -353,6 +365,7 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
         failed_pulls: nodes.map(|node| u64::from(world.failed_pulls(node))).sum(),
         violations: world.violations.len(),
     };
+    summary.took(figures.wall.elapsed(), world);
     let line = |(at, node, what): &(longshore_core::time::Time, NodeIndex, _)| {
         format!("{:>12.6} {node:>5} {what:?}", at.as_micros() as f64 / 1e6)
     };
