@@ -302,11 +302,12 @@ impl<T> Flows<T> {
             flow.under_way += bytes;
             progress = Progress::Left { flow: id, bytes, all: flow.unsent == 0 };
             let (route, rate) = (flow.route, self.links[link.0].rate);
-            let across = route.across.map_or(now, |across| self.links[across.0].pass(now, bytes));
-            later.push((across + route.latency, Step::Comes(id, bytes)));
             let pause = route
                 .most
                 .map_or(Duration::ZERO, |most| transfer_time(bytes, most).saturating_sub(transfer_time(bytes, rate)));
+            // The end of a chunk comes no sooner than the flow's own rate allows.
+            let across = route.across.map_or(now, |across| self.links[across.0].pass(now, bytes));
+            later.push((across + pause + route.latency, Step::Comes(id, bytes)));
             if pause.is_zero() {
                 if let Some(flow) = self.slot_mut(id) {
                     flow.queued = false;

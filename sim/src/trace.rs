@@ -61,7 +61,7 @@ impl TraceHash {
             Input::Tick => self.add(1),
             Input::Members(members) => self.numbers([2, members.len() as u64]),
             Input::Mirror { request, digest, credential, .. } => {
-                self.numbers([3, request.0, credential.map_or(0, |credential| credential.0 + 1)]);
+                self.numbers([3, request.0, credential.map_or(0, |credential| credential.0.wrapping_add(1))]);
                 self.digest(digest);
             }
             Input::MirrorClosed { request, sent_bytes } => self.numbers([4, request.0, *sent_bytes]),

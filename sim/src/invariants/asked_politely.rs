@@ -12,6 +12,7 @@ use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
 use super::Invariant;
+use super::limits::LEAST_LATE;
 use crate::watch::Scene;
 
 /// The rule.
@@ -27,8 +28,6 @@ const MAX_CALLS_A_SECOND: u32 = 60;
 const MAX_VAIN_ENROLMENTS: u32 = 3;
 /// Refusals of one piece by one peer in a row: it may have lost what it said it had.
 const MAX_VAIN_REQUESTS: u32 = 6;
-/// A piece that is on its way from somebody is asked for again after this long at the soonest.
-const SECOND_REQUEST: Duration = Duration::from_millis(999);
 
 #[derive(Debug)]
 struct Called {
@@ -176,7 +175,7 @@ impl Memory {
         let soon = self
             .fetches
             .values()
-            .find(|fetched| fetched.digest == digest && fetched.piece == piece && now - fetched.since < SECOND_REQUEST);
+            .find(|fetched| fetched.digest == digest && fetched.piece == piece && now - fetched.since < LEAST_LATE);
         let vain = self.vain_requests.get(&(peer.clone(), digest, piece)).map_or(0, |(times, _)| *times);
         let wrong = if early(self.convicted.get(&key)) {
             "was convicted".to_owned()

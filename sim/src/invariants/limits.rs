@@ -1,11 +1,13 @@
 //! Checked at every transfer and every stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, TransferEvent};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::Output;
+use longshore_core::time::Time;
 
 use super::Invariant;
 use crate::watch::Scene;
@@ -17,12 +19,17 @@ pub const RULE: Invariant = Invariant {
     source: "design, section 2 (everything is bounded) and section 7, rule 5",
 };
 
+/// A piece that takes longer than this may be late, and then does not count for what may be fetched at a time: the least
+/// that agents take for late. Late or not, there are never more than twice as many.
+pub(crate) const LEAST_LATE: Duration = Duration::from_millis(200);
+
 /// A transfer that a driver runs.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     pub(crate) digest: Digest,
     /// Who sends; `None`: the origin.
     pub(crate) peer: Option<PeerId>,
+    since: Time,
 }
 
 /// What one agent's drivers do at present.
@@ -69,13 +76,17 @@ impl Memory {
                 scene.violate(&RULE, format!("{digest} is deleted while it is being sent"));
             }
             Output::FetchPiece { op, peer, digest, .. } => {
-                self.transfers.insert(*op, Transfer { digest: *digest, peer: Some(peer.clone()) });
+                self.transfers.insert(*op, Transfer { digest: *digest, peer: Some(peer.clone()), since: scene.now });
                 let same = |transfer: &&Transfer| transfer.peer.is_some() && transfer.digest == *digest;
-                let fetches = self.transfers.values().filter(same).count();
-                within(scene, fetches, scene.config.max_downloads, "pieces of one blob are fetched");
+                let fetches = self.transfers.values().filter(same);
+                let may_be_late = |transfer: &&Transfer| scene.now - transfer.since >= LEAST_LATE;
+                let (late, timely): (Vec<_>, Vec<_>) = fetches.partition(may_be_late);
+                let (late, timely) = (late.len(), timely.len());
+                within(scene, timely, scene.config.max_downloads, "pieces of one blob are fetched");
+                within(scene, late + timely, 2 * scene.config.max_downloads, "pieces of one blob are late or fetched");
             }
             Output::FetchOrigin { op, digest, .. } => {
-                self.transfers.insert(*op, Transfer { digest: *digest, peer: None });
+                self.transfers.insert(*op, Transfer { digest: *digest, peer: None, since: scene.now });
                 let fetches = self.transfers.values().filter(|transfer| transfer.peer.is_none()).count();
                 within(scene, fetches, scene.config.max_origin_fetches, "requests to the origin run");
             }

@@ -93,12 +93,13 @@ faults = [
     let [third, fifth] = kills.as_slice() else { panic!("{text}") };
     assert_eq!((third.nodes.as_slice(), fifth.nodes.as_slice()), (&[3][..], &[5][..]), "{text}");
     let ((at, lasts), (later, never)) = (micros(third), micros(fifth));
-    assert!(near(at, 1_000_000, 50_000) && near(lasts, 20_000_000, 50_000), "{text}");
+    // The clock of the life after the restart is estimated from the few messages of the outage.
+    assert!(near(at, 1_000_000, 50_000) && near(lasts, 20_000_000, 1_000_000), "{text}");
     assert!(near(later, 1_500_000, 50_000) && never == -1, "{text}");
     let outages: Vec<_> = of(FaultKind::OriginErrors).map(micros).collect();
     assert!(outages.iter().any(|(at, lasts)| near(*at, 2_000_000, 1_000_000) && *lasts >= 1_000_000), "{text}");
     let (before, after) = (before.summary, after.summary);
-    assert_eq!((before.finished, before.unfinished), (after.finished, after.unfinished), "{text}");
+    assert_eq!((before.finished, before.unfinished), (after.finished, after.unfinished), "{before:?} {after:?}");
     assert!((before.origin_copies - after.origin_copies).abs() < 0.3, "{before:?} {after:?}");
 }
 
