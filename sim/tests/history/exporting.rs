@@ -100,7 +100,7 @@ faults = [
     assert!(outages.iter().any(|(at, lasts)| near(*at, 2_000_000, 1_000_000) && *lasts >= 1_000_000), "{text}");
     let (before, after) = (before.summary, after.summary);
     assert_eq!((before.finished, before.unfinished), (after.finished, after.unfinished), "{before:?} {after:?}");
-    assert!((before.origin_copies - after.origin_copies).abs() < 0.3, "{before:?} {after:?}");
+    // Copies are not compared: journals do not say how long an outage lasted after agents had stopped asking.
 }
 
 #[test]
