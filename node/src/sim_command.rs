@@ -8,6 +8,7 @@ mod view;
 mod why;
 
 use std::ops::Range;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use longshore_sim::failure;
 use longshore_sim::fuzz::shrink::shrink;
-use longshore_sim::fuzz::{Found, Limits, draw, try_scenario, try_seed};
+use longshore_sim::fuzz::{Found, Limits, draw, try_seed};
 use longshore_sim::invariants::TABLE;
-use longshore_sim::run::{Report, Summary};
+use longshore_sim::run::{Report, Summary, run};
 use longshore_sim::scenario::Scenario;
 use longshore_sim::scenario::units::Span;
 use longshore_sim::stopwatch::Stopwatch;
@@ -189,10 +190,8 @@ fn run_file(args: &RunArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     let World::Core = args.world;
     let result = match &args.journal {
         Some(directory) => Some(journals::run(&scenario, seed, directory)?),
-        None => match try_scenario(scenario.clone(), seed) {
-            Ok(report) => Some(report),
-            Err(found) => found.report,
-        },
+        // What panicked is told below, from a second run that is recorded.
+        None => catch_unwind(|| run(&scenario, seed)).ok(),
     };
     let is_good = result.as_ref().is_some_and(Report::is_good);
     if !is_good {
