@@ -317,7 +317,7 @@ pub struct World {
     at_once: u64,
     /// What the rules remember of each agent.
     pub(crate) watched: Vec<Option<crate::watch::Watched>>,
-    /// Nodes that have sent wrong bytes at some time.
+    /// Nodes that have sent wrong bytes, or wrong hashes, or have claimed what they have not, at some time.
     pub(crate) liars: BTreeSet<NodeIndex>,
     /// A node has vouched for lies at some time.
     pub(crate) lies_are_vouched_for: bool,

@@ -53,11 +53,19 @@ impl World {
     /// From now on the node lies like this; `None`: it does not any more.
     pub fn set_lie(&mut self, node: NodeIndex, lie: Option<Lie>) {
         self.nodes[node].lie = lie;
+        if matches!(lie, Some(Lie::Claims | Lie::Sums)) {
+            self.liars.insert(node);
+        }
     }
 
     /// The node speaks another version from now on.
     pub fn set_version(&mut self, node: NodeIndex, version: Version) {
         self.nodes[node].version = version;
+    }
+
+    /// Whether somebody has sent something that is not so by now, or the origin has sent wrong bytes.
+    pub(crate) fn is_lied_to(&self) -> bool {
+        !self.liars.is_empty() || self.origin.was_corrupt
     }
 
     fn distorts(&self, node: NodeIndex) -> bool {
