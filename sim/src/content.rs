@@ -10,6 +10,9 @@ pub type Content = u64;
 /// The right content.
 pub const TRUE: Content = 0;
 
+/// What a peer or an origin sends that has not what it was asked for.
+pub const WRONG: Content = 0xbad;
+
 /// Stands for hashing a piece of `content` from a midstate: injective for all practical purposes.
 #[must_use]
 pub fn hash(from: Midstate, piece: u32, content: Content) -> Midstate {

@@ -13,14 +13,14 @@ use crate::chance::Chance;
 use crate::invariants::NO_PANIC;
 use crate::run::{Report, panic_words, run_strictly};
 use crate::scenario::units::{Bytes, Rate, Span};
-use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, Scenario};
+use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, OtherVersion, Scenario};
 use crate::world::MESSAGE_KINDS;
 
 /// Once faults have ended, a pull may take this long: the kubelet's longest back-off (5 min), the longest cool-down after
 /// failures, a try that runs into containerd's progress time-out (5 min), and then a good one.
 const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
 /// One of so many families of faults is on: some six of them at a time.
-const FAMILIES: u64 = 7;
+const FAMILIES: u64 = 9;
 /// The longest time that faults last: longer than the longest cool-down.
 const LONG_OUTAGE: Duration = Duration::from_secs(900);
 
@@ -108,6 +108,7 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
         limit: Span(LIVENESS_LIMIT),
         heal_at: None,
         cluster: crate::scenario::Cluster { nodes, ..Default::default() },
+        other_version: None,
         origin: Default::default(),
         client: Default::default(),
         knobs: Knobs::default(),
@@ -121,6 +122,8 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     if coin(&mut chance) {
         cluster.zones = chance.between(1, 4) as usize;
         cluster.zones_known = coin(&mut chance);
+        cluster.racks = chance.below(4) as usize;
+        cluster.cross_rack_latency = Span(chance.up_to(Duration::from_millis(2)));
         cluster.cross_zone_latency = Span(chance.up_to(Duration::from_millis(30)));
         if coin(&mut chance) {
             cluster.cross_zone_rate = Some(Rate(chance.magnitude(2_000_000, 500_000_000)));
@@ -146,10 +149,21 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     if chance.below(4) == 0 {
         origin.private = true;
     }
+    if chance.below(8) == 0 {
+        origin.requests_per_node_second = Some(chance.magnitude(1, 100) as u32);
+    }
     if coin(&mut chance) {
         scenario.client.unpack_rate = Some(Rate(chance.magnitude(10_000_000, 500_000_000)));
     }
     scenario.knobs = knobs(&mut chance);
+    if chance.below(8) == 0 {
+        scenario.other_version = Some(OtherVersion {
+            percent: chance.between(1, 100) as u32,
+            swarm: coin(&mut chance),
+            spine: coin(&mut chance),
+            knobs: knobs(&mut chance),
+        });
+    }
     if chance.below(5) != 0 {
         scenario.faults = faults(&mut chance, &scenario);
         if scenario.faults.iter().any(|fault| fault.what.is_of_informers()) && scenario.cluster.membership_lag.is_none()
@@ -257,7 +271,18 @@ fn details(chance: &mut Chance, fault: &mut FaultSpec, nodes: usize) {
         fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, longest))));
     }
     match what {
-        FaultKind::Slow | FaultKind::OriginSlow => fault.rate = Some(Rate(chance.magnitude(50_000, 10_000_000))),
+        FaultKind::Slow | FaultKind::OriginSlow | FaultKind::Trickle => {
+            fault.rate = Some(Rate(chance.magnitude(50_000, 10_000_000)));
+        }
+        FaultKind::SlowDisk => {
+            fault.rate = Some(Rate(chance.magnitude(500_000, 50_000_000)));
+            fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, 500))));
+        }
+        _ if what.origin_fault(Duration::ZERO).is_some() => {
+            // For some nodes only, or at times.
+            fault.count = (chance.below(3) == 0).then(|| chance.magnitude(1, nodes as u64) as usize);
+            fault.per_million = (chance.below(3) == 0).then(|| chance.magnitude(1000, 900_000) as u32);
+        }
         FaultKind::SlowLinks => {
             fault.delay = Some(Span(Duration::from_millis(chance.magnitude(1, 2000))));
             if chance.below(2) == 0 {

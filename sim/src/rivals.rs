@@ -31,7 +31,7 @@ use std::time::Instant;
 use longshore_core::piece::Geometry;
 use serde::{Deserialize, Serialize};
 
-use crate::run::{optimum_seconds, run, thousandth};
+use crate::run::{optimum_seconds, ratio, run, thousandth};
 use crate::scenario::Scenario;
 use engine::{Cluster, Policy};
 
@@ -185,10 +185,9 @@ fn outcome(scenario: &Scenario, seed: u64, way: Way) -> Outcome {
 fn rival<P: Policy>(scenario: &Scenario, seed: u64, way: Way, mut policy: P) -> Outcome {
     let mut cluster = Cluster::<P::Event>::new(scenario, seed);
     engine::run(&mut cluster, &mut policy);
-    let optimum = optima(&cluster);
-    let took: Vec<_> = cluster.finished.iter().map(|(_, image, _, took)| (*image, took.as_secs_f64())).collect();
-    let seconds = sorted(took.iter().map(|(_, took)| *took));
-    let ratios = sorted(took.iter().map(|(image, took)| took / optimum[*image]));
+    let seconds = sorted(cluster.finished.iter().map(|pull| pull.took.as_secs_f64()));
+    let ratios = cluster.finished.iter().filter_map(|pull| ratio(scenario, pull.delivered, pull.missing));
+    let ratios = sorted(ratios);
     let copies = |bytes: u64| thousandth(bytes as f64 / bytes_of(&cluster));
     Outcome {
         policy: way,

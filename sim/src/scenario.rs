@@ -3,6 +3,7 @@
 pub mod faults;
 pub(crate) mod schedule;
 pub mod units;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use faults::{FaultKind, FaultSpec};
 use units::{Bytes, Rate, Span};
+pub use versions::OtherVersion;
 
 use crate::world::{ClientOptions, MAX_DRIFT, Options};
 
@@ -39,6 +41,9 @@ pub struct Scenario {
     /// The cluster.
     #[serde(default)]
     pub cluster: Cluster,
+    /// Nodes of another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_version: Option<OtherVersion>,
     /// The registry.
     #[serde(default)]
     pub origin: OriginSpec,
@@ -76,6 +81,10 @@ pub struct Cluster {
     pub zones: usize,
     /// Agents know the zones.
     pub zones_known: bool,
+    /// Racks of each zone: of the nodes of a zone, one after the other is in the next one. 0: none.
+    pub racks: usize,
+    /// Added between racks of a zone.
+    pub cross_rack_latency: Span,
     /// One-way latency; each pair of nodes has its own, between this and twice this.
     pub latency: Span,
     /// Added between zones.
@@ -98,12 +107,22 @@ pub struct Cluster {
     pub clock_drift_per_million: u32,
 }
 
+impl Cluster {
+    /// The rack of a node; those of the first zone are counted first.
+    #[must_use]
+    pub fn rack(&self, node: usize) -> usize {
+        node % self.zones * self.racks + (node / self.zones) % self.racks.max(1)
+    }
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
             nodes: 3,
             zones: 1,
             zones_known: false,
+            racks: 0,
+            cross_rack_latency: Span::default(),
             latency: Span(Duration::from_micros(300)),
             cross_zone_latency: Span::default(),
             node_rate: Rate(125_000_000),
@@ -131,6 +150,9 @@ pub struct OriginSpec {
     /// More requests in one second get a 429.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
+    /// More requests of one node in one second get a 429.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_node_second: Option<u32>,
     /// It wants a credential.
     pub private: bool,
     /// Share of the nodes that have one, in a million.
@@ -144,6 +166,7 @@ impl Default for OriginSpec {
             connection_rate: None,
             latency: Span::default(),
             requests_per_second: None,
+            requests_per_node_second: None,
             private: false,
             credentials_per_million: 1_000_000,
         }
@@ -345,6 +368,9 @@ impl Scenario {
             let drift = self.cluster.clock_drift_per_million;
             return refuse(format!("cluster.clock-drift-per-million is {drift}; expected at most {MAX_DRIFT}"));
         }
+        if let Some(problem) = self.other_version.as_ref().and_then(|others| others.check().err()) {
+            return refuse(format!("other-version: {problem}"));
+        }
         if self.images.is_empty() {
             return refuse("there is no image to pull; add an [[images]] table".into());
         }
@@ -365,6 +391,8 @@ impl Scenario {
             nodes: cluster.nodes,
             zones: cluster.zones,
             zone_names: cluster.zones_known,
+            racks: cluster.racks,
+            cross_rack_latency: cluster.cross_rack_latency.0,
             latency: cluster.latency.0,
             cross_zone_latency: cluster.cross_zone_latency.0,
             cross_zone_rate: cluster.cross_zone_rate.map(|rate| rate.0),
@@ -373,6 +401,8 @@ impl Scenario {
             origin_rate: origin.rate.0,
             origin_connection_rate: origin.connection_rate.map(|rate| rate.0),
             origin_requests_per_second: origin.requests_per_second,
+            origin_requests_per_node_second: origin.requests_per_node_second,
+            others: self.other_version.clone(),
             client: ClientOptions {
                 header_timeout: client.header_timeout.0,
                 progress_timeout: client.progress_timeout.0,

@@ -32,7 +32,7 @@ pub(crate) struct Scene<'a> {
     /// By the world's.
     pub(crate) world_now: Time,
     pub(crate) config: &'a Config,
-    /// Somebody in the cluster has sent wrong bytes at some time.
+    /// Somebody in the cluster, or the origin, has sent wrong bytes or lied at some time.
     pub(crate) lies: bool,
     pub(crate) broken: &'a mut Vec<Broken>,
 }
@@ -127,7 +127,7 @@ impl World {
     }
 
     pub(crate) fn watch_input(&mut self, node: NodeIndex, input: &Input) {
-        let (now, lies) = ((self.clock_of(node), self.now()), !self.liars.is_empty());
+        let (now, lies) = ((self.clock_of(node), self.now()), self.is_lied_to());
         let Some(Some(watched)) = self.watched.get_mut(node) else { return };
         let mut broken = watched.input(now, lies, input);
         credentials::input(&mut watched.credentials, input);
@@ -144,7 +144,7 @@ impl World {
     }
 
     pub(crate) fn watch_output(&mut self, node: NodeIndex, output: &Output) {
-        let (now, lies) = ((self.clock_of(node), self.now()), !self.liars.is_empty());
+        let (now, lies) = ((self.clock_of(node), self.now()), self.is_lied_to());
         let Some(Some(watched)) = self.watched.get_mut(node) else { return };
         let broken = watched.output(now, lies, output);
         if !broken.is_empty() {

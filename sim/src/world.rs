@@ -5,7 +5,9 @@ mod clock;
 mod connections;
 mod drivers;
 mod faults;
+mod index;
 mod informer;
+mod liars;
 mod links;
 mod network;
 mod origin;
@@ -33,10 +35,12 @@ use longshore_core::time::Time;
 pub(crate) use client::source;
 pub use client::{ClientOptions, FinishedPull, PullState};
 pub use clock::MAX_DRIFT;
+pub use index::IndexFaults;
 pub use informer::InformerFaults;
+pub use liars::{Lie, Version};
 pub use links::{Bursts, Links, SlowLinks};
 pub use network::{Cut, Network};
-pub use origin::{Fault, Origin};
+pub use origin::{Fault, Origin, Trouble};
 use transfers::Carried;
 
 use crate::audit;
@@ -70,6 +74,10 @@ pub struct Options {
     pub nodes: usize,
     /// Number of zones; node `i` is in zone `i % zones`.
     pub zones: usize,
+    /// Racks of each zone; 0: none.
+    pub racks: usize,
+    /// Added to the latency between racks of a zone.
+    pub cross_rack_latency: Duration,
     /// Agents are told their zones, and those of others.
     pub zone_names: bool,
     /// One-way latency between nodes; each pair has its own, between this and twice this.
@@ -88,14 +96,14 @@ pub struct Options {
     pub origin_connection_rate: Option<u64>,
     /// Requests per second that the origin answers before it says 429. `None`: no limit.
     pub origin_requests_per_second: Option<u32>,
+    /// The same for each node by itself.
+    pub origin_requests_per_node_second: Option<u32>,
     /// How containerd behaves.
     pub client: ClientOptions,
     /// A change of membership becomes known to each node within this time. `None`: never (nodes find out by themselves).
     pub membership_lag: Option<Duration>,
     /// What is announced can be found after this.
     pub index_delay: Duration,
-    /// Queries of the index that find nothing although there is something, in a million.
-    pub index_false_empty: u32,
     /// The index forgets nodes that died, and what was withdrawn, only after this.
     pub index_staleness: Duration,
     /// Reads and writes that fail, in a million.
@@ -106,6 +114,8 @@ pub struct Options {
     pub clock_drift: u32,
     /// Changes the settings of every node.
     pub configure: fn(NodeIndex, &mut Config),
+    /// Nodes of another version, if there are any.
+    pub others: Option<crate::scenario::OtherVersion>,
     /// Settings that a scenario changes, after `configure`.
     pub knobs: crate::scenario::Knobs,
     /// Added to the latency of each message to this node. Nothing, but in tests of the audit.
@@ -123,6 +133,8 @@ impl Default for Options {
             nodes: 3,
             zones: 1,
             zone_names: false,
+            racks: 0,
+            cross_rack_latency: Duration::ZERO,
             latency: Duration::from_micros(300),
             cross_zone_latency: Duration::ZERO,
             cross_zone_rate: None,
@@ -131,15 +143,16 @@ impl Default for Options {
             origin_rate: 125_000_000,
             origin_connection_rate: None,
             origin_requests_per_second: None,
+            origin_requests_per_node_second: None,
             client: ClientOptions::default(),
             membership_lag: None,
             index_delay: Duration::ZERO,
-            index_false_empty: 0,
             index_staleness: Duration::ZERO,
             disk_errors: 0,
             clock_offset: Duration::ZERO,
             clock_drift: 0,
             configure: |_, _| {},
+            others: None,
             knobs: crate::scenario::Knobs::default(),
             noise: |_| Duration::ZERO,
             record: None,
@@ -211,6 +224,10 @@ pub(crate) struct Node {
     corrupt: Option<Content>,
     /// It vouches for what it sends instead.
     lies: bool,
+    lie: Option<Lie>,
+    version: Version,
+    /// It is one of those of another version.
+    is_other: bool,
     disk: store::Disk,
     released: BTreeMap<Digest, u64>,
     /// It was paused at some time: its containerd may have waited for that.
@@ -231,6 +248,10 @@ pub(crate) enum Event {
     PieceAsked(Box<pieces::PieceTransfer>),
     OriginAsked(Box<origin::OriginTransfer>),
     Flow(Step),
+    /// A slow disk has taken a piece from the origin, which this was wrong with.
+    OriginWritten(Box<(FlowId, Option<Fault>)>),
+    /// A slow disk has taken a piece from a peer.
+    PieceWritten(Box<pieces::PieceTransfer>),
     Client(NodeIndex, Box<client::ClientEvent>),
     Announced(NodeIndex, u32, Box<Digest>),
     Forgotten(NodeIndex, Box<Digest>),
@@ -252,6 +273,8 @@ pub struct World {
     queue: Queue<Event>,
     /// Leaders that faults have killed, by the number of the fault.
     pub(crate) killed_leaders: BTreeMap<u32, NodeIndex>,
+    /// What is wrong with the provider index.
+    pub index_faults: IndexFaults,
     /// What is wrong with the informers of membership.
     pub informers: InformerFaults,
     /// Who came (true) and went, and when.
@@ -294,7 +317,7 @@ pub struct World {
     at_once: u64,
     /// What the rules remember of each agent.
     pub(crate) watched: Vec<Option<crate::watch::Watched>>,
-    /// Nodes that have sent wrong bytes at some time.
+    /// Nodes that have sent wrong bytes, or wrong hashes, or have claimed what they have not, at some time.
     pub(crate) liars: BTreeSet<NodeIndex>,
     /// A node has vouched for lies at some time.
     pub(crate) lies_are_vouched_for: bool,
@@ -328,6 +351,7 @@ impl World {
             now: Time::ZERO,
             queue: Queue::default(),
             killed_leaders: BTreeMap::new(),
+            index_faults: IndexFaults::default(),
             informers: InformerFaults::default(),
             membership: Vec::new(),
             held: Vec::new(),
@@ -361,6 +385,11 @@ impl World {
         };
         let members = Roster::new((0..world.options.nodes).map(|node| world.member(node)).collect());
         world.roster = Some(members.clone());
+        let others = world.options.others.clone();
+        let of_another_version = match &others {
+            Some(others) => others.nodes(world.options.nodes, &mut world.chance),
+            None => Vec::new(),
+        };
         for node in 0..world.options.nodes {
             let offset = world.chance.up_to(world.options.clock_offset);
             let drift = match world.options.clock_drift {
@@ -374,6 +403,12 @@ impl World {
                 released: BTreeMap::new(),
                 corrupt: None,
                 lies: false,
+                lie: None,
+                version: match &others {
+                    Some(others) if of_another_version.contains(&node) => others.version(),
+                    _ => Version::default(),
+                },
+                is_other: of_another_version.contains(&node),
                 up: world.flows.add_link(world.options.node_rate),
                 down: world.flows.add_link(world.options.node_rate),
                 fetching: BTreeMap::new(),
@@ -536,6 +571,7 @@ impl World {
             Event::Wake(node, _) | Event::Input(node, ..) | Event::NoticeArrives(_, node, _) => Some(*node),
             Event::CallArrives(calling) => Some(calling.to),
             Event::PieceAsked(transfer) => Some(transfer.from),
+            Event::PieceWritten(transfer) => Some(transfer.to),
             // What has come in is not read; soon the sender's window is full.
             Event::Flow(Step::Comes(flow, _) | Step::Received(flow, _)) => self.flows.get(*flow).map(Carried::to),
             _ => None,
@@ -569,6 +605,8 @@ impl World {
             Event::PieceAsked(transfer) => self.piece_asked(transfer),
             Event::OriginAsked(transfer) => self.origin_asked(transfer),
             Event::Flow(step) => self.flow_steps(step),
+            Event::OriginWritten(written) => self.written_from_origin(written.0, written.1),
+            Event::PieceWritten(transfer) => self.piece_written(*transfer),
             Event::Client(node, event) => self.client_event(node, *event),
             Event::Announced(node, life, digest) => {
                 if self.nodes[node].life == life {

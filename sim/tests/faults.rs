@@ -211,3 +211,207 @@ fn a_partition_that_comes_and_goes_is_not_one_that_stays() {
     assert_ne!(stays.trace_hash, flaps.trace_hash);
     assert!(flaps.origin_copies <= stays.origin_copies, "{} and {}", flaps.origin_copies, stays.origin_copies);
 }
+
+/// Eight nodes that pull 64 MiB at once while the registry does this.
+fn while_the_registry(fault: &str) -> Summary {
+    let text = format!(
+        "name = 'x'\nlimit = '20m'\n[cluster]\nnodes = 8\n[[images]]\nlayers = ['64MiB']\n[[faults]]\nat = '0s'\n{fault}"
+    );
+    let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let report = run(&scenario, 1);
+    assert_eq!(report.violations, Vec::<String>::new(), "{fault}");
+    assert_eq!(report.summary.unfinished, 0, "{fault}");
+    report.summary
+}
+
+#[test]
+fn a_registry_that_fails_for_all_sends_containerds_on_and_one_that_fails_for_some_does_not() {
+    for what in ["unauthorized", "forbidden", "unreachable", "errors", "empty"] {
+        let all = while_the_registry(&format!("for = '20s'\nwhat = 'origin-{what}'\n"));
+        assert!(all.failed_pulls >= 8, "{what}: {} pulls failed", all.failed_pulls);
+    }
+    for what in ["unreachable", "errors", "silent"] {
+        let some = while_the_registry(&format!("for = '20s'\nwhat = 'origin-{what}'\nnodes = [1, 2, 3]\n"));
+        assert!(some.failed_pulls <= 6, "{what}: {} pulls failed on three nodes", some.failed_pulls);
+    }
+}
+
+#[test]
+fn a_registry_that_fails_at_times_or_ends_bodies_early_costs_requests() {
+    let usual = while_the_registry("what = 'origin-slow'\nrate = '1Gbit/s'\n");
+    for what in ["'origin-errors'\nper-million = 300000", "'origin-truncates'\nfor = '20s'"] {
+        let hit = while_the_registry(&format!("what = {what}\n"));
+        // The agents ask again, or their containerds ask the registry themselves.
+        let asked = |summary: &Summary| summary.origin_requests + summary.fallbacks;
+        assert!(asked(&hit) > asked(&usual), "{what}: {} and {}", asked(&hit), asked(&usual));
+    }
+}
+
+#[test]
+fn wrong_bytes_from_the_registry_reach_nobody_and_are_forgotten_when_it_is_well_again() {
+    let hit = while_the_registry("for = '3s'\nwhat = 'origin-corrupt'\n");
+    assert!(hit.failed_pulls >= 8 && hit.virtual_seconds > 10.0, "the manifest was wrong: {hit:?}");
+    let mut world = World::new(Options { nodes: 4, ..Options::default() });
+    let image = world.publish(&[64 * MIB]);
+    for node in 0..4 {
+        world.pull(node, &image, Duration::ZERO);
+    }
+    world.run_for(Duration::from_millis(200));
+    world.origin.fault = Some(Fault::Corrupt);
+    world.run_for(Duration::from_millis(200));
+    world.origin.fault = None;
+    world.run_until(Duration::from_secs(300), World::all_done);
+    assert_eq!(world.violations, Vec::<String>::new());
+    assert!(world.origin.sent_bytes() > image.bytes() + 5 * MIB, "{}", world.origin.sent_bytes());
+    assert!((0..4).all(|node| matches!(world.pull_state(node), PullState::Done(_))));
+}
+
+#[test]
+fn a_limit_for_each_node_is_met_by_sharing() {
+    let text =
+        "name = 'x'\n[cluster]\nnodes = 8\n[origin]\nrequests-per-node-second = 2\n[[images]]\nlayers = ['64MiB']\n";
+    let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let report = run(&scenario, 1);
+    assert_eq!((report.violations.len(), report.summary.unfinished), (0, 0));
+    let unlimited = Scenario::parse(&text.replace("requests-per-node-second = 2", "")).expect("a scenario");
+    assert_ne!(report.summary.trace_hash, run(&unlimited, 1).summary.trace_hash);
+}
+
+#[test]
+fn an_index_that_is_wrong_or_slow_sends_nobody_astray() {
+    for what in ["'index-wrong'\nper-million = 1000000", "'index-slow'\ndelay = '2s'"] {
+        let (usual, hit) = (with_faults(""), with_faults(&format!("[[faults]]\nat = '0s'\nwhat = {what}\n")));
+        assert_ne!(hit.trace_hash, usual.trace_hash, "{what}");
+        assert!(hit.origin_copies < 1.05, "{what}: {} copies", hit.origin_copies);
+    }
+}
+
+#[test]
+fn a_slow_disk_holds_up_its_own_node_alone() {
+    let mut world = World::new(Options { nodes: 4, ..Options::default() });
+    let image = world.publish(&[64 * MIB]);
+    world.set_disk(3, Some((8_000_000, Duration::from_millis(5))));
+    for node in 0..4 {
+        world.pull(node, &image, Duration::ZERO);
+    }
+    world.run_until(Duration::from_secs(60), World::all_done);
+    let took = |node| match world.pull_state(node) {
+        PullState::Done(took) => took.as_secs_f64(),
+        other => panic!("node {node}: {other:?}"),
+    };
+    assert!(took(3) > 7.0, "64 MiB at 8 MB/s: {}", took(3));
+    assert!((0..3).all(|node| took(node) < took(3) / 2.0), "{}, {}, {}", took(0), took(1), took(2));
+}
+
+#[test]
+fn a_machine_that_lost_its_disk_fetches_everything_again_and_from_its_peers() {
+    let wiped = with_faults("[[faults]]\nat = '4s'\nfor = '1s'\nwhat = 'wipe'\nnodes = [3]\n");
+    assert!(wiped.origin_copies < 1.1, "{} copies", wiped.origin_copies);
+    let mut world = World::new(Options { nodes: 2, ..Options::default() });
+    let image = world.publish(&[MIB]);
+    world.pull(0, &image, Duration::ZERO);
+    world.run_until(Duration::from_secs(20), World::all_done);
+    assert!(world.has_image(0, &image));
+    world.wipe(0);
+    world.start(0);
+    world.run_for(Duration::from_secs(1));
+    assert!(!world.has_image(0, &image));
+}
+
+#[test]
+fn what_has_rotted_is_found_by_the_first_peer_that_gets_it() {
+    let mut world = World::new(Options { nodes: 3, ..Options::default() });
+    let image = world.publish(&[30 * MIB]);
+    world.pull(0, &image, Duration::ZERO);
+    world.run_until(Duration::from_secs(20), World::all_done);
+    world.run_for(Duration::from_secs(20));
+    let holders: Vec<_> = world.node_indices().filter(|node| world.has_image(*node, &image)).collect();
+    for node in &holders {
+        world.rot(*node, 1_000_000);
+    }
+    // Only what containerd has read can rot here, so some may still be right.
+    assert!(!world.has_image(0, &image));
+    let others: Vec<_> = world.node_indices().filter(|node| !holders.contains(node)).collect();
+    for node in &others {
+        world.pull(*node, &image, Duration::ZERO);
+    }
+    world.run_until(Duration::from_secs(100), World::all_done);
+    assert_eq!(world.violations, Vec::<String>::new());
+    assert!(others.iter().all(|node| world.has_image(*node, &image)));
+}
+
+#[test]
+fn a_pull_goes_on_after_a_restart_of_containerd() {
+    let mut world = World::new(Options { nodes: 1, ..Options::default() });
+    let image = world.publish(&[200 * MIB]);
+    world.pull(0, &image, Duration::ZERO);
+    world.run_for(Duration::from_millis(500));
+    world.restart_containerd(0, Duration::from_secs(15));
+    world.run_for(Duration::from_secs(14));
+    assert_eq!((world.failed_pulls(0), world.pull_state(0)), (1, PullState::Pulling));
+    world.run_until(Duration::from_secs(60), World::all_done);
+    assert!(matches!(world.pull_state(0), PullState::Done(_)));
+    assert!(world.origin.sent_bytes() < image.bytes() * 12 / 10, "what had come is not fetched again");
+}
+
+#[test]
+fn peers_that_lie_are_done_without() {
+    for what in ["false-claims", "wrong-sums", "mute", "trickle"] {
+        let rate = if what == "trickle" { "rate = '100kB/s'\n" } else { "" };
+        let text = format!(
+            "name = 'x'\nlimit = '10m'\n[cluster]\nnodes = 8\n[[images]]\nlayers = ['64MiB']\n\
+             [[faults]]\nat = '0s'\nfor = '120s'\nwhat = '{what}'\nnodes = [2, 5]\n{rate}"
+        );
+        let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let honest = run(&Scenario { faults: Vec::new(), ..scenario.clone() }, 1).summary;
+        let report = run(&scenario, 1);
+        assert_eq!((report.violations, report.summary.unfinished), (Vec::new(), 0), "{what}");
+        assert_ne!(report.summary.trace_hash, honest.trace_hash, "{what}");
+        assert!(report.summary.origin_copies < 3.0, "{what}: {} copies", report.summary.origin_copies);
+    }
+}
+
+#[test]
+fn two_versions_share_a_cluster() {
+    let run_with = |version: &str| {
+        let text = format!(
+            "name = 'x'\nlimit = '10m'\n[cluster]\nnodes = 10\n{version}[[images]]\nlayers = ['64MiB']\narrivals = 'rolling'\n\
+             over = '2s'\n"
+        );
+        let report = run(&Scenario::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}")), 1);
+        assert_eq!((report.violations, report.summary.unfinished), (Vec::new(), 0), "{version}");
+        report.summary
+    };
+    let usual = run_with("");
+    let knobs = run_with("[other-version]\npercent = 50\n[other-version.knobs]\nprobe-width = 1\nmax-uploads = 2\n");
+    assert!(knobs.origin_copies < 1.05, "{} copies", knobs.origin_copies);
+    let spineless = run_with("[other-version]\npercent = 50\nspine = false\n");
+    assert!(spineless.origin_copies < 1.2, "{} copies", spineless.origin_copies);
+    // Those who know no swarm get theirs from the registry, each its own; the others share.
+    let swarmless = run_with("[other-version]\npercent = 30\nswarm = false\n");
+    assert!((2.0..6.0).contains(&swarmless.origin_copies), "{} copies", swarmless.origin_copies);
+    for other in [&knobs, &spineless, &swarmless] {
+        assert_ne!(other.trace_hash, usual.trace_hash);
+    }
+}
+
+#[test]
+fn an_update_is_measured_by_what_it_brings_and_without_unpacking() {
+    let text = "name = 'x'\nlimit = '30m'\n[cluster]\nnodes = 4\n[client]\nunpack-rate = '1MB/s'\n[[images]]\nlayers = ['64MiB']\n\
+                [[images]]\nlayers = ['16MiB']\nshared-layers = 1\nat = '3m'\n";
+    let report = run(&Scenario::parse(text).unwrap_or_else(|error| panic!("{error}")), 1);
+    let summary = report.summary;
+    assert_eq!((report.violations.len(), summary.finished), (0, 8));
+    assert!((1.0..2.5).contains(&summary.median_ratio), "{}", summary.median_ratio);
+    assert!(summary.slowest_ratio < 3.0, "{}: unpacking takes a minute", summary.slowest_ratio);
+    assert!(summary.slowest_seconds > 60.0, "{}", summary.slowest_seconds);
+}
+
+#[test]
+fn a_rack_can_fail_as_one() {
+    let text = "name = 'x'\n[cluster]\nnodes = 12\nzones = 2\nracks = 3\ncross-rack-latency = '1ms'\n[[images]]\nlayers = ['8MiB']\n\
+                [[faults]]\nat = '0s'\nwhat = 'power-cut'\nrack = 4\n";
+    let report = run(&Scenario::parse(text).unwrap_or_else(|error| panic!("{error}")), 1);
+    // Nodes 3 and 9 are in the second zone's second rack.
+    assert_eq!((report.violations.len(), report.summary.finished), (0, 10));
+}

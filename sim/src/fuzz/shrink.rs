@@ -151,6 +151,7 @@ fn nothing_special(scenario: &Scenario) -> Vec<Scenario> {
             copy.cluster = Cluster { nodes, latency, node_rate, ..Cluster::default() };
         }),
         Box::new(|copy| copy.cluster = Cluster { nodes: copy.cluster.nodes, ..Cluster::default() }),
+        Box::new(|copy| copy.other_version = None),
         Box::new(|copy| copy.origin = Default::default()),
         Box::new(|copy| copy.client = Default::default()),
         Box::new(|copy| copy.heal_at = copy.heal_at.map(|at| Span(at.0 / 2))),

@@ -79,6 +79,7 @@ pub fn export(lives: &[Life]) -> Result<Exported, String> {
         limit: Span(SHORTEST_LIMIT.max(Duration::from_secs((end / 500_000).max(0) as u64))),
         heal_at: None,
         cluster,
+        other_version: None,
         origin: topology::origin(&history, &watch, &mut comments),
         client: crate::scenario::ClientSpec::default(),
         knobs: topology::knobs(lives, &mut comments),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore_core::digest::Digest;
 use longshore_core::failures::{CONVICTION, UNREACHABLE_SUPPRESSION};
 use longshore_core::input::{CallError, Input, TransferEvent, TransferFailure};
-use longshore_core::message::{PieceRefusal, Request};
+use longshore_core::message::{Have, Notice, PieceRefusal, Request};
 use longshore_core::names::{CallId, OpId, PeerId};
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
@@ -26,7 +26,8 @@ pub const RULE: Invariant = Invariant {
 const MAX_CALLS_A_SECOND: u32 = 60;
 /// Enrolments in a row that a tracker may leave without an answer.
 const MAX_VAIN_ENROLMENTS: u32 = 3;
-/// Refusals of one piece by one peer in a row: it may have lost what it said it had.
+/// Refusals of one piece by one peer in a row, which has not said meanwhile that it has it: it may have lost what it said it
+/// had.
 const MAX_VAIN_REQUESTS: u32 = 6;
 
 #[derive(Debug)]
@@ -81,6 +82,18 @@ impl Memory {
             }
             Input::StreamOpened { peer, .. } => {
                 self.unreachable.remove(peer);
+            }
+            // Who says that it has it now is believed, whatever it said before.
+            Input::Notice { peer, notice } => {
+                if let Notice::Have { digest, pieces, .. } = &**notice {
+                    self.vain_requests.retain(|(of, blob, piece), _| {
+                        let names = match pieces {
+                            Have::All | Have::Exactly(_) => true,
+                            Have::Also(pieces) => pieces.contains(piece),
+                        };
+                        !(names && of == peer && blob == digest)
+                    });
+                }
             }
             Input::Transfer { op, event: TransferEvent::Done | TransferEvent::Failed(_) } => {
                 let Some(fetched) = self.fetches.remove(op) else { return };

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
-use super::engine::{BlobId, Cluster, Purpose, Ticket, Told};
+use super::engine::{BlobId, Cluster, Finished, Purpose, Ticket, Told};
 use crate::flows::transfer_time;
 use crate::world::NodeIndex;
 
@@ -54,6 +55,8 @@ pub(super) struct Client {
     attempt: u32,
     failures: u32,
     started: Option<Time>,
+    /// Bytes and pieces that were missing then.
+    missing: (u64, u32),
     finished: bool,
     in_children: bool,
     /// What is complete, and since when.
@@ -165,7 +168,13 @@ impl<E> Cluster<E> {
         match event {
             ClientEvent::Start(image, has_credential) => {
                 let now = self.now;
+                let content = &self.machines[node].client.content;
+                let missing = self.images[image].children.iter().filter(|child| !content.contains_key(child));
+                let missing = missing
+                    .map(|child| self.blobs[*child].size)
+                    .fold((0, 0), |(bytes, pieces), size| (bytes + size, pieces + Geometry::of_blob(size).pieces()));
                 let client = &mut self.machines[node].client;
+                client.missing = missing;
                 client.image = Some(image);
                 client.has_credential = has_credential;
                 client.pending -= 1;
@@ -312,6 +321,9 @@ impl<E> Cluster<E> {
         client.finished = true;
         self.look = true;
         let (Some(image), Some(started)) = (client.image, client.started) else { return };
-        self.finished.push((node, image, now, now - started));
+        let children = &self.images[image].children;
+        let last = children.iter().filter_map(|child| client.content.get(child)).max().copied();
+        let (took, delivered, missing) = (now - started, last.unwrap_or(started) - started, client.missing);
+        self.finished.push(Finished { took, delivered, missing });
     }
 }

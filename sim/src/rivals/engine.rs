@@ -186,8 +186,19 @@ pub(super) struct Cluster<E> {
     pub(super) cross_zone_bytes: u64,
     /// Of all queries of the index, so many in a million find nothing.
     pub(super) index_false_empty: u32,
-    /// Pulls that were done: node, image, when, and how long they took.
-    pub(super) finished: Vec<(NodeIndex, usize, Time, Duration)>,
+    /// Pulls that were done, in order of time.
+    pub(super) finished: Vec<Finished>,
+}
+
+/// A pull that was done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    /// How long it took, with unpacking.
+    pub(super) took: Duration,
+    /// How long it took until the last byte was there.
+    pub(super) delivered: Duration,
+    /// Bytes and pieces that the node missed at the beginning.
+    pub(super) missing: (u64, u32),
 }
 
 /// What the policy is told after an event.

@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use super::engine::{Cluster, Sender, Told};
 use crate::scenario::schedule::Step;
-use crate::scenario::{FaultKind, Scenario};
+use crate::scenario::{FaultKind, FaultSpec, Scenario};
 use crate::world::{Fault, NodeIndex};
 
 /// Faults of a scenario that rivals are not subjected to.
 pub(super) fn left_out(scenario: &Scenario) -> Vec<String> {
     let mut names: Vec<_> =
-        scenario.faults.iter().filter(|fault| !applies(fault.what)).map(|fault| fault.what.name()).collect();
+        scenario.faults.iter().filter(|fault| !applies(fault)).map(|fault| fault.what.name()).collect();
     names.sort();
     names.dedup();
     names
 }
 
-const fn applies(what: FaultKind) -> bool {
-    matches!(
-        what,
+fn applies(fault: &FaultSpec) -> bool {
+    // A registry that fails for some, or at times, is not modelled.
+    let is_of_origin = fault.what.origin_fault(Duration::ZERO).is_some();
+    let is_partial = fault.names_nodes() || fault.per_million.is_some();
+    let is_known = matches!(
+        fault.what,
         FaultKind::Kill
             | FaultKind::PowerCut
             | FaultKind::Slow
@@ -31,7 +34,8 @@ const fn applies(what: FaultKind) -> bool {
             | FaultKind::OriginRateLimited
             | FaultKind::OriginSlow
             | FaultKind::IndexEmpty
-    )
+    );
+    is_known && !(is_of_origin && is_partial)
 }
 
 /// The step of this number on the timeline happens.
@@ -46,6 +50,9 @@ pub(super) fn take<E>(cluster: &mut Cluster<E>, number: usize, patience: Duratio
 impl<E> Cluster<E> {
     fn begin_fault(&mut self, number: usize, nodes: &[NodeIndex], patience: Duration) {
         let fault = &self.scenario.faults[number];
+        if !applies(fault) {
+            return;
+        }
         let rate = fault.rate.unwrap_or_default().0;
         let (what, per_million) = (fault.what, fault.per_million.unwrap_or(0));
         let delay = fault.delay.unwrap_or_default().0;

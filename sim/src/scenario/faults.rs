@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Cluster;
 use super::units::{Rate, Span};
 use crate::chance::Chance;
-use crate::world::{MESSAGE_KINDS, NodeIndex};
+use crate::world::{Fault, MESSAGE_KINDS, NodeIndex};
 
 /// A fault that comes and goes does so no faster than this: each turn is an event on the timeline.
 const LEAST_TURN: Duration = Duration::from_millis(20);
@@ -100,6 +100,36 @@ pub enum FaultKind {
     Reset,
     /// Of all messages, `per-million` take longer, most of them a little, few of them up to `delay`.
     Spikes,
+    /// The registry answers 401, with or without a credential.
+    OriginUnauthorized,
+    /// The registry answers 403.
+    OriginForbidden,
+    /// The registry cannot be connected to.
+    OriginUnreachable,
+    /// Bodies from the registry end after a piece.
+    OriginTruncates,
+    /// Bodies from the registry are not what was asked for.
+    OriginCorrupt,
+    /// Of all queries of the provider index, `per-million` also find nodes that never had it.
+    IndexWrong,
+    /// Queries of the provider index take `delay` longer.
+    IndexSlow,
+    /// Disks write at `rate`, and take `delay` for each write.
+    SlowDisk,
+    /// Of what is stored, `per-million` pieces rot, once.
+    BitRot,
+    /// As a power cut, and the machines come back with empty disks.
+    Wipe,
+    /// containerd restarts, and is down for `for`.
+    RestartContainerd,
+    /// Nodes say that they have everything, and refuse when they are asked.
+    FalseClaims,
+    /// Nodes send wrong hashes with right bytes.
+    WrongSums,
+    /// Nodes take requests for pieces and send none.
+    Mute,
+    /// Nodes send pieces at `rate`.
+    Trickle,
 }
 
 impl FaultKind {
@@ -146,6 +176,21 @@ impl FaultKind {
         Self::Garble,
         Self::Reset,
         Self::Spikes,
+        Self::OriginUnauthorized,
+        Self::OriginForbidden,
+        Self::OriginUnreachable,
+        Self::OriginTruncates,
+        Self::OriginCorrupt,
+        Self::IndexWrong,
+        Self::IndexSlow,
+        Self::SlowDisk,
+        Self::BitRot,
+        Self::Wipe,
+        Self::RestartContainerd,
+        Self::FalseClaims,
+        Self::WrongSums,
+        Self::Mute,
+        Self::Trickle,
     ];
 
     /// The name in files.
@@ -159,6 +204,24 @@ impl FaultKind {
             name.push(letter.to_ascii_lowercase());
         }
         name
+    }
+
+    /// What the registry does wrong: to the nodes that are named, or to all; always, or `per-million` of the time.
+    #[must_use]
+    pub const fn origin_fault(self, retry_after: Duration) -> Option<Fault> {
+        Some(match self {
+            Self::OriginErrors => Fault::Errors,
+            Self::OriginEmpty => Fault::Empty,
+            Self::OriginSilent => Fault::Silent,
+            Self::OriginRateLimited => Fault::RateLimited(retry_after),
+            Self::OriginNoRanges => Fault::NoRanges,
+            Self::OriginUnauthorized => Fault::Unauthorized,
+            Self::OriginForbidden => Fault::Forbidden,
+            Self::OriginUnreachable => Fault::Unreachable,
+            Self::OriginTruncates => Fault::Truncates,
+            Self::OriginCorrupt => Fault::Corrupt,
+            _ => return None,
+        })
     }
 
     /// It is about how informers follow the membership.
@@ -183,6 +246,8 @@ impl FaultKind {
                 | Self::BurstLoss
                 | Self::Garble
                 | Self::Spikes
+                | Self::IndexWrong
+                | Self::BitRot
         )
     }
 
@@ -198,19 +263,20 @@ impl FaultKind {
                 | Self::InformerStale
                 | Self::BurstLoss
                 | Self::Spikes
+                | Self::IndexSlow
         )
     }
 
     /// It comes and goes, if it is told to.
     #[must_use]
     pub const fn can_flap(self) -> bool {
-        !matches!(self, Self::Kill | Self::PowerCut | Self::KillLeader)
+        !matches!(self, Self::Kill | Self::PowerCut | Self::KillLeader | Self::Wipe | Self::BitRot)
     }
 
     /// It makes no sense without an end.
     #[must_use]
     pub const fn needs_an_end(self) -> bool {
-        matches!(self, Self::Pause | Self::ClockStop | Self::Suspend)
+        matches!(self, Self::Pause | Self::ClockStop | Self::Suspend | Self::RestartContainerd)
     }
 
     /// It befalls some nodes, which have to be named.
@@ -237,6 +303,14 @@ impl FaultKind {
                 | Self::SlowLinks
                 | Self::Clog
                 | Self::Reset
+                | Self::SlowDisk
+                | Self::BitRot
+                | Self::Wipe
+                | Self::RestartContainerd
+                | Self::FalseClaims
+                | Self::WrongSums
+                | Self::Mute
+                | Self::Trickle
         )
     }
 }
@@ -264,6 +338,9 @@ pub struct FaultSpec {
     /// All nodes of this zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<usize>,
+    /// All nodes of this rack: those of the first zone are counted first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<usize>,
     /// With several nodes, they are hit at random times within this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Span>,
@@ -305,6 +382,7 @@ impl FaultSpec {
             count: None,
             percent: None,
             zone: None,
+            rack: None,
             over: None,
             every: None,
             others: Vec::new(),
@@ -326,6 +404,14 @@ impl FaultSpec {
         if self.zone.is_some_and(|zone| zone >= zones) {
             return Err(format!("there is no zone {}; the last one is {}", self.zone.unwrap_or(0), zones - 1));
         }
+        let racks = zones * cluster.racks;
+        if self.rack.is_some_and(|rack| rack >= racks) {
+            return Err(format!(
+                "there is no rack {}; the last one is {}",
+                self.rack.unwrap_or(0),
+                racks.saturating_sub(1)
+            ));
+        }
         if self.what.is_of_informers() && cluster.membership_lag.is_none() {
             return Err("informers see changes only with 'cluster.membership-lag'".into());
         }
@@ -336,14 +422,16 @@ impl FaultSpec {
             return Err(format!("'every' is too short; expected at least {} ms", LEAST_TURN.as_millis()));
         }
         need(self.every.is_none() || self.lasts.is_some(), "for' with 'every")?;
-        let named = !self.nodes.is_empty() || self.count.is_some() || self.percent.is_some() || self.zone.is_some();
-        need(named || !self.what.needs_nodes(), "nodes', 'count', 'percent' or 'zone")?;
+        let named = self.names_nodes();
+        need(named || !self.what.needs_nodes(), "nodes', 'count', 'percent', 'zone' or 'rack")?;
         need(self.lasts.is_some() || !self.what.needs_an_end(), "for")?;
         need(self.per_million.is_some() || !self.what.needs_per_million(), "per-million")?;
         need(self.delay.is_some() || !self.what.needs_delay(), "delay")?;
         match self.what {
-            FaultKind::Slow | FaultKind::OriginSlow => need(self.rate.is_some(), "rate"),
-            FaultKind::SlowLinks => need(self.rate.is_some() || self.delay.is_some(), "rate' or 'delay"),
+            FaultKind::Slow | FaultKind::OriginSlow | FaultKind::Trickle => need(self.rate.is_some(), "rate"),
+            FaultKind::SlowLinks | FaultKind::SlowDisk => {
+                need(self.rate.is_some() || self.delay.is_some(), "rate' or 'delay")
+            }
             FaultKind::Ring => need(self.reach.is_some(), "reach"),
             FaultKind::Views => need(self.sides.is_some_and(|sides| sides > 0), "sides"),
             FaultKind::Partition => need(named || self.sides.is_some_and(|sides| sides > 0), "nodes' or 'sides"),
@@ -351,11 +439,21 @@ impl FaultSpec {
         }
     }
 
+    /// It befalls some nodes, not all.
+    #[must_use]
+    pub fn names_nodes(&self) -> bool {
+        let drawn = self.count.is_some() || self.percent.is_some();
+        !self.nodes.is_empty() || drawn || self.zone.is_some() || self.rack.is_some()
+    }
+
     /// Whom it befalls.
     pub(crate) fn victims(&self, cluster: &Cluster, chance: &mut Chance) -> Vec<NodeIndex> {
         let all = cluster.nodes;
         if !self.nodes.is_empty() {
             return self.nodes.clone();
+        }
+        if let Some(rack) = self.rack {
+            return (0..all).filter(|node| cluster.rack(*node) == rack).collect();
         }
         if let Some(zone) = self.zone {
             return (0..all).filter(|node| node % cluster.zones == zone).collect();

@@ -81,8 +81,12 @@ pub struct FinishedPull {
     pub manifest: Digest,
     /// When it was done.
     pub at: Time,
-    /// How long it took.
+    /// How long it took, with unpacking.
     pub took: Duration,
+    /// How long it took until the last byte was there.
+    pub delivered: Duration,
+    /// Bytes and pieces of it that the node missed at the beginning, without the manifest.
+    pub missing: (u64, u32),
 }
 
 #[derive(Debug)]
@@ -110,6 +114,8 @@ pub(crate) struct Client {
     attempt: u32,
     failures: u32,
     started: Option<Time>,
+    /// Bytes and pieces that were missing then.
+    missing: (u64, u32),
     finished: Option<Time>,
     in_children: bool,
     /// What it has got, and when.
@@ -122,6 +128,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// containerd has read this blob to its end.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.content.contains_key(digest)
+    }
+
+    /// The machine has a new disk.
+    pub(crate) fn forget(&mut self) {
+        self.content.clear();
+    }
+
     /// The machine goes down. What containerd got is on its disk.
     pub(crate) fn stop(&mut self) {
         self.active.clear();
@@ -206,8 +222,13 @@ impl World {
                 if image.fresh {
                     client.content.clear();
                 }
+                let missing = image.children.iter().filter(|child| !client.content.contains_key(&child.digest));
+                let missing = missing.fold((0, 0), |(bytes, pieces), child| {
+                    (bytes + child.size, pieces + Geometry::of_blob(child.size).pieces())
+                });
                 *client = Client {
                     image: Some(image),
+                    missing,
                     pending: client.pending - 1,
                     started: Some(now),
                     credential,
@@ -319,12 +340,13 @@ impl World {
         client.fallbacks += 1;
         client.direct.insert(digest, None);
         let (attempt, has_credential) = (client.attempt, client.credential.is_some());
-        if self.origin.fault == Some(Fault::Silent) {
+        let fault = self.origin_fault(node);
+        if fault == Some(Fault::Silent) {
             let patience = self.options.client.header_timeout;
             return self.client_later(node, patience, ClientEvent::DirectFailed(attempt));
         }
         let way = self.origin_way(node);
-        if self.origin.refuses(self.now, has_credential, true).is_some() {
+        if self.origin.refuses(self.now, node, fault, has_credential, true).is_some() {
             return self.client_later(node, way * 2, ClientEvent::DirectFailed(attempt));
         }
         self.client_later(node, way, ClientEvent::Direct { attempt, digest });
@@ -340,10 +362,12 @@ impl World {
 
     /// The registry has sent more of what the mirror refused.
     pub(super) fn came_directly(&mut self, flow: FlowId, node: NodeIndex, digest: Digest, all: bool) {
-        match self.origin.fault {
+        match self.body_fault(node) {
+            // containerd hashes what it gets.
+            Some(Fault::Corrupt) if all => return self.pull_fails(node),
             // The progress check ends this.
             Some(Fault::Silent) => return,
-            Some(Fault::Errors) => return self.pull_fails(node),
+            Some(Fault::Errors | Fault::Unreachable) => return self.pull_fails(node),
             _ => {}
         }
         self.nodes[node].client.last_byte = self.now;
@@ -372,8 +396,21 @@ impl World {
         self.pull_fails(node);
     }
 
+    /// containerd restarts: what it was asked for fails, and what it has got stays. It is back after `down`.
+    pub fn restart_containerd(&mut self, node: NodeIndex, down: Duration) {
+        let client = &self.nodes[node].client;
+        if self.is_up(node) && client.image.is_some() && client.started.is_some() && client.finished.is_none() {
+            self.pull_fails_for(node, down);
+        }
+    }
+
     /// The pull is given up; the kubelet tries again later.
     fn pull_fails(&mut self, node: NodeIndex) {
+        self.pull_fails_for(node, Duration::ZERO);
+    }
+
+    /// The same, not before `least`.
+    fn pull_fails_for(&mut self, node: NodeIndex, least: Duration) {
         self.record(|record| record.pull_fails(node));
         let client = &mut self.nodes[node].client;
         let open: Vec<_> = std::mem::take(&mut client.active).into_keys().collect();
@@ -390,7 +427,7 @@ impl World {
         for request in open {
             self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
         }
-        self.client_later(node, back_off, ClientEvent::Retry(attempt));
+        self.client_later(node, back_off.max(least), ClientEvent::Retry(attempt));
     }
 
     pub(super) fn mirror_aborted(&mut self, node: NodeIndex, request: RequestId) {
@@ -458,7 +495,10 @@ impl World {
         let client = &mut self.nodes[node].client;
         client.finished = Some(now);
         let (Some(image), Some(started)) = (&client.image, client.started) else { return };
-        let pull = FinishedPull { node, manifest: image.manifest, at: now, took: now - started };
+        let last = image.children.iter().filter_map(|child| client.content.get(&child.digest)).max();
+        let delivered = last.copied().unwrap_or(started) - started;
+        let (manifest, missing) = (image.manifest, client.missing);
+        let pull = FinishedPull { node, manifest, at: now, took: now - started, delivered, missing };
         self.finished_pulls.push(pull);
     }
 

@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::input::{CallError, Input, StreamError, TransferEvent, TransferFailure};
-use longshore_core::message::{EnrolReply, Neighbour, Notice, PieceRequest, Protocol, Request, Response};
-use longshore_core::names::{CallId, OpId, PeerId, StreamId};
+use longshore_core::message::{EnrolReply, Notice, PieceRequest, Protocol, Request, Response};
+use longshore_core::names::{CallId, PeerId, StreamId};
 use longshore_core::output::Output;
 
 use super::pieces::PieceTransfer;
 use super::{Event, NodeIndex, World};
 use crate::invariants;
 use crate::replay::causes::{self, Thread};
-
-/// Most providers that the index names (Gantry's limit).
-const MAX_PROVIDERS: usize = 20;
 
 /// A call on its way.
 #[derive(Debug)]
@@ -155,8 +152,12 @@ impl World {
         self.count_message(kind_of_request(&request));
         let from_life = self.nodes[node].life;
         match self.index_of(to) {
+            Some(to) if request.protocol() == Protocol::Swarm && !self.both_swarm(node, to) => {
+                self.reply(to, node, from_life, Input::CallFailed { call, error: CallError::Reset });
+            }
             Some(to) => {
                 let after = self.one_way(node, to);
+                let request = self.request_as_told(node, request);
                 let calling = Calling { from: node, from_life, to, call, request };
                 self.queue.push(self.now + after, Event::CallArrives(Box::new(calling)));
             }
@@ -224,7 +225,7 @@ impl World {
                 }
                 let input = match response {
                     Some(_) if self.is_garbled() => Input::CallFailed { call, error: CallError::Malformed },
-                    Some(response) => Input::Reply { call, response },
+                    Some(response) => Input::Reply { call, response: self.response_as_told(node, response) },
                     None => Input::CallFailed { call, error: CallError::Reset },
                 };
                 self.reply(node, from, from_life, input);
@@ -253,7 +254,8 @@ impl World {
 
     fn notify(&mut self, node: NodeIndex, to: &PeerId, notice: Arc<Notice>) {
         self.count_message(kind_of_notice(&notice));
-        let Some(to) = self.index_of(to) else { return };
+        let Some(to) = self.index_of(to).filter(|to| self.both_swarm(node, *to)) else { return };
+        let notice = self.notice_as_told(node, notice);
         let duplication = self.network.duplication;
         if self.chance.happens(duplication) {
             let after = self.one_way(node, to) * 2;
@@ -270,23 +272,6 @@ impl World {
             self.connect(from, to);
             self.input(to, Input::Notice { peer: self.peers[from].clone(), notice });
         }
-    }
-
-    fn find_providers(&mut self, node: NodeIndex, op: OpId, digest: longshore_core::digest::Digest) {
-        let false_empty = self.options.index_false_empty;
-        let mut holders: Vec<_> =
-            self.index.get(&digest).into_iter().flatten().copied().filter(|holder| *holder != node).collect();
-        if self.chance.happens(false_empty) {
-            holders.clear();
-        }
-        // In no order, and not always the same ones.
-        let mut peers = Vec::new();
-        while peers.len() < MAX_PROVIDERS && !holders.is_empty() {
-            let holder = holders.swap_remove(self.chance.below(holders.len() as u64) as usize);
-            peers.push(Neighbour { peer: self.peer(holder), addresses: Vec::new(), zone: None });
-        }
-        let after = self.options.latency * 6;
-        self.later(node, after, Input::Providers { op, peers });
     }
 }
 

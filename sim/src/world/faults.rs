@@ -8,7 +8,9 @@ use longshore_core::config::Config;
 use longshore_core::input::{Input, PartialBlob, StoredBlob};
 
 use super::network::Cut;
+use super::store::Disk;
 use super::{Event, NodeIndex, World, name, peer};
+use crate::content;
 
 /// The number of the cut that [`World::partition`] makes.
 const PARTITION: u32 = u32::MAX;
@@ -21,6 +23,9 @@ impl World {
         config.zone = self.zone_name(node);
         (self.options.configure)(node, &mut config);
         self.options.knobs.apply(&mut config);
+        if let Some(others) = self.options.others.as_ref().filter(|_| self.nodes[node].is_other) {
+            others.knobs.apply(&mut config);
+        }
         self.watch_start(node, &config);
         let seed = self.chance.number();
         let now = self.now;
@@ -111,6 +116,14 @@ impl World {
         self.kill(node);
     }
 
+    /// As [`World::cut_power`], and the machine comes back with an empty disk.
+    pub fn wipe(&mut self, node: NodeIndex) {
+        self.cut_power(node);
+        let state = &mut self.nodes[node];
+        state.disk = Disk::default();
+        state.client.forget();
+    }
+
     /// The process of a node stands still for this long: nothing that reaches it is handled before.
     pub fn pause(&mut self, node: NodeIndex, length: Duration) {
         let until = self.now + length;
@@ -121,7 +134,7 @@ impl World {
 
     /// From now on the node serves wrong bytes to its peers.
     pub fn corrupt(&mut self, node: NodeIndex) {
-        self.nodes[node].corrupt = Some(0xbad);
+        self.nodes[node].corrupt = Some(content::WRONG);
     }
 
     /// From now on the node serves wrong bytes and vouches for them, and for midstates that are none.
@@ -169,13 +182,15 @@ impl World {
         self.origin.heal();
         self.set_origin_rate(self.options.origin_rate);
         self.options.disk_errors = 0;
-        self.options.index_false_empty = 0;
+        self.index_faults = super::IndexFaults::default();
         for node in 0..self.nodes.len() {
             self.set_rate(node, self.options.node_rate);
             let state = &mut self.nodes[node];
             state.disk.full = false;
             state.corrupt = None;
             state.lies = false;
+            state.lie = None;
+            self.set_disk(node, None);
             self.set_drift(node, 0);
         }
     }

@@ -100,6 +100,12 @@ impl World {
         node % self.options.zones.max(1)
     }
 
+    /// The rack of a node within its zone.
+    #[must_use]
+    pub fn rack(&self, node: NodeIndex) -> usize {
+        node / self.options.zones.max(1) % self.options.racks.max(1)
+    }
+
     /// How long a message takes. Between two nodes it is always the same, so that messages keep their order, unless there
     /// is jitter.
     pub(super) fn one_way(&mut self, from: NodeIndex, to: NodeIndex) -> Duration {
@@ -111,6 +117,8 @@ impl World {
         latency += (self.options.noise)(to) + self.network.links.delay(from, to);
         if self.zone(from) != self.zone(to) {
             latency += self.options.cross_zone_latency;
+        } else if self.rack(from) != self.rack(to) {
+            latency += self.options.cross_rack_latency;
         }
         if !self.network.jitter.is_zero() {
             latency += self.chance.up_to(self.network.jitter);

@@ -1,6 +1,6 @@
 //! The registry: one uplink, a rate for each connection, and faults on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
@@ -16,6 +16,9 @@ use super::{Event, NodeIndex, Options, World};
 use crate::content;
 use crate::flows::{FlowId, LinkId, Route, chunk_of};
 
+/// The share of requests that is all of them.
+const ALWAYS: u32 = 1_000_000;
+
 /// What the origin does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -29,6 +32,27 @@ pub enum Fault {
     Silent,
     /// Ranges are answered with the whole body.
     NoRanges,
+    /// 401 to everything, with or without a credential.
+    Unauthorized,
+    /// 403 to everything.
+    Forbidden,
+    /// No connection can be made.
+    Unreachable,
+    /// Bodies end after a piece.
+    Truncates,
+    /// Bodies are not what was asked for.
+    Corrupt,
+}
+
+/// What the origin does wrong to some, or at times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What it does.
+    pub fault: Fault,
+    /// To whom; to everybody, if nobody is named.
+    pub nodes: BTreeSet<NodeIndex>,
+    /// How often, in a million.
+    pub share: u32,
 }
 
 /// The registry's state.
@@ -36,6 +60,10 @@ pub enum Fault {
 pub struct Origin {
     /// What it does wrong now.
     pub fault: Option<Fault>,
+    /// What it does wrong to some, or at times, by the number of the fault.
+    pub troubles: BTreeMap<u32, Trouble>,
+    /// It has sent wrong bytes.
+    pub was_corrupt: bool,
     /// It answers 401 to requests without a credential.
     pub private: bool,
     /// Bytes of each blob that it has sent to agents.
@@ -53,6 +81,9 @@ pub struct Origin {
     /// The present second, and requests seen in it.
     second: (u64, u32),
     requests_per_second: Option<u32>,
+    /// The same for each node.
+    node_seconds: BTreeMap<NodeIndex, (u64, u32)>,
+    requests_per_node_second: Option<u32>,
 }
 
 /// A run of pieces on one connection from the origin.
@@ -71,12 +102,18 @@ pub(crate) struct OriginTransfer {
     left_bytes: u64,
     end: u32,
     check: Check,
+    /// Bytes that have arrived.
+    total: u64,
+    /// A slow disk is taking the next piece.
+    is_writing: bool,
 }
 
 impl Origin {
     pub(crate) fn new(options: &Options, link: LinkId) -> Self {
         Self {
             fault: None,
+            troubles: BTreeMap::new(),
+            was_corrupt: false,
             private: false,
             sent: BTreeMap::new(),
             pieces_sent: BTreeMap::new(),
@@ -87,11 +124,14 @@ impl Origin {
             link,
             second: (0, 0),
             requests_per_second: options.origin_requests_per_second,
+            node_seconds: BTreeMap::new(),
+            requests_per_node_second: options.origin_requests_per_node_second,
         }
     }
 
     pub(crate) fn heal(&mut self) {
         self.fault = None;
+        self.troubles.clear();
         self.delay = Duration::ZERO;
     }
 
@@ -101,17 +141,28 @@ impl Origin {
         self.sent.values().sum()
     }
 
-    /// The failure that a request meets, if any.
-    pub(crate) fn refuses(&mut self, now: Time, has_credential: bool, exists: bool) -> Option<OriginFailure> {
-        self.requests += 1;
-        let second = now.as_micros() / 1_000_000;
-        if self.second.0 != second {
-            self.second = (second, 0);
+    /// The failure that a request of a node meets, if any, with what is wrong now.
+    pub(crate) fn refuses(
+        &mut self,
+        now: Time,
+        node: NodeIndex,
+        fault: Option<Fault>,
+        has_credential: bool,
+        exists: bool,
+    ) -> Option<OriginFailure> {
+        if fault == Some(Fault::Unreachable) {
+            return Some(broken("no connection could be made"));
         }
-        self.second.1 += 1;
-        let too_many = self.requests_per_second.is_some_and(|most| self.second.1 > most);
-        let (class, status, retry_after) = match self.fault {
+        self.requests += 1;
+        let mut too_many = counts_as_too_many(&mut self.second, now, self.requests_per_second);
+        if self.requests_per_node_second.is_some() {
+            let seen = self.node_seconds.entry(node).or_default();
+            too_many |= counts_as_too_many(seen, now, self.requests_per_node_second);
+        }
+        let (class, status, retry_after) = match fault {
             _ if self.private && !has_credential => (FailureClass::Auth, 401, None),
+            Some(Fault::Unauthorized) => (FailureClass::Auth, 401, None),
+            Some(Fault::Forbidden) => (FailureClass::Auth, 403, None),
             Some(Fault::Errors) => (FailureClass::Transient, 500, None),
             Some(Fault::Empty) => (FailureClass::NotFound, 404, None),
             Some(Fault::RateLimited(after)) => (FailureClass::RateLimited, 429, Some(after)),
@@ -124,14 +175,58 @@ impl Origin {
     }
 }
 
+/// Counts a request; whether it is one more than `most` in a second.
+fn counts_as_too_many(seen: &mut (u64, u32), now: Time, most: Option<u32>) -> bool {
+    let second = now.as_micros() / 1_000_000;
+    if seen.0 != second {
+        *seen = (second, 0);
+    }
+    seen.1 += 1;
+    most.is_some_and(|most| seen.1 > most)
+}
+
+fn broken(detail: &str) -> OriginFailure {
+    OriginFailure {
+        class: FailureClass::Transient,
+        status: None,
+        retry_after: None,
+        challenge: Vec::new(),
+        detail: detail.into(),
+    }
+}
+
 impl World {
+    /// What the origin does wrong to a request of a node, this time.
+    pub(super) fn origin_fault(&mut self, node: NodeIndex) -> Option<Fault> {
+        self.origin_trouble(node, |_| true)
+    }
+
+    /// What it does wrong to a body on its way to a node. What befalls a share of the requests spares their bodies.
+    pub(super) fn body_fault(&mut self, node: NodeIndex) -> Option<Fault> {
+        let is_of_bodies = |fault| matches!(fault, Fault::Truncates | Fault::Corrupt);
+        self.origin_trouble(node, |trouble| trouble.share >= ALWAYS || is_of_bodies(trouble.fault))
+    }
+
+    fn origin_trouble(&mut self, node: NodeIndex, applies: impl Fn(&Trouble) -> bool) -> Option<Fault> {
+        let chance = &mut self.chance;
+        let troubles = self.origin.troubles.values();
+        self.origin.fault.or_else(|| {
+            troubles
+                .filter(|trouble| trouble.nodes.is_empty() || trouble.nodes.contains(&node))
+                .filter(|trouble| applies(trouble))
+                .find(|trouble| trouble.share >= ALWAYS || chance.happens(trouble.share))
+                .map(|trouble| trouble.fault)
+        })
+    }
+
     pub(super) fn stat_origin(&mut self, node: NodeIndex, op: OpId, digest: Digest, has_credential: bool) {
-        if self.origin.fault == Some(Fault::Silent) {
+        let fault = self.origin_fault(node);
+        if fault == Some(Fault::Silent) {
             return;
         }
         let blob = self.blobs.get(&digest);
         let result: Result<OriginStat, OriginFailure> =
-            match self.origin.refuses(self.now, has_credential, blob.is_some()) {
+            match self.origin.refuses(self.now, node, fault, has_credential, blob.is_some()) {
                 Some(failure) => Err(failure),
                 None => Ok(OriginStat { size: blob.map_or(0, |blob| blob.size), media_type: None }),
             };
@@ -148,12 +243,13 @@ impl World {
         has_credential: bool,
         check: Check,
     ) {
-        if self.origin.fault == Some(Fault::Silent) {
+        let fault = self.origin_fault(node);
+        if fault == Some(Fault::Silent) {
             return;
         }
         let size = self.blobs.get(&digest).map(|blob| blob.size);
         let way = self.origin_way(node) + self.origin.delay;
-        if let Some(failure) = self.origin.refuses(self.now, has_credential, size.is_some()) {
+        if let Some(failure) = self.origin.refuses(self.now, node, fault, has_credential, size.is_some()) {
             let event = TransferEvent::Failed(TransferFailure::Origin(failure));
             return self.later(node, way * 2, Input::Transfer { op, event });
         }
@@ -169,16 +265,28 @@ impl World {
                 (0, pieces)
             }
             Span::All { .. } => (0, pieces),
-            Span::Pieces { .. } if self.origin.fault == Some(Fault::NoRanges) => {
+            Span::Pieces { .. } if fault == Some(Fault::NoRanges) => {
                 let event = TransferEvent::Failed(TransferFailure::NoRanges);
                 return self.later(node, way * 2, Input::Transfer { op, event });
             }
             Span::Pieces { first, count, .. } => (first, first + count),
         };
         let life = self.nodes[node].life;
-        let (arrived_bytes, leaving, left_bytes) = (0, next, 0);
-        let transfer =
-            OriginTransfer { node, life, op, digest, size, next, arrived_bytes, leaving, left_bytes, end, check };
+        let transfer = OriginTransfer {
+            node,
+            life,
+            op,
+            digest,
+            size,
+            next,
+            arrived_bytes: 0,
+            leaving: next,
+            left_bytes: 0,
+            end,
+            check,
+            total: 0,
+            is_writing: false,
+        };
         self.queue.push(self.now + way, Event::OriginAsked(Box::new(transfer)));
     }
 
@@ -226,27 +334,49 @@ impl World {
     /// More of a run has arrived: so many bytes by now. A chunk is never more than a piece.
     pub(super) fn came_from_origin(&mut self, flow: FlowId, total: u64) {
         let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
-        let OriginTransfer { node, op, digest, size, next, end, check, arrived_bytes, .. } = **transfer;
-        match self.origin.fault {
+        transfer.total = total;
+        let OriginTransfer { node, op, size, next, arrived_bytes, is_writing, .. } = **transfer;
+        let fault = self.body_fault(node);
+        match fault {
             Some(Fault::Silent) => return,
-            Some(Fault::Errors) => {
+            Some(Fault::Errors | Fault::Unreachable) => {
                 self.fetch_ends(node, op);
-                let failure = OriginFailure {
-                    class: FailureClass::Transient,
-                    status: None,
-                    retry_after: None,
-                    challenge: Vec::new(),
-                    detail: "the connection broke".into(),
-                };
-                return self.transfer_fails(node, op, TransferFailure::Origin(failure));
+                let failure = TransferFailure::Origin(broken("the connection broke"));
+                return self.transfer_fails(node, op, failure);
             }
             _ => {}
         }
         let bytes = Geometry::of_blob(size).len(next);
-        if total < arrived_bytes + bytes {
+        if total < arrived_bytes + bytes || is_writing {
             return;
         }
-        let content = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
+        if let Some(at) = self.disk_takes(node, bytes) {
+            if let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) {
+                transfer.is_writing = true;
+            }
+            return self.queue.push(at, Event::OriginWritten(Box::new((flow, fault))));
+        }
+        self.piece_from_origin(flow, fault);
+    }
+
+    /// A slow disk has taken a piece; the next one may have come meanwhile.
+    pub(super) fn written_from_origin(&mut self, flow: FlowId, fault: Option<Fault>) {
+        let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
+        transfer.is_writing = false;
+        self.piece_from_origin(flow, fault);
+        if let Some(Carried::Origin(transfer)) = self.flows.get(flow) {
+            let total = transfer.total;
+            self.came_from_origin(flow, total);
+        }
+    }
+
+    fn piece_from_origin(&mut self, flow: FlowId, fault: Option<Fault>) {
+        let Some(Carried::Origin(transfer)) = self.flows.get(flow) else { return };
+        let OriginTransfer { node, op, digest, size, next, end, check, .. } = **transfer;
+        let bytes = Geometry::of_blob(size).len(next);
+        let label = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
+        let content = if fault == Some(Fault::Corrupt) { content::WRONG } else { label };
+        self.origin.was_corrupt |= content == content::WRONG;
         let hashed = match self.store_piece(node, digest, next, content, check) {
             Ok(hashed) => hashed,
             Err(error) => {
@@ -258,6 +388,9 @@ impl World {
         if next + 1 == end {
             self.fetch_ends(node, op);
             self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });
+        } else if fault == Some(Fault::Truncates) {
+            self.fetch_ends(node, op);
+            self.transfer_fails(node, op, TransferFailure::Origin(broken("the body ended early")));
         } else if let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) {
             transfer.next += 1;
             transfer.arrived_bytes += bytes;

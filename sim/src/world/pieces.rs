@@ -35,6 +35,8 @@ pub(crate) struct PieceTransfer {
     check: Check,
     content: Content,
     claim: Option<PieceSum>,
+    /// A slow disk has taken it.
+    is_written: bool,
 }
 
 impl World {
@@ -50,6 +52,9 @@ impl World {
             return self.transfer_fails(node, op, TransferFailure::Unreachable);
         };
         let to_life = self.nodes[node].life;
+        if !self.both_swarm(node, from) {
+            return self.not_spoken(from, node, to_life, op);
+        }
         let after = self.one_way(node, from);
         let transfer = PieceTransfer {
             to: node,
@@ -63,6 +68,7 @@ impl World {
             check,
             content: content::TRUE,
             claim: None,
+            is_written: false,
         };
         self.queue.push(self.now + after, Event::PieceAsked(Box::new(transfer)));
     }
@@ -121,13 +127,16 @@ impl World {
         let (to, thread) = (transfer.to, Thread::Op(transfer.op.0));
         self.record(|record| record.serves(to, thread));
         transfer.content = content;
-        transfer.claim = claim;
+        transfer.claim = self.claim_as_told(node, claim);
         if self.blobs.get(&digest).is_none_or(|blob| blob.label != content) {
             self.liars.insert(node);
             if self.nodes[node].lies {
                 let sum = content::hash(Midstate::INITIAL, transfer.piece, content).to_bytes();
                 transfer.claim = Some(PieceSum { piece: transfer.piece, sum, author: self.peer(node) });
             }
+        }
+        if self.stays_mute(node, stream) {
+            return;
         }
         let receiver = &mut self.nodes[to];
         if receiver.life != transfer.to_life || receiver.cancelled.remove(&transfer.op) {
@@ -140,16 +149,30 @@ impl World {
             across: self.way_across(node, to),
             to: self.nodes[to].down,
             latency: self.one_way(node, to),
-            most: self.network.links.rate(node, to),
+            most: self.network.links.rate(node, to).into_iter().chain(self.trickle(node)).min(),
         };
         let chunk = chunk_of(geometry.len(0));
         let flow = self.flow_begins(route, len, chunk, Carried::Piece(transfer));
         self.nodes[to].fetching.insert(op, flow);
     }
 
+    /// A slow disk has taken a piece; maybe nobody waits for it any more.
+    pub(super) fn piece_written(&mut self, transfer: PieceTransfer) {
+        let receiver = &mut self.nodes[transfer.to];
+        if receiver.life == transfer.to_life && !receiver.cancelled.remove(&transfer.op) {
+            self.piece_arrives(transfer);
+        }
+    }
+
     pub(super) fn piece_arrives(&mut self, transfer: PieceTransfer) {
-        let PieceTransfer { to: node, from, op, digest, size, piece, check, content, claim, .. } = transfer;
+        let PieceTransfer { to: node, from, op, digest, size, piece, check, content, .. } = transfer;
         self.nodes[node].fetching.remove(&op);
+        if !transfer.is_written
+            && let Some(at) = self.disk_takes(node, Geometry::of_blob(size).len(piece))
+        {
+            let transfer = PieceTransfer { is_written: true, ..transfer };
+            return self.queue.push(at, Event::PieceWritten(Box::new(transfer)));
+        }
         if !self.gets_through(from, node, None, Some((node, Thread::Op(op.0)))) {
             return;
         }
@@ -161,7 +184,10 @@ impl World {
         match self.store_piece(node, digest, piece, content, check) {
             Ok(hashed) => {
                 self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });
-                self.input(node, Input::Transfer { op, event: TransferEvent::Piece { piece, bytes, hashed, claim } });
+                self.input(
+                    node,
+                    Input::Transfer { op, event: TransferEvent::Piece { piece, bytes, hashed, claim: transfer.claim } },
+                );
             }
             Err(error) => {
                 let event = TransferEvent::Failed(TransferFailure::Store(error));

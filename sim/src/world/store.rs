@@ -9,6 +9,7 @@ use longshore_core::names::OpId;
 use longshore_core::output::Check;
 use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
+use longshore_core::time::Time;
 
 use super::{Blob, Event, NodeIndex, World};
 use crate::content::{self, Content};
@@ -19,6 +20,9 @@ use crate::invariants;
 const HASH_RATE: u64 = 1_200_000_000;
 /// From the order to commit until the blob has its name, synced.
 const COMMIT_TIME: Duration = Duration::from_millis(2);
+
+/// What is left of a piece that has rotted.
+const ROTTEN: Content = 0x707;
 
 /// What is at the place of each piece; nothing was written where it is absent.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +77,10 @@ pub(crate) struct Disk {
     pub(crate) staged: BTreeMap<Digest, Staged>,
     pub(crate) complete: BTreeMap<Digest, Complete>,
     pub(crate) full: bool,
+    /// Bytes per second that it writes, and what each write and commit takes besides. `None`: in no time.
+    pub(crate) slowness: Option<(u64, Duration)>,
+    /// When it has written what it was given so far.
+    free: Time,
 }
 
 impl Disk {
@@ -92,6 +100,38 @@ impl World {
     fn disk_fails(&mut self) -> bool {
         let errors = self.options.disk_errors;
         self.chance.happens(errors)
+    }
+
+    /// When a slow disk has written so many bytes more; `None` if it is not slow.
+    pub(super) fn disk_takes(&mut self, node: NodeIndex, bytes: u64) -> Option<Time> {
+        let disk = &mut self.nodes[node].disk;
+        let (rate, latency) = disk.slowness?;
+        disk.free = disk.free.max(self.now) + transfer_time(bytes, rate) + latency;
+        Some(disk.free)
+    }
+
+    /// The disk of a node writes at `rate` bytes per second from now on, and takes `latency` for each write and commit;
+    /// `None`: as fast as it is asked to.
+    pub fn set_disk(&mut self, node: NodeIndex, slowness: Option<(u64, Duration)>) {
+        let disk = &mut self.nodes[node].disk;
+        disk.slowness = slowness;
+        disk.free = Time::ZERO;
+    }
+
+    /// Of the pieces of whole blobs on a node, so many in a million are not what was written any more. Only of blobs that its
+    /// containerd has read: it would find out by itself, and pull again.
+    pub fn rot(&mut self, node: NodeIndex, per_million: u32) {
+        let chance = &mut self.chance;
+        let state = &mut self.nodes[node];
+        for (digest, blob) in &mut state.disk.complete {
+            if state.client.has(digest) {
+                for piece in 0..Geometry::of_blob(blob.size).pieces() {
+                    if chance.happens(per_million) {
+                        blob.contents.set(piece, ROTTEN);
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn stage(&mut self, node: NodeIndex, digest: Digest, size: u64, facts: BlobFacts) {
@@ -126,7 +166,10 @@ impl World {
         staged.contents.set(piece, content);
         let range = Geometry::of_blob(staged.size).range(piece);
         let right = self.blobs.get(&digest).map(|blob| blob.label);
-        if before == right && Some(content) != right && range.end <= released {
+        // A run from the origin is not cut short for a piece that somebody else sends meanwhile: what the origin itself sends
+        // wrong may replace what was right. The whole is hashed before it is committed.
+        let is_of_origin = self.origin.was_corrupt && content == content::WRONG;
+        if before == right && Some(content) != right && range.end <= released && !is_of_origin {
             let detail =
                 format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
             self.violate(&invariants::right_bytes::RULE, node, &detail);
@@ -168,7 +211,8 @@ impl World {
                 self.violate(&invariants::right_bytes::RULE, node, &format!("{digest} was committed with wrong bytes"));
             }
         });
-        self.later(node, COMMIT_TIME, Input::Committed { digest, result });
+        let slow = self.nodes[node].disk.slowness.map_or(Duration::ZERO, |(_, latency)| latency);
+        self.later(node, COMMIT_TIME + slow, Input::Committed { digest, result });
         self.bodies_progress(node);
     }
 
@@ -204,15 +248,17 @@ impl World {
         let mut wrong = None;
         if let (Some(staged), Some(blob)) = (state.disk.staged.get(&digest), self.blobs.get(&digest)) {
             let geometry = Geometry::of_blob(blob.size);
+            let before = if self.origin.was_corrupt { 0 } else { before };
             let first = (before / geometry.piece_bytes().max(1)) as u32;
             wrong = (first..geometry.pieces())
                 .take_while(|piece| geometry.range(*piece).end <= bytes)
                 .find(|piece| blob.size > 0 && staged.contents.get(*piece) != Some(blob.label));
         }
-        // Where somebody vouches for lies, the prefix may be wrong: then the end, which shows it, is never given away.
+        // Where somebody vouches for lies, or the origin itself sends what is wrong, the prefix may be wrong: then the end, which
+        // shows it, is never given away.
         let whole = self.blobs.get(&digest).is_some_and(|blob| bytes >= blob.size);
         if let Some(piece) = wrong
-            && (whole || self.liars.is_empty())
+            && (whole || !self.is_lied_to())
         {
             let content = self.nodes[node].disk.staged.get(&digest).and_then(|staged| staged.contents.get(piece));
             let detail = format!("{digest}, piece {piece} was released with wrong bytes ({content:?})");

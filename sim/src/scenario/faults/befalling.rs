@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{FaultKind, FaultSpec};
-use crate::world::{Bursts, Cut, Fault, MESSAGE_KINDS, NodeIndex, SlowLinks, World};
+use crate::world::{Bursts, Cut, Lie, MESSAGE_KINDS, NodeIndex, SlowLinks, Trouble, World};
 
 impl FaultSpec {
     /// It begins for these nodes. `number` tells it from other faults.
@@ -14,6 +14,11 @@ impl FaultSpec {
         let per_million = self.per_million.unwrap_or(0);
         let delay = self.delay.unwrap_or_default().0;
         let lasts = self.every.map_or(self.lasts.unwrap_or_default().0, |every| every.0 / 2);
+        if let Some(fault) = self.what.origin_fault(delay) {
+            let share = self.per_million.unwrap_or(1_000_000);
+            world.origin.troubles.insert(number, Trouble { fault, nodes: set, share });
+            return;
+        }
         match self.what {
             FaultKind::Kill => victims
                 .iter()
@@ -75,13 +80,8 @@ impl FaultSpec {
             FaultKind::Duplicate => world.network.duplication = per_million,
             FaultKind::Jitter => world.network.jitter = delay,
             FaultKind::Delay => world.network.delay = delay,
-            FaultKind::OriginErrors => world.origin.fault = Some(Fault::Errors),
-            FaultKind::OriginEmpty => world.origin.fault = Some(Fault::Empty),
-            FaultKind::OriginSilent => world.origin.fault = Some(Fault::Silent),
-            FaultKind::OriginRateLimited => world.origin.fault = Some(Fault::RateLimited(delay)),
-            FaultKind::OriginNoRanges => world.origin.fault = Some(Fault::NoRanges),
             FaultKind::OriginSlow => world.set_origin_rate(self.rate.unwrap_or_default().0),
-            FaultKind::IndexEmpty => world.options.index_false_empty = per_million,
+            FaultKind::IndexEmpty => world.index_faults.false_empty = per_million,
             FaultKind::Views => {
                 let classes = self.sides.unwrap_or(1).max(1) as usize;
                 for node in 0..all {
@@ -111,13 +111,46 @@ impl FaultSpec {
             FaultKind::Garble => world.network.garbling = per_million,
             FaultKind::Reset => victims.iter().for_each(|node| world.reset_connections(*node)),
             FaultKind::Spikes => world.network.spikes = (per_million, delay),
+            FaultKind::IndexWrong => world.index_faults.wrong = per_million,
+            FaultKind::IndexSlow => world.index_faults.delay = delay,
+            FaultKind::SlowDisk => {
+                let rate = self.rate.map_or(u64::MAX, |rate| rate.0);
+                victims.iter().for_each(|node| world.set_disk(*node, Some((rate, delay))));
+            }
+            FaultKind::BitRot => victims.iter().for_each(|node| world.rot(*node, per_million)),
+            FaultKind::Wipe => {
+                for node in victims {
+                    if world.is_up(*node) {
+                        world.wipe(*node);
+                    }
+                }
+            }
+            FaultKind::RestartContainerd => victims.iter().for_each(|node| world.restart_containerd(*node, lasts)),
+            FaultKind::FalseClaims => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Claims))),
+            FaultKind::WrongSums => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Sums))),
+            FaultKind::Mute => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Mute))),
+            FaultKind::Trickle => {
+                let lie = Lie::Trickle(self.rate.unwrap_or_default().0);
+                victims.iter().for_each(|node| world.set_lie(*node, Some(lie)));
+            }
+            // These were dealt with above.
+            FaultKind::OriginErrors
+            | FaultKind::OriginEmpty
+            | FaultKind::OriginSilent
+            | FaultKind::OriginRateLimited
+            | FaultKind::OriginNoRanges
+            | FaultKind::OriginUnauthorized
+            | FaultKind::OriginForbidden
+            | FaultKind::OriginUnreachable
+            | FaultKind::OriginTruncates
+            | FaultKind::OriginCorrupt => {}
         }
     }
 
     /// It ends for these nodes.
     pub(crate) fn end(&self, world: &mut World, number: u32, victims: &[NodeIndex]) {
         match self.what {
-            FaultKind::Kill | FaultKind::PowerCut => {
+            FaultKind::Kill | FaultKind::PowerCut | FaultKind::Wipe => {
                 for node in victims {
                     if !world.is_up(*node) {
                         world.start(*node);
@@ -130,7 +163,13 @@ impl FaultSpec {
                 }
             }
             // These last as long as they were said to at the beginning, or are over at once.
-            FaultKind::Pause | FaultKind::ClockLeap | FaultKind::ClockStop | FaultKind::Suspend | FaultKind::Reset => {}
+            FaultKind::Pause
+            | FaultKind::ClockLeap
+            | FaultKind::ClockStop
+            | FaultKind::Suspend
+            | FaultKind::Reset
+            | FaultKind::BitRot
+            | FaultKind::RestartContainerd => {}
             FaultKind::ClockFast | FaultKind::ClockSlow => victims.iter().for_each(|node| world.set_drift(*node, 0)),
             FaultKind::InformerGap | FaultKind::InformerStale => {
                 victims.iter().for_each(|node| world.heal_view(*node));
@@ -144,6 +183,22 @@ impl FaultSpec {
             FaultKind::BurstLoss => world.network.links.bursts = None,
             FaultKind::Garble => world.network.garbling = 0,
             FaultKind::Spikes => world.network.spikes = (0, Duration::ZERO),
+            FaultKind::IndexWrong => world.index_faults.wrong = 0,
+            FaultKind::IndexSlow => world.index_faults.delay = Duration::ZERO,
+            FaultKind::SlowDisk => victims.iter().for_each(|node| world.set_disk(*node, None)),
+            FaultKind::FalseClaims | FaultKind::WrongSums | FaultKind::Mute | FaultKind::Trickle => {
+                victims.iter().for_each(|node| world.set_lie(*node, None));
+            }
+            FaultKind::OriginErrors
+            | FaultKind::OriginEmpty
+            | FaultKind::OriginSilent
+            | FaultKind::OriginRateLimited
+            | FaultKind::OriginNoRanges
+            | FaultKind::OriginUnauthorized
+            | FaultKind::OriginForbidden
+            | FaultKind::OriginUnreachable
+            | FaultKind::OriginTruncates
+            | FaultKind::OriginCorrupt => drop(world.origin.troubles.remove(&number)),
             FaultKind::Corrupt | FaultKind::Lie => victims.iter().for_each(|node| world.reform(*node)),
             FaultKind::Slow => {
                 let rate = world.options.node_rate;
@@ -159,16 +214,11 @@ impl FaultSpec {
             FaultKind::Duplicate => world.network.duplication = 0,
             FaultKind::Jitter => world.network.jitter = Duration::ZERO,
             FaultKind::Delay => world.network.delay = Duration::ZERO,
-            FaultKind::OriginErrors
-            | FaultKind::OriginEmpty
-            | FaultKind::OriginSilent
-            | FaultKind::OriginRateLimited
-            | FaultKind::OriginNoRanges => world.origin.fault = None,
             FaultKind::OriginSlow => {
                 let rate = world.options.origin_rate;
                 world.set_origin_rate(rate);
             }
-            FaultKind::IndexEmpty => world.options.index_false_empty = 0,
+            FaultKind::IndexEmpty => world.index_faults.false_empty = 0,
             FaultKind::Views => world.node_indices().for_each(|node| world.heal_view(node)),
         }
     }
