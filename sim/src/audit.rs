@@ -170,7 +170,8 @@ fn shown(first: Option<&String>, second: Option<&String>) -> (String, String) {
     let skipped = if same > SHOWN / 2 { same - SHOWN / 2 } else { 0 };
     let part = |text: &str| {
         let part: String = text.chars().skip(skipped).take(SHOWN).collect();
-        let (head, tail) = (if skipped > 0 { "..." } else { "" }, if part.len() + skipped < text.len() { "..." } else { "" });
+        let (head, tail) =
+            (if skipped > 0 { "..." } else { "" }, if part.len() + skipped < text.len() { "..." } else { "" });
         format!("{head}{part}{tail}")
     };
     (part(first), part(second))

@@ -94,8 +94,10 @@ fn noise_that_follows_from_the_run_is_no_leak() {
 #[test]
 fn random_scenarios_are_the_same_twice() {
     let limits = Limits { nodes: 16, layer_bytes: 32 << 20 };
-    let different: Vec<_> =
-        (500..530).map(|seed| audit(&draw(seed, limits), seed)).filter(|audited| audited.difference.is_some()).collect();
+    let different: Vec<_> = (500..530)
+        .map(|seed| audit(&draw(seed, limits), seed))
+        .filter(|audited| audited.difference.is_some())
+        .collect();
     assert_eq!(different, []);
 }
 

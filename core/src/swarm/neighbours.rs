@@ -13,6 +13,8 @@ use crate::time::Time;
 
 /// Most neighbours that a participant keeps: those that the tracker named, and those that named us.
 pub(crate) const MAX_NEIGHBOURS: usize = 30;
+/// The longest have-map that is kept while the size of the blob is not known: of 64 GiB in pieces of 8 MiB.
+const MAX_EARLY_BYTES: usize = 1024;
 /// A neighbour that failed this many times in a row is dropped.
 pub(crate) const MAX_STRIKES: u32 = 3;
 
@@ -28,6 +30,8 @@ pub(crate) struct Neighbour {
     /// It said when to come back.
     pub(crate) busy_until: Time,
     strikes: u32,
+    /// What it said that it has, of a blob of so many bytes, when the size was not known here.
+    early: Option<(u64, Have)>,
     /// We have told it what we have.
     pub(crate) greeted: bool,
 }
@@ -44,8 +48,8 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    /// The blob has this many pieces: from now on, have-maps mean something.
-    pub(crate) fn learn(&mut self, pieces: u32) {
+    /// The blob has this size and so many pieces: from now on, have-maps mean something.
+    pub(crate) fn learn(&mut self, size: u64, pieces: u32) {
         self.pieces = pieces;
         for neighbour in self.peers.values_mut() {
             neighbour.pieces = if neighbour.complete { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
@@ -53,6 +57,13 @@ impl Neighbours {
         let complete = self.peers.values().filter(|neighbour| neighbour.complete).count();
         self.holders = vec![u16::try_from(complete).unwrap_or(u16::MAX); pieces as usize];
         self.available = if complete > 0 { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
+        let early: Vec<_> =
+            self.peers.iter_mut().filter_map(|(peer, it)| Some((peer.clone(), it.early.take()?))).collect();
+        for (peer, (of, have)) in early {
+            if of == size {
+                self.heard(&peer, &have);
+            }
+        }
     }
 
     /// Somebody has `piece` now.
@@ -84,6 +95,7 @@ impl Neighbours {
             fetching: 0,
             busy_until: Time::ZERO,
             strikes: 0,
+            early: None,
             greeted: false,
         };
         self.peers.insert(peer.clone(), neighbour);
@@ -95,6 +107,21 @@ impl Neighbours {
             for piece in neighbour.pieces.iter() {
                 self.lose(piece);
             }
+        }
+    }
+
+    /// Keeps what a neighbour says it has of a blob of `size` bytes until the size is known.
+    pub(crate) fn heard_early(&mut self, peer: &PeerId, size: u64, have: &Have) {
+        let is_small = match have {
+            Have::All => true,
+            Have::Exactly(bytes) => bytes.len() <= MAX_EARLY_BYTES,
+            // It adds to what was said before; the next full list, or the tracker, makes up for it.
+            Have::Also(_) => false,
+        };
+        if let Some(neighbour) = self.peers.get_mut(peer)
+            && is_small
+        {
+            neighbour.early = Some((size, have.clone()));
         }
     }
 
@@ -245,7 +272,7 @@ mod tests {
                     5 => {
                         neighbours.failed(&peer, Time::ZERO, Duration::ZERO);
                     }
-                    6 if neighbours.pieces == 0 => neighbours.learn(70),
+                    6 if neighbours.pieces == 0 => neighbours.learn(70 * crate::piece::MIN_PIECE_BYTES, 70),
                     _ => {
                         neighbours.heard(&peer, &have);
                     }

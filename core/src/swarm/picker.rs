@@ -75,7 +75,7 @@ mod tests {
 
     fn neighbours(haves: &[(&str, &[u32])]) -> Neighbours {
         let mut neighbours = Neighbours::default();
-        neighbours.learn(32);
+        neighbours.learn(32 * crate::piece::MIN_PIECE_BYTES, 32);
         for (name, pieces) in haves {
             neighbours.add(&PeerId::new(name), None);
             neighbours.heard(&PeerId::new(name), &Have::Also(pieces.to_vec()));

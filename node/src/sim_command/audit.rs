@@ -77,7 +77,7 @@ fn told(audited: &Audited) -> String {
 
 #[cfg(test)]
 mod tests {
-    use longshore_sim::audit::{DifferentEvent, Difference};
+    use longshore_sim::audit::{Difference, DifferentEvent};
 
     use super::*;
 
