@@ -44,7 +44,7 @@ use crate::flight::Flight;
 use crate::input::{Input, PartialBlob};
 use crate::members::{Members, Roster};
 use crate::metrics::Counters;
-use crate::names::{CredentialId, OpId, RequestId, StreamId};
+use crate::names::{CredentialId, OpId, PeerId, RequestId, StreamId};
 use crate::output::Output;
 use crate::presence::Presence;
 use crate::spine::{Midstate, Wanted};
@@ -84,6 +84,8 @@ enum Op {
     Size(Digest),
     /// A flight failed for want of a credential; what is the origin's challenge?
     Challenge(Digest),
+    /// Another node says that the origin has nothing for anybody; does it? With the tracker that said so, if it was one.
+    Confirm(Digest, Option<PeerId>),
     /// A HEAD of a blob that is not here.
     Head(RequestId),
     /// May this requester have a private blob?

@@ -26,6 +26,8 @@ pub const LONGEST_HONOUR: Duration = Duration::from_secs(30);
 pub const CONVICTION: Duration = Duration::from_secs(3600);
 /// A peer that cannot be reached is not asked for anything for this long.
 pub const UNREACHABLE_SUPPRESSION: Duration = Duration::from_secs(3);
+/// An origin that has answered at all within this time is there: that it fails now is an outage, and passes.
+pub const ORIGIN_MEMORY: Duration = Duration::from_secs(3600);
 /// Most entries in each memory; the oldest knowledge is the first to go.
 pub const MAX_ENTRIES: usize = 4096;
 
@@ -54,6 +56,8 @@ pub(crate) struct Failures {
     honoured: BTreeMap<Digest, Time>,
     suppressed: BTreeMap<(Digest, PeerId), (Suppression, Time)>,
     unreachable: BTreeMap<PeerId, Time>,
+    /// Registries that answered, until when that counts.
+    answering: BTreeMap<Arc<str>, Time>,
 }
 
 impl Failures {
@@ -155,6 +159,17 @@ impl Failures {
         self.unreachable.get(peer).is_some_and(|until| *until > now)
     }
 
+    /// A registry has answered, with whatever status.
+    pub(crate) fn origin_answered(&mut self, now: Time, registry: &Arc<str>) {
+        self.answering.insert(registry.clone(), now + ORIGIN_MEMORY);
+        bound(&mut self.answering, |until| *until);
+    }
+
+    /// Whether a registry has answered lately.
+    pub(crate) fn origin_answers(&self, now: Time, registry: &Arc<str>) -> bool {
+        self.answering.get(registry).is_some_and(|until| *until > now)
+    }
+
     /// Whether a peer may be asked for a blob now.
     pub(crate) fn may_ask(&self, now: Time, digest: Digest, peer: &PeerId) -> bool {
         !self.is_unreachable(now, peer)
@@ -167,6 +182,7 @@ impl Failures {
         self.honoured.retain(|_, until| *until > now);
         self.suppressed.retain(|_, (_, until)| *until > now);
         self.unreachable.retain(|_, until| *until > now);
+        self.answering.retain(|_, until| *until > now);
     }
 
     /// Number of digests with a failure in memory.

@@ -27,6 +27,12 @@ pub(crate) enum Stage {
     Committing,
 }
 
+impl Stage {
+    pub(crate) fn is_moving(&self) -> bool {
+        matches!(self, Self::Moving)
+    }
+}
+
 /// This node's part in the swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {

@@ -3,11 +3,12 @@
 //!
 //! [`tracker`] is the leader's side: soft state about participants, and the assignment of each piece to exactly one of
 //! them for the origin. [`neighbours`] is what a participant knows of the peers that it exchanges pieces with.
-//! [`download`] is its own progress. [`picker`] chooses the next piece and the peer to ask. [`pace`]
-//! says how many runs are fetched from the origin at a time.
+//! [`download`] is its own progress. [`picker`] chooses the next piece and the peer to ask. [`pace`] says how many runs are
+//! fetched from the origin at a time, [`outage`] how gently a failing origin is asked again.
 
 pub(crate) mod download;
 pub(crate) mod neighbours;
+pub(crate) mod outage;
 pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod tracker;

@@ -12,7 +12,7 @@ use crate::time::Time;
 /// The reason of a deadline. Each one is armed at most once at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Deadline {
-    /// An inbound stream has not said what it wants.
+    /// An inbound stream has not said what it wants, or does not take what it asked for.
     Handshake(StreamId),
     /// A call has no answer.
     Call(CallId),

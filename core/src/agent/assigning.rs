@@ -120,7 +120,10 @@ impl Agent {
         self.cx.counters.origin_failures += u64::from(!no_ranges);
         let own = self.config.peer.clone();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        let OriginFailure { class, retry_after, challenge, detail, .. } = failure;
+        let OriginFailure { class, status, retry_after, challenge, detail } = failure;
+        if status.is_some() {
+            self.failures.origin_answered(self.cx.now, &flight.source.registry);
+        }
         if class == FailureClass::Auth && !no_ranges {
             flight.turned_away = Some(class);
             flight.private = true;
@@ -146,11 +149,6 @@ impl Agent {
                     tracker.release(&own, &runs[1..]);
                 }
                 if let Verdict::Fail(class, _) = self.verdict(&own, digest, first, class, cooldown, no_ranges) {
-                    let credential = self.flights.get(&digest).and_then(|flight| flight.credential);
-                    if class == FailureClass::RateLimited && credential.is_none() {
-                        self.failures.failed(self.cx.now, digest, class, retry_after, Vec::new());
-                        return self.fail_flight(digest, class, &detail, challenge, Some(cooldown));
-                    }
                     return self.fail_flight(digest, class, &detail, challenge, None);
                 }
                 self.track(digest);
@@ -179,8 +177,10 @@ impl Agent {
         no_ranges: bool,
     ) -> Verdict {
         let now = self.cx.now;
+        let registry = self.flights.get(&digest).map(|flight| &flight.source.registry);
+        let origin_answers = registry.is_some_and(|registry| self.failures.origin_answers(now, registry));
         match self.trackers.get_mut(&digest) {
-            Some(tracker) => tracker.unassigned(now, peer, first, class, cooldown, no_ranges),
+            Some(tracker) => tracker.unassigned(now, peer, first, class, cooldown, no_ranges, origin_answers),
             None => Verdict::GoOn,
         }
     }

@@ -228,6 +228,7 @@ impl Op {
             | Self::FetchWhole(of)
             | Self::Size(of)
             | Self::Challenge(of)
+            | Self::Confirm(of, _)
             | Self::Hash(of, _)
             | Self::Providers(of) => Some(*of),
             Self::Head(_) | Self::Authorize(_) => None,

@@ -8,10 +8,12 @@ use super::participating::SECOND_ENROLMENT;
 use super::{Agent, Op};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
-use crate::failures::Suppression;
+use crate::failures::{FIRST_COOLDOWN, Suppression};
 use crate::flight::{Flight, Role, Stage};
-use crate::input::CallError;
-use crate::message::{FailureClass, Neighbour, Notice, PleasePull, PullIntent, PullOutcome, Request, Response};
+use crate::input::{CallError, OriginFailure, OriginStat};
+use crate::message::{
+    FailureClass, Neighbour, Notice, PleasePull, PullIntent, PullOutcome, RecentFailure, Request, Response,
+};
 use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, Source};
 use crate::output::{Explanation, Output};
 use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
@@ -73,9 +75,13 @@ impl Agent {
     fn begin(&mut self, digest: Digest) {
         let known = self.sizes.get(&digest).map(|named| named.size);
         let on_disk = self.partials.get(&digest).map(|partial| partial.size);
-        self.resolve(digest, true);
+        // Before anybody leads: who knows the size need not ask the origin for it.
         if let Some(size) = known.or(on_disk) {
             self.learn_size(digest, size, None);
+        }
+        // Everything may be on disk already.
+        if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Queued)) {
+            self.resolve(digest, true);
         }
     }
 
@@ -182,7 +188,7 @@ impl Agent {
                 self.follow(digest, peers[0].clone());
             }
             Outcome::Lead => self.lead(digest),
-            Outcome::Fail(failure) => self.turned_away(digest, failure.class, failure.cooldown),
+            Outcome::Fail(failure) => self.told_of_failure(digest, failure, None),
             Outcome::CoolDown(length) => {
                 self.failures.honour(self.cx.now, digest, length);
                 self.fail_flight(
@@ -192,6 +198,46 @@ impl Agent {
                     Vec::new(),
                     Some(length),
                 );
+            }
+        }
+    }
+
+    /// A tracker, or a node that was probed, says that the origin gives this to nobody. It costs a question to believe that
+    /// from the origin alone; containerd would ask it anyway, and what one node says would end everybody's flights.
+    pub(super) fn told_of_failure(&mut self, digest: Digest, failure: RecentFailure, tracker: Option<PeerId>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if failure.class == FailureClass::Auth || !flight.can_fetch_origin() {
+            return self.turned_away(digest, failure.class, failure.cooldown);
+        }
+        if self.ops.values().any(|op| matches!(op, Op::Confirm(of, _) if *of == digest)) {
+            return;
+        }
+        let (source, credential) = (flight.source.clone(), flight.credential);
+        let op = self.start_op(Op::Confirm(digest, tracker), STAT_PATIENCE);
+        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
+    }
+
+    /// What the origin says about a failure that another node told us of.
+    pub(super) fn failure_checked(
+        &mut self,
+        digest: Digest,
+        tracker: Option<PeerId>,
+        result: Result<OriginStat, OriginFailure>,
+    ) {
+        match (result, tracker) {
+            (Err(failure), _) => {
+                self.turned_away(digest, failure.class, failure.retry_after.unwrap_or(FIRST_COOLDOWN));
+            }
+            (Ok(_), Some(tracker)) => {
+                if self.flights.get(&digest).is_some_and(|flight| flight.follows(&tracker)) {
+                    self.tracker_lost(digest, &tracker);
+                }
+            }
+            (Ok(_), None) => {
+                let undecided = |flight: &Flight| flight.role == Role::Undecided && flight.stage.is_moving();
+                if self.flights.get(&digest).is_some_and(undecided) {
+                    self.lead(digest);
+                }
             }
         }
     }
@@ -465,6 +511,7 @@ impl Agent {
                 | Op::FetchWhole(of)
                 | Op::Size(of)
                 | Op::Challenge(of)
+                | Op::Confirm(of, _)
                 | Op::Hash(of, _)
                 | Op::Providers(of) => *of == digest,
                 Op::Head(_) | Op::Authorize(_) => false,
@@ -489,7 +536,7 @@ impl Agent {
                 self.finish_op(op);
                 self.index_answered(digest, Vec::new());
             }
-            Some(Op::Size(_) | Op::Challenge(_) | Op::Head(_) | Op::Authorize(_)) => {
+            Some(Op::Size(_) | Op::Challenge(_) | Op::Confirm(..) | Op::Head(_) | Op::Authorize(_)) => {
                 self.cx.emit(Output::CancelTransfer { op });
                 let failure = crate::input::OriginFailure {
                     class: FailureClass::Transient,

@@ -58,8 +58,11 @@ impl Agent {
         let now = self.cx.now;
         let mut tracked = false;
         if let Some(size) = size
-            && (self.flights.get(&digest).is_some_and(|flight| flight.size.is_none()))
+            && self.flights.get(&digest).is_some_and(|flight| flight.size.is_none())
         {
+            if !self.may_name_size(&digest, peer) {
+                return self.remember_early(digest, peer, size, pieces);
+            }
             self.learn_size(digest, size, None);
         }
         if let Some(tracker) = self.trackers.get_mut(&digest) {
@@ -89,6 +92,21 @@ impl Agent {
         }
         if tracked {
             self.track(digest);
+        }
+    }
+
+    /// Whose word on a size is taken: the tracker's, which has it from the origin, and that of a participant which was sent
+    /// there to ask. Anybody else's would cut everybody's files for pieces that the blob does not have.
+    pub(super) fn may_name_size(&self, digest: &Digest, peer: &PeerId) -> bool {
+        self.flights.get(digest).is_some_and(|flight| flight.follows(peer))
+            || self.trackers.get(digest).is_some_and(|tracker| tracker.has_sent_for_size(peer))
+    }
+
+    /// A neighbour says what it has of a blob whose size we do not know: it counts if the size turns out to be that.
+    fn remember_early(&mut self, digest: Digest, peer: &PeerId, size: u64, pieces: &Have) {
+        self.meet(digest, peer, None);
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.neighbours.heard_early(peer, size, pieces);
         }
     }
 

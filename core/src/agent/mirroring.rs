@@ -395,6 +395,7 @@ impl Agent {
             },
             Some(Op::Authorize(id)) => self.authorization_answered(id, result),
             Some(Op::Size(digest)) => self.size_answered(digest, result),
+            Some(Op::Confirm(digest, tracker)) => self.failure_checked(digest, tracker, result),
             Some(Op::Challenge(digest)) => {
                 let challenge = result.err().map(|failure| failure.challenge).unwrap_or_default();
                 self.fail_flight(digest, FailureClass::Auth, "the origin wants a credential", challenge, None);

@@ -19,6 +19,10 @@ use crate::timers::Deadline;
 
 /// A piece from a peer that makes no progress for this long is asked for elsewhere.
 pub(super) const PIECE_PATIENCE: Duration = Duration::from_secs(5);
+/// A piece moves at least this fast, in bytes per second, or goes elsewhere; what comes byte by byte holds a place that
+/// others could use. A node with a thousandth of a Gbit/s that it shares among eight is still faster. Both ends hold the
+/// other one to it.
+pub(super) const SLOWEST_PIECE: u64 = 16 * 1024;
 /// An origin fetch that makes no progress for this long is given up; below the tracker's shortest deadline, so that the
 /// participant says so before the tracker gives the run away.
 pub(super) const ORIGIN_PATIENCE: Duration = Duration::from_secs(9);
@@ -38,6 +42,11 @@ pub(super) const STARVING_BATCH: usize = 64;
 const BACKGROUND_SHARE: u32 = 2;
 /// The largest manifest that is fetched, in bytes: four times what containerd accepts.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long so many bytes take at [`SLOWEST_PIECE`].
+pub(super) const fn slowest(bytes: u64) -> Duration {
+    Duration::from_millis(bytes * 1000 / SLOWEST_PIECE)
+}
 
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
@@ -67,7 +76,7 @@ impl Agent {
             }
             None => Download::new(digest, geometry),
         };
-        flight.neighbours.learn(geometry.pieces());
+        flight.neighbours.learn(size, geometry.pieces());
         let pieces = download.have().clone();
         flight.download = Some(download);
         let facts = facts(flight);
@@ -265,13 +274,20 @@ impl Agent {
             self.cx.counters.peer_bytes += bytes;
         } else {
             flight.origin_bytes += bytes;
+            self.failures.origin_answered(now, &flight.source.registry);
             flight.private |= flight.credential.is_some();
             self.cx.counters.origin_bytes += bytes;
         }
         if mutant!("transfer-deadline-not-renewed") {
             return;
         }
-        self.cx.wake(Deadline::Transfer(op), if from_peer { PIECE_PATIENCE } else { ORIGIN_PATIENCE });
+        let fetch = flight.download.as_ref().and_then(|download| Some((download.fetch(op)?, download.geometry())));
+        if let Some((Fetch::Piece { piece, since, .. }, geometry)) = fetch {
+            let longest = PIECE_PATIENCE + slowest(geometry.len(*piece));
+            self.cx.timers.set(Deadline::Transfer(op), (now + PIECE_PATIENCE).min(*since + longest));
+        } else {
+            self.cx.wake(Deadline::Transfer(op), ORIGIN_PATIENCE);
+        }
     }
 
     /// The headers of a whole fetch: from here on it is like any other fetch of all pieces.

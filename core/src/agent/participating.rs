@@ -118,7 +118,8 @@ impl Agent {
                     // It cannot ask the origin; we can: lead.
                     return self.tracker_lost(digest, tracker);
                 }
-                self.turned_away(digest, failure.class, failure.cooldown);
+                let tracker = tracker.clone();
+                self.told_of_failure(digest, failure, Some(tracker));
             }
             _ if mutant!("dead-tracker-kept") => {}
             _ => self.tracker_lost(digest, tracker),

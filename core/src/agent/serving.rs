@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
+use super::moving::slowest;
 use crate::config::Authorization;
 use crate::digest::Digest;
 use crate::flight::Role;
@@ -25,6 +26,9 @@ use crate::timers::Deadline;
 pub(super) const FIRST_BUSY_RETRY: Duration = Duration::from_millis(10);
 /// The shortest and the longest time after which a refused piece may be asked for again.
 pub(super) const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
+/// A reader has this long, and what the piece takes at [`SLOWEST_PIECE`](super::moving::SLOWEST_PIECE): as its own patience
+/// for the first byte, and a little, so that it gives up first.
+pub(super) const UPLOAD_PATIENCE: Duration = Duration::from_secs(8);
 /// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.
 pub(super) const MAX_NOTICE_STREAMS: usize = 2048;
 
@@ -122,8 +126,12 @@ impl Agent {
         }
     }
 
+    /// A stream has not said what it wants, or a reader takes so long that others go without.
     pub(super) fn handshake_late(&mut self, stream: StreamId) {
-        if self.streams.remove(&stream).is_some() {
+        if let Some(late) = self.streams.remove(&stream) {
+            if let Doing::Piece { digest, holds: true, .. } = late.doing {
+                self.done_reading(digest);
+            }
             self.cx.counters.coord_stream_errors += 1;
             self.cx.emit(Output::StreamReset { stream });
         }
@@ -294,6 +302,7 @@ impl Agent {
             self.cache.hold(&digest);
         }
         let range = geometry.range(piece);
+        self.cx.wake(Deadline::Handshake(stream), UPLOAD_PATIENCE + slowest(range.end - range.start));
         let offset = range.start + u64::from(mutant!("piece-from-wrong-offset"));
         self.cx.emit(Output::PieceServe { stream, digest, offset, len: range.end - range.start, claim });
     }

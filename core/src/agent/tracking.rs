@@ -81,7 +81,9 @@ impl Agent {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.private |= private;
         }
-        if let Some(size) = size {
+        if let Some(size) = size
+            && self.may_name_size(&digest, peer)
+        {
             self.learn_size(digest, size, None);
         }
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };

@@ -16,6 +16,8 @@ pub(crate) const MAX_NEIGHBOURS: usize = 30;
 const _: () = assert!(MAX_NEIGHBOURS <= u8::MAX as usize, "holders are counted in bytes");
 /// Of those, how many may be in other zones: whoever is known everywhere (a tracker) would know nobody near it.
 pub(crate) const MAX_FAR: usize = 10;
+/// The longest have-map that is kept while the size of the blob is not known: of 64 GiB in pieces of 8 MiB.
+const MAX_EARLY_BYTES: usize = 1024;
 /// A neighbour that failed this many times in a row is dropped.
 pub(crate) const MAX_STRIKES: u32 = 3;
 
@@ -30,6 +32,8 @@ pub(crate) struct Neighbour {
     strikes: u32,
     /// It has everything, whatever the size.
     pub(crate) complete: bool,
+    /// What it said that it has, of a blob of so many bytes, when the size was not known here.
+    early: Option<(u64, Have)>,
     /// We have told it what we have.
     pub(crate) greeted: bool,
     pub(crate) zone: Option<Arc<str>>,
@@ -60,8 +64,8 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    /// The blob has this many pieces: from now on, have-maps mean something.
-    pub(crate) fn learn(&mut self, pieces: u32) {
+    /// The blob has this size and so many pieces: from now on, have-maps mean something.
+    pub(crate) fn learn(&mut self, size: u64, pieces: u32) {
         self.pieces = pieces;
         for Place { neighbour, .. } in &mut self.places {
             neighbour.pieces = if neighbour.complete { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
@@ -69,6 +73,16 @@ impl Neighbours {
         let complete = self.places.iter().filter(|place| place.neighbour.complete).count();
         self.holders = vec![complete as u8; pieces as usize];
         self.available = if complete > 0 { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
+        let early: Vec<_> = self
+            .places
+            .iter_mut()
+            .filter_map(|place| Some((place.peer.clone(), place.neighbour.early.take()?)))
+            .collect();
+        for (peer, (of, have)) in early {
+            if of == size {
+                self.heard(&peer, &have);
+            }
+        }
     }
 
     /// Somebody has `piece` now.
@@ -106,6 +120,7 @@ impl Neighbours {
             fetching: 0,
             busy_until: Time::ZERO,
             strikes: 0,
+            early: None,
             greeted: false,
         };
         self.places.insert(place, Place { peer: peer.clone(), neighbour });
@@ -133,6 +148,21 @@ impl Neighbours {
             for piece in removed.neighbour.pieces.iter() {
                 self.lose(piece);
             }
+        }
+    }
+
+    /// Keeps what a neighbour says it has of a blob of `size` bytes until the size is known.
+    pub(crate) fn heard_early(&mut self, peer: &PeerId, size: u64, have: &Have) {
+        let is_small = match have {
+            Have::All => true,
+            Have::Exactly(bytes) => bytes.len() <= MAX_EARLY_BYTES,
+            // It adds to what was said before; the next full list, or the tracker, makes up for it.
+            Have::Also(_) => false,
+        };
+        if let Some(neighbour) = self.get_mut(peer)
+            && is_small
+        {
+            neighbour.early = Some((size, have.clone()));
         }
     }
 
@@ -288,7 +318,7 @@ mod tests {
                     5 => {
                         neighbours.failed(&peer, Time::ZERO, Duration::ZERO);
                     }
-                    6 if neighbours.pieces == 0 => neighbours.learn(70),
+                    6 if neighbours.pieces == 0 => neighbours.learn(70 * crate::piece::MIN_PIECE_BYTES, 70),
                     _ => {
                         neighbours.heard(&peer, &have);
                     }

@@ -131,7 +131,7 @@ mod tests {
 
     fn neighbours(haves: &[(&str, &[u32])]) -> Neighbours {
         let mut neighbours = Neighbours::default();
-        neighbours.learn(32);
+        neighbours.learn(32 * crate::piece::MIN_PIECE_BYTES, 32);
         for (name, pieces) in haves {
             neighbours.add(&PeerId::new(name), None, None);
             neighbours.heard(&PeerId::new(name), &Have::Also(pieces.to_vec()));
@@ -174,7 +174,7 @@ mod tests {
     fn a_piece_crosses_to_a_zone_a_few_times_whatever_its_size() {
         let name: Arc<str> = "here".into();
         let mut neighbours = Neighbours::default();
-        neighbours.learn(256);
+        neighbours.learn(256 << 20, 256);
         neighbours.add(&PeerId::new("far"), Some("there".into()), None);
         neighbours.heard(&PeerId::new("far"), &Have::All);
         for near in 0..FEW_NEAR {
@@ -205,7 +205,7 @@ mod tests {
     fn what_the_own_zone_has_is_not_fetched_from_another() {
         let name: Arc<str> = "here".into();
         let mut neighbours = Neighbours::default();
-        neighbours.learn(4);
+        neighbours.learn(1 << 20, 4);
         for (peer, zone) in [("near", "here"), ("far", "there")] {
             neighbours.add(&PeerId::new(peer), Some(zone.into()), None);
             neighbours.heard(&PeerId::new(peer), &Have::All);

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::message::{FailureClass, Have, Neighbour};
 use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};
+use crate::swarm::outage::{MAX_RESTS, Outage};
 use crate::swarm::pace::Pace;
 use crate::time::Time;
 
@@ -52,12 +53,6 @@ pub(crate) const RUN_BYTES: u64 = 1024 * 1024;
 pub(crate) const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
 pub(crate) const DEADLINE_FACTOR: u32 = 4;
-/// After this many passing failures in a row the origin is given up for now.
-pub(crate) const MAX_TRANSIENT_FAILURES: u32 = 3;
-/// A participant whose fetch failed for a passing reason gets no run for this long, times the failures in a row.
-pub(crate) const TRANSIENT_PAUSE: Duration = Duration::from_secs(1);
-/// A rate limit up to this long is waited out; a longer one fails the flight.
-pub(crate) const MAX_RATE_LIMIT_WAIT: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Participant {
@@ -129,9 +124,7 @@ pub(crate) struct Tracker {
     holders: Vec<u16>,
     assignments: Vec<Assignment>,
     collecting_until: Time,
-    paused_until: Time,
-    transient_failures: u32,
-    last_class: Option<FailureClass>,
+    outage: Outage,
     no_ranges: bool,
     pace: Pace,
     finished_runs: u64,
@@ -228,7 +221,7 @@ impl Tracker {
         });
         self.finished_runs += finished.len() as u64;
         for took in finished {
-            self.transient_failures = 0;
+            self.outage.succeeded();
             self.pace.finished(took, MAX_WIDTH);
         }
     }
@@ -287,7 +280,8 @@ impl Tracker {
         self.assignments.retain(|run| run.peer != *peer || !runs.iter().any(|(first, _)| *first == run.first));
     }
 
-    /// A fetch from the origin failed at `peer`; `first` and `count` are what it did not get.
+    /// A fetch from the origin failed at `peer`, from `first` on. `origin_answers`: the origin is known to be there, so that
+    /// a passing failure passes.
     pub(crate) fn unassigned(
         &mut self,
         now: Time,
@@ -296,6 +290,7 @@ impl Tracker {
         class: FailureClass,
         cooldown: Duration,
         no_ranges: bool,
+        origin_answers: bool,
     ) -> Verdict {
         let before = self.assignments.len();
         self.assignments
@@ -308,7 +303,6 @@ impl Tracker {
             self.no_ranges = true;
             return Verdict::GoOn;
         }
-        self.last_class = Some(class);
         match class {
             FailureClass::Auth => {
                 if let Some(participant) = self.participants.get_mut(peer) {
@@ -322,26 +316,23 @@ impl Tracker {
                 }
             }
             FailureClass::NotFound => Verdict::Fail(class, cooldown),
-            FailureClass::RateLimited if cooldown > MAX_RATE_LIMIT_WAIT => Verdict::Fail(class, cooldown),
             FailureClass::RateLimited | FailureClass::Transient => {
                 if self.participants.get(peer).is_some_and(|participant| participant.paused_until > now) {
                     // Another run of the same failure.
                     return Verdict::GoOn;
                 }
-                self.transient_failures += 1;
-                if self.transient_failures >= MAX_TRANSIENT_FAILURES {
-                    return Verdict::Fail(class, cooldown);
-                }
-                let pause = if class == FailureClass::RateLimited {
-                    self.paused_until = self.paused_until.max(now + cooldown);
-                    cooldown
-                } else {
-                    TRANSIENT_PAUSE * self.transient_failures
-                };
+                let able = |(other, it): (&PeerId, &Participant)| other != peer && it.can_fetch;
+                let alone = !self.participants.iter().any(able);
+                let pause = self.outage.failed(now, peer, alone, class, cooldown);
                 if let Some(participant) = self.participants.get_mut(peer) {
                     participant.paused_until = now + pause;
                 }
-                Verdict::GoOn
+                let has_answered = origin_answers || class == FailureClass::RateLimited || self.finished_runs > 0;
+                if has_answered || self.outage.rests() < MAX_RESTS {
+                    Verdict::GoOn
+                } else {
+                    Verdict::Fail(class, cooldown)
+                }
             }
         }
     }
@@ -373,6 +364,11 @@ impl Tracker {
         }
     }
 
+    /// Whether a participant was sent to the origin to find out the size.
+    pub(crate) fn has_sent_for_size(&self, peer: &PeerId) -> bool {
+        self.geometry.is_none() && self.assignments.iter().any(|run| run.count == 0 && run.peer == *peer)
+    }
+
     fn is_assigned(&self, piece: u32) -> bool {
         self.assignments.iter().any(|run| run.count > 0 && (run.first..run.first + run.count).contains(&piece))
     }
@@ -382,17 +378,21 @@ impl Tracker {
     pub(crate) fn assign(&mut self, cx: &mut Context, own: &PeerId, limit: u32) -> Vec<Assignment> {
         let now = cx.now;
         let mut handed_out = Vec::new();
-        if now < self.collecting_until || now < self.paused_until {
+        if now < self.collecting_until || now < self.outage.until() {
             return handed_out;
         }
-        let wishes = core::mem::take(&mut self.wished);
+        let mut wishes = core::mem::take(&mut self.wished);
+        if self.outage.rests() > 0 {
+            // One at a time; who starves complains again.
+            wishes.clear();
+        }
         for (piece, peer) in wishes {
             let able = self.participants.get(&peer).is_some_and(|participant| participant.can_fetch);
             if able && !self.is_assigned(piece) && !self.no_ranges {
                 handed_out.push(self.hand_out(now, peer, piece, 1));
             }
         }
-        let limit = self.pace.width(limit);
+        let limit = self.outage.limit(self.pace.width(limit));
         while (self.assignments.len() as u32) < limit {
             let Some((first, count)) = self.next_run() else { break };
             let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
@@ -432,7 +432,7 @@ impl Tracker {
                 }
             }
         }
-        let longest = (RUN_BYTES / geometry.piece_bytes()).max(1);
+        let longest = (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1);
         let first = free.iter().position(|free| *free)?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))
@@ -540,7 +540,7 @@ impl Tracker {
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let runs = self.assignments.iter().map(|run| run.until);
         let pauses = self.participants.values().map(|participant| participant.paused_until);
-        runs.chain(pauses).chain([self.collecting_until, self.paused_until]).filter(|at| *at > now).min()
+        runs.chain(pauses).chain([self.collecting_until, self.outage.until()]).filter(|at| *at > now).min()
     }
 }
 

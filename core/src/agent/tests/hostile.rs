@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::input::{Hashed, StoreError, TransferEvent};
-use crate::message::{Enrol, EnrolReply, Have, Notice};
+use crate::message::{Enrol, EnrolReply, Have, Notice, PieceRequest, RecentFailure};
 use crate::output::Span;
 use crate::piece::MIN_PIECE_BYTES;
 
@@ -24,11 +24,26 @@ impl Bench {
     }
 
     fn enrolment(&mut self, stream: u64, peer: &str, digest: Digest, can_fetch_origin: bool) -> Option<EnrolReply> {
+        self.enrolment_with(stream, peer, digest, can_fetch_origin, None)
+    }
+
+    fn enrolment_of(&mut self, stream: u64, peer: &str, digest: Digest, size: Option<u64>) -> Option<EnrolReply> {
+        self.enrolment_with(stream, peer, digest, true, size)
+    }
+
+    fn enrolment_with(
+        &mut self,
+        stream: u64,
+        peer: &str,
+        digest: Digest,
+        can_fetch_origin: bool,
+        size: Option<u64>,
+    ) -> Option<EnrolReply> {
         let (peer, stream) = (PeerId::new(peer), StreamId(stream));
         self.input(Input::StreamOpened { stream, peer, protocol: Protocol::Swarm });
         let enrol = Enrol {
             digest,
-            size: None,
+            size,
             pieces: Vec::new(),
             can_fetch_origin,
             source: source(Kind::Blob),
@@ -56,6 +71,25 @@ impl Bench {
         let intent = PullIntent { in_flight_for: moves, idle_for: moves, rank: Some(0), ..PullIntent::default() };
         bench.input(Input::Reply { call, response: Response::PullIntent(intent) });
         bench
+    }
+
+    /// The tracker that it follows enrols it, and says how large the blob is.
+    fn enrolled(&mut self, tracker: &str, size: u64) -> &mut Self {
+        let call = self.call_to(tracker);
+        let (neighbours, spine) = (Vec::new(), Vec::new());
+        let reply = EnrolReply::Enrolled { size: Some(size), neighbours, spine, private: false };
+        self.input(Input::Reply { call, response: Response::Enrol(reply) })
+    }
+
+    /// The latest run of pieces that is fetched from the origin.
+    fn run_from_origin(&self) -> (OpId, core::ops::Range<u32>) {
+        let run = self.outputs.iter().rev().find_map(|output| match output {
+            Output::FetchOrigin { op, span: Span::Pieces { first, count, .. }, .. } => {
+                Some((*op, *first..first + count))
+            }
+            _ => None,
+        });
+        run.expect("a run is fetched from the origin")
     }
 
     fn call_to(&mut self, peer: &str) -> crate::names::CallId {
@@ -249,15 +283,140 @@ fn a_blob_is_not_answered_as_empty_before_it_is_verified() {
 }
 
 #[test]
-fn a_size_that_a_peer_made_up_does_not_outlive_its_flight() {
+fn a_size_that_a_peer_made_up_is_not_believed() {
     let mut bench = Bench::new(|_| {});
-    bench.get(1, digest(1), None).have("liar", digest(1), 4 * MIN_PIECE_BYTES);
-    bench.pass(Duration::from_secs(60));
+    bench.get(1, digest(1), None);
+    let op = stat_op(&bench.outputs);
+    bench.have("liar", digest(1), 4 * MIN_PIECE_BYTES);
+    assert_eq!(bench.agent.status().flights[0].size, None);
+    assert!(matches!(bench.enrolment_of(1, "liar", digest(1), Some(77)), Some(EnrolReply::Enrolled { .. })));
+    assert_eq!(bench.agent.status().flights[0].size, None);
+
+    bench.input(Input::OriginStat { op, result: Ok(OriginStat { size: 10, media_type: None }) });
+    assert_eq!(bench.agent.status().flights[0].size, Some(10));
+}
+
+#[test]
+fn a_size_that_a_tracker_made_up_does_not_outlive_its_flight() {
+    let mut bench = Bench::following("liar", digest(1), None);
+    bench.enrolled("liar", 4 * MIN_PIECE_BYTES);
     bench.input(Input::StoreFailed { digest: digest(1), error: StoreError::Full });
     assert_eq!((bench.agent.status().flights.len(), bench.agent.status().partial_blobs), (0, 0));
     assert!(bench.outputs.contains(&Output::Discard { digest: digest(1) }));
     bench.pass(Duration::from_secs(600)).get(2, digest(1), None);
     assert_eq!(bench.agent.status().flights[0].size, None);
+}
+
+#[test]
+fn a_size_that_a_manifest_has_named_is_not_asked_for() {
+    let mut bench = Bench::with_blobs(vec![blob(9, 20, false)], |_| {});
+    let children = vec![Child { digest: digest(1), size: 10, kind: Kind::Blob }];
+    bench.input(Input::Manifest { digest: digest(9), media_type: None, children });
+    bench.get(1, digest(1), None);
+    assert!(origin_fetch(&bench.outputs).is_some(), "it is fetched");
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::StatOrigin { .. })));
+}
+
+#[test]
+fn one_participants_word_that_the_origin_limits_it_does_not_stop_the_swarm() {
+    let mut bench = Bench::new(|config| config.max_origin_fetches = 1);
+    bench.get(1, digest(1), None);
+    let op = stat_op(&bench.outputs);
+    assert!(matches!(bench.enrolment(1, "liar", digest(1), true), Some(EnrolReply::Enrolled { .. })));
+    let size = 64 * MIN_PIECE_BYTES;
+    bench.input(Input::OriginStat { op, result: Ok(OriginStat { size, media_type: None }) });
+    let first = bench.outputs.iter().find_map(|output| match output {
+        Output::Notify { peer, notice } if peer.as_str() == "liar" => match **notice {
+            Notice::Assign { first, .. } => Some(first),
+            _ => None,
+        },
+        _ => None,
+    });
+    let first = first.expect("the participant gets a run");
+    let (class, cooldown) = (FailureClass::RateLimited, Duration::from_secs(3600));
+    bench.notice("liar", Notice::Unassigned { digest: digest(1), first, count: 1, class, cooldown, no_ranges: false });
+    assert!(refusals(&bench.outputs).is_empty());
+    for _ in 0..6 {
+        let (op, pieces) = bench.run_from_origin();
+        for piece in pieces {
+            let event =
+                TransferEvent::Piece { piece, bytes: MIN_PIECE_BYTES, hashed: Hashed::Alone([1; 32]), claim: None };
+            bench.input(Input::Transfer { op, event });
+        }
+        bench.take();
+        bench.input(Input::Transfer { op, event: TransferEvent::Done });
+    }
+    bench.run_from_origin();
+}
+
+#[test]
+fn a_trackers_word_that_the_origin_has_nothing_is_checked_with_the_origin() {
+    let mut bench = Bench::following("liar", digest(1), None);
+    let call = bench.call_to("liar");
+    bench.take();
+    let failure = RecentFailure { class: FailureClass::NotFound, cooldown: Duration::from_secs(600) };
+    bench.input(Input::Reply { call, response: Response::Enrol(EnrolReply::Failed(failure)) });
+    assert!(refusals(&bench.outputs).is_empty());
+    let op = stat_op(&bench.outputs);
+    bench.input(Input::OriginStat { op, result: Ok(OriginStat { size: 10, media_type: None }) });
+    bench.pass(Duration::from_secs(5));
+    assert!(refusals(&bench.outputs).is_empty());
+    assert_eq!(bench.agent.status().flights[0].role, "leading");
+}
+
+#[test]
+fn a_missing_blob_is_missing_when_the_origin_says_so_too() {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    let call = bench.call_to("tracker");
+    bench.take();
+    let failure = RecentFailure { class: FailureClass::NotFound, cooldown: Duration::from_secs(600) };
+    bench.input(Input::Reply { call, response: Response::Enrol(EnrolReply::Failed(failure)) });
+    let op = stat_op(&bench.outputs);
+    let class = FailureClass::NotFound;
+    let (retry_after, challenge, detail) = (None, Vec::new(), "gone".into());
+    let failure = OriginFailure { class, status: Some(404), retry_after, challenge, detail };
+    bench.input(Input::OriginStat { op, result: Err(failure) });
+    assert_eq!(refusals(&bench.outputs), [&Refusal::NotHere]);
+}
+
+#[test]
+fn a_piece_that_trickles_is_given_up() {
+    let mut bench = Bench::following("slow", digest(1), None);
+    bench.enrolled("slow", 4 * MIN_PIECE_BYTES);
+    let (pieces, sums, spine) = (Have::All, Vec::new(), Vec::new());
+    let size = Some(4 * MIN_PIECE_BYTES);
+    bench.notice("slow", Notice::Have { digest: digest(1), size, pieces, sums, spine, private: false });
+    let op = bench.outputs.iter().find_map(|output| match output {
+        Output::FetchPiece { op, .. } => Some(*op),
+        _ => None,
+    });
+    let op = op.expect("a piece is fetched");
+    for _ in 0..10 {
+        bench.pass(Duration::from_secs(3));
+        bench.input(Input::Transfer { op, event: TransferEvent::Progress { bytes: 1 } });
+    }
+    assert!(bench.outputs.contains(&Output::CancelTransfer { op }));
+}
+
+#[test]
+fn readers_that_take_nothing_do_not_keep_the_places_of_others() {
+    let mut bench = Bench::with_blobs(vec![blob(1, 10, false)], |config| config.max_uploads = 2);
+    let request = PieceRequest { digest: digest(1), size: 10, piece: 0 };
+    let ask = |bench: &mut Bench, stream: u64| {
+        let (peer, stream) = (PeerId::new("reader"), StreamId(stream));
+        bench.take();
+        bench.input(Input::StreamOpened { stream, peer, protocol: Protocol::Swarm });
+        bench.input(Input::PieceRequested { stream, request: request.clone() });
+        bench.outputs.iter().any(|output| matches!(output, Output::PieceServe { .. }))
+    };
+    assert_eq!([ask(&mut bench, 1), ask(&mut bench, 2), ask(&mut bench, 3)], [true, true, false]);
+    bench.input(Input::StreamClosed { stream: StreamId(3), error: None, sent_bytes: 0 });
+    bench.take();
+    bench.pass(Duration::from_secs(20));
+    for stream in [1, 2] {
+        assert!(bench.outputs.contains(&Output::StreamReset { stream: StreamId(stream) }));
+    }
+    assert!(ask(&mut bench, 4));
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn a_participant_without_a_credential_is_given_nothing() {
     tracker.set_can_fetch(&peer(0), false);
     let runs = tracker.assign(&mut context(), &peer(0), 16);
     assert!(!runs.is_empty() && runs.iter().all(|run| run.peer == peer(1)));
-    let verdict = tracker.unassigned(Time::ZERO, &peer(1), runs[0].first, FailureClass::Auth, Duration::ZERO, false);
+    let verdict =
+        tracker.unassigned(Time::ZERO, &peer(1), runs[0].first, FailureClass::Auth, Duration::ZERO, false, false);
     assert_eq!(verdict, Verdict::Fail(FailureClass::Auth, Duration::ZERO));
     assert!(tracker.is_stuck(Time::ZERO));
 }
@@ -88,26 +89,29 @@ fn an_origin_without_ranges_is_asked_for_everything_by_one_participant() {
     let mut tracker = tracker(30, 3);
     let mut cx = context();
     for run in tracker.assign(&mut cx, &peer(0), 16) {
-        tracker.unassigned(Time::ZERO, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, true);
+        tracker.unassigned(Time::ZERO, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, true, false);
     }
     let runs = tracker.assign(&mut cx, &peer(0), 16);
     assert_eq!(runs.iter().map(|run| (run.first, run.count)).collect::<Vec<_>>(), [(0, 30)]);
 }
 
 #[test]
-fn passing_failures_are_tried_elsewhere_and_given_up_after_a_few() {
+fn passing_failures_of_an_origin_that_never_answered_are_given_up_after_a_few() {
     let mut tracker = tracker(1, 6);
     let mut cx = context();
     let mut failures = 0;
     loop {
-        let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+        cx.now = tracker.next_due(cx.now).unwrap_or(cx.now);
+        let Some(run) = tracker.assign(&mut cx, &peer(0), 16).pop() else { continue };
         failures += 1;
-        let verdict = tracker.unassigned(cx.now, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, false);
+        let verdict =
+            tracker.unassigned(cx.now, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, false, false);
         if verdict != Verdict::GoOn {
             break;
         }
     }
-    assert_eq!(failures, MAX_TRANSIENT_FAILURES);
+    // The first one alone is not believed.
+    assert_eq!(failures, 1 + MAX_RESTS);
 }
 
 #[test]
@@ -117,10 +121,55 @@ fn several_runs_of_one_failing_participant_are_one_failure() {
     let runs = tracker.assign(&mut cx, &peer(0), 16);
     let failing = &runs[0].peer;
     for run in runs.iter().filter(|run| run.peer == *failing) {
-        let verdict = tracker.unassigned(cx.now, failing, run.first, FailureClass::Transient, Duration::ZERO, false);
+        let verdict =
+            tracker.unassigned(cx.now, failing, run.first, FailureClass::Transient, Duration::ZERO, false, false);
         assert_eq!(verdict, Verdict::GoOn);
     }
-    assert_eq!(tracker.transient_failures, 1);
+    assert_eq!(tracker.outage.rests(), 0, "one participant is not everybody");
+}
+
+#[test]
+fn an_origin_that_is_there_is_waited_for_and_asked_by_one_until_it_works() {
+    let mut tracker = tracker(64, 6);
+    let mut cx = context();
+    let mut tries = Vec::new();
+    while cx.now < Time::ZERO + Duration::from_secs(60) {
+        let runs = tracker.assign(&mut cx, &peer(0), 16);
+        tries.push(runs.len());
+        for run in runs {
+            let (who, first) = (run.peer, run.first);
+            let verdict = tracker.unassigned(cx.now, &who, first, FailureClass::Transient, Duration::ZERO, false, true);
+            assert_eq!(verdict, Verdict::GoOn);
+        }
+        cx.now = tracker.next_due(cx.now).expect("a rest ends");
+    }
+    tries.retain(|runs| *runs > 0);
+    assert!(tries[0] > 1 && tries[1..].iter().all(|runs| *runs == 1), "{tries:?}");
+    assert!(tries.len() > 6, "it is tried now and then: {tries:?}");
+    let mut at_a_time = Vec::new();
+    for _ in 0..4 {
+        cx.now = tracker.next_due(cx.now).unwrap_or(cx.now) + Duration::from_secs(10);
+        let runs = tracker.assign(&mut cx, &peer(0), 16);
+        at_a_time.push(runs.len());
+        for run in runs {
+            tracker.heard(cx.now, &run.peer, &have(run.first, run.count));
+        }
+    }
+    assert_eq!(at_a_time, [1, 2, 4, 8]);
+}
+
+#[test]
+fn a_limit_of_requests_makes_runs_longer() {
+    let mut tracker = tracker(64, 6);
+    let mut cx = context();
+    let usual = tracker.assign(&mut cx, &peer(0), 16);
+    for run in &usual {
+        let second = Duration::from_secs(1);
+        tracker.unassigned(cx.now, &run.peer, run.first, FailureClass::RateLimited, second, false, false);
+    }
+    cx.now = cx.now + Duration::from_secs(60);
+    let longer = tracker.assign(&mut cx, &peer(0), 16);
+    assert_eq!(longer.iter().map(|run| run.count).collect::<Vec<_>>(), [usual[0].count * 2]);
 }
 
 #[test]
@@ -227,7 +276,7 @@ proptest! {
                 Move::Failed(number, class) => {
                     let class = [FailureClass::Auth, FailureClass::NotFound, FailureClass::RateLimited, FailureClass::Transient][usize::from(class)];
                     if let Some(piece) = fetching.iter().find(|(_, fetcher)| **fetcher == peer(number)).map(|(piece, _)| *piece) {
-                        tracker.unassigned(cx.now, &peer(number), piece, class, Duration::ZERO, false);
+                        tracker.unassigned(cx.now, &peer(number), piece, class, Duration::ZERO, false, false);
                         // The participant gives up everything that it was given.
                         fetching.retain(|_, fetcher| *fetcher != peer(number));
                         let rest: Vec<_> = (0..pieces as u32).map(|piece| (piece, 1)).collect();
