@@ -17,7 +17,8 @@ use crate::scenario::{Arrivals, FaultKind, FaultSpec, ImageSpec, Knobs, OtherVer
 use crate::world::MESSAGE_KINDS;
 
 /// Once faults have ended, a pull may take this long: the kubelet's longest back-off (5 min), the longest cool-down after
-/// failures, a try that runs into containerd's progress time-out (5 min), and then a good one.
+/// failures, a try that runs into containerd's progress time-out (5 min), and then a good one; and what comes on top for
+/// the bytes, see [`longest_transfer`].
 const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
 /// One of so many families of faults is on: some six of them at a time.
 const FAMILIES: u64 = 9;
@@ -178,7 +179,21 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
         let most = if chance.below(6) == 0 { LONG_OUTAGE } else { Duration::from_secs(60) };
         scenario.heal_at = Some(Span(last + Duration::from_millis(1) + chance.up_to(most)));
     }
+    scenario.limit = Span(LIVENESS_LIMIT + longest_transfer(&scenario));
     scenario
+}
+
+/// How long the bytes take at worst: after enough faults all nodes are sent on to the registry, for everything, at the same
+/// time, and share what it can send.
+fn longest_transfer(scenario: &Scenario) -> Duration {
+    let seconds = |image: &ImageSpec| {
+        let bytes: u64 = image.layers.iter().map(|layer| layer.0).sum();
+        let copies = image.nodes.unwrap_or(scenario.cluster.nodes) as u64;
+        let alone = scenario.origin.connection_rate.map_or(0, |rate| bytes / rate.0.max(1));
+        let shared = copies * bytes / scenario.origin.rate.0.max(1);
+        shared + alone + bytes / scenario.cluster.node_rate.0.max(1)
+    };
+    Duration::from_secs(scenario.images.iter().map(seconds).sum())
 }
 
 fn images(chance: &mut Chance, nodes: usize, limits: Limits) -> Vec<ImageSpec> {

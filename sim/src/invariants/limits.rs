@@ -67,6 +67,7 @@ impl Memory {
             }
             Output::StreamReset { stream } => {
                 self.streams.remove(stream);
+                self.uploads.remove(stream);
             }
             Output::PieceServe { stream, digest, .. } => {
                 self.uploads.insert(*stream, *digest);

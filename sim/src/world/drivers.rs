@@ -205,7 +205,7 @@ impl World {
     }
 
     fn stream_ends(&mut self, node: NodeIndex, stream: StreamId, response: Option<Response>) {
-        let Some(inbound) = self.nodes[node].streams.remove(&stream) else { return };
+        let Some(inbound) = self.nodes[node].streams.remove(&stream) else { return self.stops_sending(node, stream) };
         self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
         self.answer(node, inbound, response);
     }

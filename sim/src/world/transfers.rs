@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, TransferEvent, TransferFailure};
-use longshore_core::names::OpId;
+use longshore_core::names::{OpId, StreamId};
 use longshore_core::piece::Geometry;
 
 use super::origin::OriginTransfer;
@@ -104,6 +104,21 @@ impl World {
     pub(super) fn fetch_ends(&mut self, node: NodeIndex, op: OpId) {
         if let Some(flow) = self.nodes[node].fetching.remove(&op) {
             self.flows.end(flow);
+        }
+    }
+
+    /// A sender takes back a piece that is on its way: its reader takes too long.
+    pub(super) fn stops_sending(&mut self, node: NodeIndex, stream: StreamId) {
+        let is_it = |carried: &Carried| matches!(carried, Carried::Piece(it) if it.from == node && it.stream == stream);
+        let Some(flow) = self.flows.iter().find(|(_, carried)| is_it(carried)).map(|(flow, _)| flow) else { return };
+        let sent_bytes = self.flows.sent(flow);
+        let Some(Carried::Piece(transfer)) = self.flows.end(flow) else { return };
+        self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes });
+        self.nodes[transfer.to].fetching.remove(&transfer.op);
+        if self.network.passes(node, transfer.to, self.nodes.len()) {
+            let after = self.one_way(node, transfer.to);
+            let event = TransferEvent::Failed(TransferFailure::Unreachable);
+            self.later(transfer.to, after, Input::Transfer { op: transfer.op, event });
         }
     }
 
