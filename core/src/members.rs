@@ -74,7 +74,7 @@ impl Members {
 
     /// Takes over a new view, whole.
     pub(crate) fn replace(&mut self, roster: Arc<Roster>) {
-        if mutant!("rankings-outlive-view") && self.roster.len() > 0 {
+        if mutant!("rankings-outlive-view") && !self.roster.members().is_empty() {
             return;
         }
         self.rankings.get_mut().clear();

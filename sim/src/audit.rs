@@ -167,7 +167,7 @@ fn shown(first: Option<&String>, second: Option<&String>) -> (String, String) {
     let none = String::from("(the run was over)");
     let (first, second) = (first.unwrap_or(&none), second.unwrap_or(&none));
     let same = first.chars().zip(second.chars()).take_while(|(one, other)| one == other).count();
-    let skipped = if same > SHOWN / 2 { same - SHOWN / 2 } else { 0 };
+    let skipped = same.saturating_sub(SHOWN / 2);
     let part = |text: &str| {
         let part: String = text.chars().skip(skipped).take(SHOWN).collect();
         let (head, tail) =

@@ -180,7 +180,7 @@ impl Agent {
         let registry = self.flights.get(&digest).map(|flight| &flight.source.registry);
         let origin_answers = registry.is_some_and(|registry| self.failures.origin_answers(now, registry));
         match self.trackers.get_mut(&digest) {
-            Some(tracker) => tracker.unassigned(now, peer, first, class, cooldown, no_ranges, origin_answers),
+            Some(tracker) => tracker.unassigned(now, peer, first, (class, cooldown), no_ranges, origin_answers),
             None => Verdict::GoOn,
         }
     }

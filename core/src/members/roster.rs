@@ -1,7 +1,9 @@
 //! What a source of membership says: who is there, and how they rank for a digest.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+#[expect(clippy::disallowed_types, reason = "a memo, see below")]
+use std::sync::Mutex;
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -58,6 +60,11 @@ pub struct Roster {
     /// Members of each zone.
     zones: BTreeMap<Arc<str>, u32>,
     /// What [`Roster::ranking`] found: a call in a large cluster costs a thousand hashes otherwise.
+    /// Agents of one process share it, in simulations thousands; what is found does not depend on who asked first.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "a list is shared between agents that drivers may run on different threads"
+    )]
     rankings: Mutex<BTreeMap<RankingKey, Arc<[u32]>>>,
 }
 
@@ -154,7 +161,8 @@ impl From<Vec<Member>> for Roster {
         for zone in members.iter().filter_map(|member| member.zone.clone()) {
             *zones.entry(zone).or_default() += 1;
         }
-        Self { members, by_peer, has_addresses, zones, rankings: Mutex::default() }
+        let rankings = Default::default();
+        Self { members, by_peer, has_addresses, zones, rankings }
     }
 }
 

@@ -287,8 +287,7 @@ impl Tracker {
         now: Time,
         peer: &PeerId,
         first: u32,
-        class: FailureClass,
-        cooldown: Duration,
+        (class, cooldown): (FailureClass, Duration),
         no_ranges: bool,
         origin_answers: bool,
     ) -> Verdict {

@@ -10,6 +10,11 @@ use super::{Found, try_scenario_for};
 use crate::scenario::units::{Bytes, Span};
 use crate::scenario::{Arrivals, Cluster, Knobs, Scenario};
 
+/// What may be tried instead of a scenario.
+type Pass = fn(&Scenario) -> Vec<Scenario>;
+/// One change of a scenario.
+type Edit<'a> = Box<dyn Fn(&mut Scenario) + 'a>;
+
 /// Events that a smaller scenario may take: this many times those of the one that fails, and some.
 const PATIENCE: (u64, u64) = (2, 20_000);
 /// With other nodes or faults chance falls otherwise: so many other seeds are tried for those.
@@ -27,7 +32,7 @@ pub fn shrink(found: Found, budget: Duration) -> Found {
 pub fn shrink_while(found: Found, there_is_time: impl Fn() -> bool) -> Found {
     let mut best = found;
     // The first two decide what a reader has to hold in the head, and how fast the others are.
-    let passes: [(fn(&Scenario) -> Vec<Scenario>, u64); 4] =
+    let passes: [(Pass, u64); 4] =
         [(fewer_faults, OTHER_SEEDS), (fewer_nodes, OTHER_SEEDS), (less_to_pull, 0), (nothing_special, 0)];
     loop {
         let before = best.scenario.clone();
@@ -71,7 +76,7 @@ fn first_that_fails(
 }
 
 /// What an edit makes of a scenario, if it changes anything.
-fn changed(scenario: &Scenario, edits: Vec<Box<dyn Fn(&mut Scenario) + '_>>) -> Vec<Scenario> {
+fn changed(scenario: &Scenario, edits: Vec<Edit<'_>>) -> Vec<Scenario> {
     let mut all = Vec::new();
     for edit in edits {
         let mut copy = scenario.clone();
@@ -113,14 +118,14 @@ fn fewer_nodes(scenario: &Scenario) -> Vec<Scenario> {
         scenario,
         sizes
             .into_iter()
-            .map(|fewer| Box::new(move |copy: &mut Scenario| with_nodes(copy, fewer)) as Box<dyn Fn(&mut Scenario)>)
+            .map(|fewer| Box::new(move |copy: &mut Scenario| with_nodes(copy, fewer)) as Edit<'_>)
             .collect(),
     )
 }
 
 /// Fewer images and layers, and smaller ones.
 fn less_to_pull(scenario: &Scenario) -> Vec<Scenario> {
-    let mut edits: Vec<Box<dyn Fn(&mut Scenario)>> = Vec::new();
+    let mut edits: Vec<Edit<'_>> = Vec::new();
     let images = scenario.images.len();
     for number in (0..images).rev().filter(|_| images > 1) {
         edits.push(Box::new(move |copy| drop(copy.images.remove(number))));
@@ -144,7 +149,7 @@ fn less_to_pull(scenario: &Scenario) -> Vec<Scenario> {
 
 /// Defaults instead of what was drawn, and simple faults.
 fn nothing_special(scenario: &Scenario) -> Vec<Scenario> {
-    let mut edits: Vec<Box<dyn Fn(&mut Scenario)>> = vec![
+    let mut edits: Vec<Edit<'_>> = vec![
         Box::new(|copy| copy.knobs = Knobs::default()),
         Box::new(|copy| {
             let Cluster { nodes, latency, node_rate, .. } = copy.cluster;

@@ -142,12 +142,12 @@ pub(super) fn of(scenario: &Scenario, seed: u64, again: &str, run: &Recorded, pa
     let problems: Vec<_> = run.violations.iter().chain(disappointments).take(MAX_VIOLATIONS).cloned().collect();
     let last = |what: &Time| what.as_micros() <= end.as_micros();
     let violations = record.violations().iter().zip(&run.violations).take(MAX_VIOLATIONS);
-    let violations = violations.filter_map(|(id, text)| {
+    let violations = violations.map(|(id, text)| {
         let event = record.event(*id);
         // Without causes only the words are known, and the time is in them.
         let at = event.map_or(end, |event| event.at);
         let at = if last(&at) { at } else { end };
-        Some(ViolationData { at: clock.tick(at), node: event.and_then(|event| event.node()), text: text.clone() })
+        ViolationData { at: clock.tick(at), node: event.and_then(|event| event.node()), text: text.clone() }
     });
     Data {
         scenario: scenario.name.clone(),

@@ -79,7 +79,7 @@ fn a_participant_without_a_credential_is_given_nothing() {
     let runs = tracker.assign(&mut context(), &peer(0), 16);
     assert!(!runs.is_empty() && runs.iter().all(|run| run.peer == peer(1)));
     let verdict =
-        tracker.unassigned(Time::ZERO, &peer(1), runs[0].first, FailureClass::Auth, Duration::ZERO, false, false);
+        tracker.unassigned(Time::ZERO, &peer(1), runs[0].first, (FailureClass::Auth, Duration::ZERO), false, false);
     assert_eq!(verdict, Verdict::Fail(FailureClass::Auth, Duration::ZERO));
     assert!(tracker.is_stuck(Time::ZERO));
 }
@@ -89,7 +89,7 @@ fn an_origin_without_ranges_is_asked_for_everything_by_one_participant() {
     let mut tracker = tracker(30, 3);
     let mut cx = context();
     for run in tracker.assign(&mut cx, &peer(0), 16) {
-        tracker.unassigned(Time::ZERO, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, true, false);
+        tracker.unassigned(Time::ZERO, &run.peer, run.first, (FailureClass::Transient, Duration::ZERO), true, false);
     }
     let runs = tracker.assign(&mut cx, &peer(0), 16);
     assert_eq!(runs.iter().map(|run| (run.first, run.count)).collect::<Vec<_>>(), [(0, 30)]);
@@ -105,7 +105,7 @@ fn passing_failures_of_an_origin_that_never_answered_are_given_up_after_a_few() 
         let Some(run) = tracker.assign(&mut cx, &peer(0), 16).pop() else { continue };
         failures += 1;
         let verdict =
-            tracker.unassigned(cx.now, &run.peer, run.first, FailureClass::Transient, Duration::ZERO, false, false);
+            tracker.unassigned(cx.now, &run.peer, run.first, (FailureClass::Transient, Duration::ZERO), false, false);
         if verdict != Verdict::GoOn {
             break;
         }
@@ -122,7 +122,7 @@ fn several_runs_of_one_failing_participant_are_one_failure() {
     let failing = &runs[0].peer;
     for run in runs.iter().filter(|run| run.peer == *failing) {
         let verdict =
-            tracker.unassigned(cx.now, failing, run.first, FailureClass::Transient, Duration::ZERO, false, false);
+            tracker.unassigned(cx.now, failing, run.first, (FailureClass::Transient, Duration::ZERO), false, false);
         assert_eq!(verdict, Verdict::GoOn);
     }
     assert_eq!(tracker.outage.rests(), 0, "one participant is not everybody");
@@ -138,7 +138,8 @@ fn an_origin_that_is_there_is_waited_for_and_asked_by_one_until_it_works() {
         tries.push(runs.len());
         for run in runs {
             let (who, first) = (run.peer, run.first);
-            let verdict = tracker.unassigned(cx.now, &who, first, FailureClass::Transient, Duration::ZERO, false, true);
+            let verdict =
+                tracker.unassigned(cx.now, &who, first, (FailureClass::Transient, Duration::ZERO), false, true);
             assert_eq!(verdict, Verdict::GoOn);
         }
         cx.now = tracker.next_due(cx.now).expect("a rest ends");
@@ -165,7 +166,7 @@ fn a_limit_of_requests_makes_runs_longer() {
     let usual = tracker.assign(&mut cx, &peer(0), 16);
     for run in &usual {
         let second = Duration::from_secs(1);
-        tracker.unassigned(cx.now, &run.peer, run.first, FailureClass::RateLimited, second, false, false);
+        tracker.unassigned(cx.now, &run.peer, run.first, (FailureClass::RateLimited, second), false, false);
     }
     cx.now = cx.now + Duration::from_secs(60);
     let longer = tracker.assign(&mut cx, &peer(0), 16);
@@ -276,7 +277,7 @@ proptest! {
                 Move::Failed(number, class) => {
                     let class = [FailureClass::Auth, FailureClass::NotFound, FailureClass::RateLimited, FailureClass::Transient][usize::from(class)];
                     if let Some(piece) = fetching.iter().find(|(_, fetcher)| **fetcher == peer(number)).map(|(piece, _)| *piece) {
-                        tracker.unassigned(cx.now, &peer(number), piece, class, Duration::ZERO, false, false);
+                        tracker.unassigned(cx.now, &peer(number), piece, (class, Duration::ZERO), false, false);
                         // The participant gives up everything that it was given.
                         fetching.retain(|_, fetcher| *fetcher != peer(number));
                         let rest: Vec<_> = (0..pieces as u32).map(|piece| (piece, 1)).collect();
