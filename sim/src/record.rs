@@ -244,7 +244,7 @@ impl Record {
     }
 }
 
-/// What the world tells. Every call comes after [`Record::settle`].
+/// What the world tells. Every call comes after `settle`.
 impl Record {
     /// It is `now`, and so much is scheduled.
     pub(crate) fn settle(&mut self, now: Time, scheduled: u64, ready: usize) {

@@ -4,10 +4,10 @@
 //! drawn from the same seed as in [`crate::run`]. What each rival does, what was simplified, and whom that favours is said
 //! in its file.
 //!
-//! - [`direct`]: every node pulls from the registry,
-//! - [`pull_through`]: one cache with one network card,
-//! - [`whole_layer`]: Spegel's way,
-//! - [`gantry`]: chairs, store-and-forward,
+//! - `direct`: every node pulls from the registry,
+//! - `pull_through`: one cache with one network card,
+//! - `whole_layer`: Spegel's way,
+//! - `gantry`: chairs, store-and-forward,
 //! - `optimum`: the formula T* = (B/r)(1 + log2(N)/M), which nobody can beat,
 //! - `longshore`: the real agents, in [`crate::world`].
 
