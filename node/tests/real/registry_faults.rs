@@ -21,10 +21,11 @@ fn pull_despite(fault: Fault, extra: &str) -> Option<(Lab, World)> {
     Some((lab, world))
 }
 
-/// Every status that a registry gives the agent for a blob becomes a 404, at once: "ask the registry yourself".
+/// Every status that a registry gives the agent for a blob becomes a 404, "ask the registry yourself": at once, or when the
+/// agent has waited for a registry that answered before, by the header timeout at the latest.
 fn status_becomes_404(status: u16, headers: &[(&str, &str)]) {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let Some((_lab, world)) = pull_despite(Fault::Status(status, headers), "") else { return };
+    let Some((_lab, world)) = pull_despite(Fault::Status(status, headers), IMPATIENT) else { return };
     let layer = world.image.largest_layer();
     let (started, port) = (Instant::now(), world.cluster.agents[0].mirror_port);
     let response = http::get(port, &world.blob_path(layer), &[]).unwrap();
