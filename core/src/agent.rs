@@ -11,22 +11,26 @@
 //! | what peers tell, and spines | `agent/hearing.rs` |
 //! | work at the origin, and its failures | `agent/assigning.rs` |
 //! | a tracker's work | `agent/tracking.rs` |
-//! | which bytes to fetch next, and what arrived | `agent/moving.rs` |
+//! | which bytes to fetch next, and from whom | `agent/fetching.rs` |
+//! | what arrived, and what did not | `agent/arriving.rs` |
+//! | whether what is here is the blob | `agent/verifying.rs` |
 //! | complete blobs: recover, commit, announce, evict, prefetch | `agent/keeping.rs` |
 //! | what to show to people | `agent/status.rs` |
 //! | what contradicts itself | `agent/audit.rs` |
 
+mod arriving;
 mod assigning;
 pub mod audit;
+mod fetching;
 mod flying;
 mod hearing;
 mod keeping;
 mod mirroring;
-mod moving;
 mod participating;
 mod serving;
 pub mod status;
 mod tracking;
+mod verifying;
 
 use core::time::Duration;
 use std::collections::BTreeMap;

@@ -77,7 +77,7 @@ impl Agent {
         self.convict_culprits(digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.stage = Stage::Committing;
-        let facts = super::moving::facts(flight);
+        let facts = super::arriving::facts(flight);
         self.cx.timers.clear(Deadline::Fetch(digest));
         if mutant!("announced-before-commit") {
             self.cx.emit(Output::Announce { digests: vec![digest] });
@@ -109,7 +109,7 @@ impl Agent {
         let (Some(size), Some(download)) = (flight.size, flight.download.take()) else {
             return self.release_credential(flight.credential);
         };
-        let facts = super::moving::facts(&flight);
+        let facts = super::arriving::facts(&flight);
         let kind = facts.source.kind;
         self.failures.succeeded(&digest);
         self.cx.counters.blobs_completed += 1;

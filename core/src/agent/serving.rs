@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use super::moving::slowest;
+use super::fetching::slowest;
 use crate::config::Authorization;
 use crate::digest::Digest;
 use crate::flight::Role;
@@ -26,7 +26,7 @@ use crate::timers::Deadline;
 pub(super) const FIRST_BUSY_RETRY: Duration = Duration::from_millis(10);
 /// The shortest and the longest time after which a refused piece may be asked for again.
 pub(super) const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
-/// A reader has this long, and what the piece takes at [`SLOWEST_PIECE`](super::moving::SLOWEST_PIECE): as its own patience
+/// A reader has this long, and what the piece takes at [`SLOWEST_PIECE`](super::fetching::SLOWEST_PIECE): as its own patience
 /// for the first byte, and a little, so that it gives up first.
 pub(super) const UPLOAD_PATIENCE: Duration = Duration::from_secs(8);
 /// Most channels of notices at a time; one for each peer that takes part in a swarm with us, and some.

@@ -1,0 +1,214 @@
+//! Which bytes to fetch next, and from whom: runs from the origin, pieces from neighbours.
+
+use core::time::Duration;
+
+use super::{Agent, Op};
+use crate::digest::Digest;
+use crate::flight::{Role, Stage};
+use crate::names::PeerId;
+use crate::output::{Check, Output, Span};
+use crate::swarm::download::{Download, Fetch};
+use crate::swarm::picker::{self, Choice, Zone};
+use crate::timers::Deadline;
+
+/// A piece from a peer that makes no progress for this long is asked for elsewhere.
+pub(super) const PIECE_PATIENCE: Duration = Duration::from_secs(5);
+/// A piece moves at least this fast, in bytes per second, or goes elsewhere; what comes byte by byte holds a place that
+/// others could use. A node with a thousandth of a Gbit/s that it shares among eight is still faster. Both ends hold the
+/// other one to it.
+pub(super) const SLOWEST_PIECE: u64 = 16 * 1024;
+/// An origin fetch that makes no progress for this long is given up; below the tracker's shortest deadline, so that the
+/// participant says so before the tracker gives the run away.
+pub(super) const ORIGIN_PATIENCE: Duration = Duration::from_secs(9);
+/// A piece that has taken this many times what pieces take lately is late: it does not count for what may be fetched at a
+/// time any more, and in the end game it is asked for a second time.
+const LATE_FACTOR: u32 = 8;
+/// The least and the most that makes a piece late. Where nothing was fetched yet, the most. Whoever gets nothing for as long
+/// asks other zones for what its own does not have.
+pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// A participant that can ask nobody for its next piece tells the tracker, this often.
+pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
+/// For so many pieces at a time.
+pub(super) const STARVING_BATCH: usize = 64;
+/// Of the pieces at a time, a flight that nobody waits for gets this share.
+const BACKGROUND_SHARE: u32 = 2;
+/// The largest manifest that is fetched, in bytes: four times what containerd accepts.
+pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long so many bytes take at [`SLOWEST_PIECE`].
+pub(super) const fn slowest(bytes: u64) -> Duration {
+    Duration::from_millis(bytes * 1000 / SLOWEST_PIECE)
+}
+
+impl Agent {
+    /// Starts whatever can be started for a flight: runs from the origin, pieces from neighbours.
+    pub(super) fn fill(&mut self, digest: Digest) {
+        self.fill_from_origin(digest);
+        self.fill_from_peers(digest);
+    }
+
+    fn origin_fetches(&self) -> usize {
+        let known: usize =
+            self.flights.values().filter_map(|flight| flight.download.as_ref()).map(Download::origin_fetches).sum();
+        known + self.ops.values().filter(|op| matches!(op, Op::FetchWhole(_))).count()
+    }
+
+    fn fill_from_origin(&mut self, digest: Digest) {
+        let limit = self.config.max_origin_fetches as usize;
+        loop {
+            let Some(flight) = self.flights.get(&digest) else { return };
+            // Most calls end here: what the other flights do is looked at only if there is something to start.
+            let nothing_to_do = match &flight.download {
+                Some(download) => !download.has_runs(),
+                None => !flight.whole_assigned,
+            };
+            if nothing_to_do || self.origin_fetches() >= limit + usize::from(mutant!("origin-limit-off-by-one")) {
+                return;
+            }
+            let Some(flight) = self.flights.get_mut(&digest) else { return };
+            if !matches!(flight.stage, Stage::Moving) {
+                return;
+            }
+            let (source, credential) = (flight.source.clone(), flight.credential);
+            let Some(download) = &mut flight.download else {
+                if flight.whole_assigned {
+                    flight.whole_assigned = false;
+                    self.cx.counters.origin_fetches += 1;
+                    let op = self.start_op(Op::FetchWhole(digest), ORIGIN_PATIENCE);
+                    let span = Span::Unknown { max_bytes: MAX_MANIFEST_BYTES };
+                    self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check: Check::Alone });
+                }
+                return;
+            };
+            let Some((first, count)) = download.next_run() else { return };
+            let geometry = download.geometry();
+            let size = geometry.size();
+            let span =
+                if count == geometry.pieces() { Span::All { size } } else { Span::Pieces { size, first, count } };
+            self.cx.counters.origin_fetches += 1;
+            let op = self.start_op(Op::Fetch(digest), ORIGIN_PATIENCE);
+            let check = Check::Alone;
+            if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+                download.started(op, Fetch::Origin { start: first, first, end: first + count, check });
+            }
+            self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
+        }
+    }
+
+    fn fill_from_peers(&mut self, digest: Digest) {
+        let window = picker::window(self.members.len());
+        let now = self.cx.now;
+        let (zone, zone_len) = (self.config.zone.clone(), self.members.zone_len());
+        let salt = self.config.peer.end() ^ digest.head();
+        loop {
+            let Some(flight) = self.flights.get_mut(&digest) else { return };
+            let Some(download) = &mut flight.download else { return };
+            if !matches!(flight.stage, Stage::Moving | Stage::Resolving(_)) || download.origin_only {
+                return;
+            }
+            let share = if flight.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };
+            let limit = (self.config.max_downloads / share).max(1) as usize;
+            // What comes from the origin shares the downlink with the rest.
+            let limit = limit.saturating_sub(download.origin_fetches()).max(1);
+            let limit = limit + usize::from(mutant!("download-limit-off-by-one"));
+            let patience = late_after(flight.piece_time);
+            let fetches = download.piece_fetches();
+            if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
+                return self.cx.wake_by(Deadline::Fetch(digest), patience);
+            }
+            let wanted = download.wanted(window, flight.neighbours.available());
+            let behind = download.have().last().unwrap_or(0).saturating_sub(window);
+            let starving = now - flight.last_near >= patience;
+            let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
+            let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), now };
+            let failures = &self.failures;
+            let picked =
+                picker::pick(&mut self.cx, &choice, |peer| failures.may_ask(now, digest, peer)).or_else(|| {
+                    // The end game: somebody else is asked for what is late.
+                    download.late(now, patience).into_iter().find_map(|(piece, from)| {
+                        let other = |peer: &PeerId| *peer != from && failures.may_ask(now, digest, peer);
+                        let neighbours = &flight.neighbours;
+                        let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), now };
+                        picker::pick(&mut self.cx, &choice, other)
+                    })
+                });
+            let Some((piece, peer)) = picked else { break };
+            let check = download.check(piece);
+            let size = download.geometry().size();
+            flight.neighbours.fetching(&peer);
+            let op = self.start_op(Op::Fetch(digest), PIECE_PATIENCE);
+            if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+                download.started(op, Fetch::Piece { peer: peer.clone(), piece, check, since: now });
+            }
+            self.cx.emit(Output::FetchPiece { op, peer, digest, size, piece, check });
+        }
+        self.wait_for_more(digest);
+    }
+
+    /// Nothing more can be asked for now: when to look again, and whether the tracker has to know.
+    fn wait_for_more(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let Some(download) = &flight.download else { return };
+        if download.have().is_full() {
+            return;
+        }
+        if let Some(free) = flight.neighbours.next_free(now) {
+            self.cx.timers.set_by(Deadline::Fetch(digest), free);
+        }
+        if download.is_fetching() {
+            self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time));
+            return;
+        }
+        self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time).min(STARVING_INTERVAL));
+        let quiet_since = flight.last_byte.max(flight.last_complaint);
+        if now - quiet_since < STARVING_INTERVAL || download.has_runs() {
+            return;
+        }
+        // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
+        let missing = download.missing(STARVING_BATCH);
+        let role = flight.role.clone();
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            // The answer to a complaint leads back here.
+            flight.last_complaint = now;
+        }
+        match role {
+            Role::Following(tracker) => {
+                for piece in missing {
+                    let notice = crate::message::Notice::Starving { digest, piece };
+                    self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
+                }
+                self.enrol(digest);
+            }
+            Role::Leading => {
+                let own = self.config.peer.clone();
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    for piece in missing {
+                        tracker.starving(now, &own, piece);
+                    }
+                }
+                self.cx.wake_by(Deadline::Track(digest), Duration::from_millis(1));
+            }
+            Role::Undecided => {}
+        }
+    }
+
+    /// A slot for the origin may have become free for another flight.
+    pub(super) fn fill_others(&mut self, digest: Digest) {
+        let waiting: Vec<_> = self
+            .flights
+            .values()
+            .filter(|flight| flight.digest != digest)
+            .filter(|flight| flight.whole_assigned || flight.download.as_ref().is_some_and(Download::has_runs))
+            .map(|flight| flight.digest)
+            .collect();
+        for digest in waiting {
+            self.fill_from_origin(digest);
+        }
+    }
+}
+
+/// A piece from a peer is late after this long, if pieces take `typical`.
+fn late_after(typical: Duration) -> Duration {
+    if typical.is_zero() { LATE.1 } else { (typical * LATE_FACTOR).clamp(LATE.0, LATE.1) }
+}
