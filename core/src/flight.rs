@@ -66,8 +66,10 @@ pub(crate) struct Flight {
     /// The credential of the latest waiter that had one.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) started: Time,
-    /// When the last byte arrived; the start, if none did.
+    /// When the last byte arrived that may be of use; the start, if none did.
     pub(crate) last_byte: Time,
+    /// When the last piece was taken in; the start, if none was.
+    pub(crate) last_piece: Time,
     /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
     pub(crate) last_complaint: Time,
     pub(crate) origin_bytes: u64,
@@ -112,6 +114,7 @@ impl Flight {
             credential: None,
             started: now,
             last_byte: now,
+            last_piece: now,
             last_complaint: now,
             origin_bytes: 0,
             peer_bytes: 0,
@@ -157,6 +160,15 @@ impl Flight {
 
     pub(crate) fn has_pieces(&self) -> bool {
         self.download.as_ref().is_some_and(|download| !download.have().is_empty())
+    }
+
+    /// A piece from a peer was for nothing: its bytes were no progress. A flight that gets nothing else has to complain to
+    /// its tracker, and to end when its time is up.
+    pub(crate) fn wasted(&mut self) {
+        let origin_sends = self.download.as_ref().is_some_and(|download| download.origin_fetches() > 0);
+        if !origin_sends {
+            self.last_byte = self.last_piece;
+        }
     }
 
     pub(crate) fn follows(&self, peer: &PeerId) -> bool {

@@ -95,6 +95,17 @@ impl Chain {
         }
     }
 
+    /// What somebody said of the midstate before `piece` does not stand any more.
+    pub fn disclaim(&mut self, piece: u32) {
+        self.claims.remove(&piece);
+    }
+
+    /// The midstates between which `piece` was hashed before its turn.
+    #[must_use]
+    pub fn link(&self, piece: u32) -> Option<(Midstate, Midstate)> {
+        self.links.get(&piece).copied()
+    }
+
     /// Notes that `piece` was hashed here from `from` and gave `to`. Returns whether that extended the prefix.
     pub fn hashed(&mut self, piece: u32, from: Midstate, to: Midstate) -> bool {
         if piece > self.tip() {

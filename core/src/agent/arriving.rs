@@ -152,11 +152,10 @@ impl Agent {
                     None => self.cx.counters.pieces_from_origin += 1,
                 }
                 let rivals = download.rivals(op, piece);
-                if from.is_none()
-                    && let Some(flight) = self.flights.get_mut(&digest)
-                {
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.last_piece = self.cx.now;
                     // The origin has answered a range of a blob of this size.
-                    flight.size_vouched = true;
+                    flight.size_vouched |= from.is_none();
                 }
                 self.cx.emit(Output::Record { digest, piece: recorded });
                 for rival in rivals {
@@ -188,6 +187,7 @@ impl Agent {
                     self.cx.emit(Output::CancelTransfer { op });
                     self.finish_op(op);
                     self.end_fetch(digest, op, |neighbours, peer| neighbours.cancelled(peer));
+                    self.wasted(digest);
                     if !mutant!("culprit-not-blamed") {
                         self.convict(digest, &peer, "sent a piece that does not match its sum");
                     }
@@ -202,6 +202,7 @@ impl Agent {
                 });
                 self.cx.emit(Output::CancelTransfer { op });
                 self.finish_op(op);
+                self.wasted(digest);
                 self.fill(digest);
             }
             Verdict::Doubtful => {
@@ -209,7 +210,14 @@ impl Agent {
                 if let (Some(peer), Some(flight)) = (from, self.flights.get_mut(&digest)) {
                     flight.neighbours.forget_piece(&peer, piece);
                 }
+                self.wasted(digest);
             }
+        }
+    }
+
+    fn wasted(&mut self, digest: Digest) {
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.wasted();
         }
     }
 
@@ -288,6 +296,9 @@ impl Agent {
         }
         match fetch {
             Some(Fetch::Piece { peer, piece, .. }) => {
+                if !matches!(failure, TransferFailure::Refused(_)) {
+                    self.wasted(digest);
+                }
                 match failure {
                     TransferFailure::Refused(PieceRefusal::Missing) if !mutant!("missing-piece-asked-again") => {
                         if let Some(flight) = self.flights.get_mut(&digest) {
@@ -302,6 +313,9 @@ impl Agent {
             }
             Some(Fetch::Origin { first, end, .. }) => {
                 let (failure, no_ranges) = origin_failure(failure);
+                if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+                    download.no_ranges |= no_ranges;
+                }
                 self.origin_failed(digest, first, end - first, failure, no_ranges);
                 self.fill_others(digest);
             }

@@ -103,8 +103,12 @@ impl Agent {
         loop {
             let Some(flight) = self.flights.get_mut(&digest) else { return };
             let Some(download) = &mut flight.download else { return };
-            if !matches!(flight.stage, Stage::Moving | Stage::Resolving(_)) || download.origin_only {
+            if !matches!(flight.stage, Stage::Moving | Stage::Resolving(_)) {
                 return;
+            }
+            if download.origin_only {
+                // What others have does not count: what they have and we miss is given to nobody unless we complain.
+                break;
             }
             let share = if flight.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };
             let limit = (self.config.max_downloads / share).max(1) as usize;

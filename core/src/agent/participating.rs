@@ -7,6 +7,7 @@ use super::hearing::MAX_SPINE;
 use super::{Agent, ENROL_INTERVAL};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
+use crate::failures::Suppression;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::CallError;
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
@@ -156,6 +157,10 @@ impl Agent {
     }
 
     pub(super) fn hear_spine(&mut self, digest: Digest, claimant: &PeerId, spine: &[(u32, Midstate)]) {
+        // What a convict claimed makes room for what others claim, not for more of the same.
+        if self.failures.suppressed(self.cx.now, digest, claimant) == Some(Suppression::Convicted) {
+            return;
+        }
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
         if let Some(download) = download {
             for (piece, state) in spine.iter().take(MAX_SPINE) {

@@ -1,5 +1,6 @@
 mod fuzz;
 mod hostile;
+mod standstill;
 
 use super::*;
 use crate::config::{AuthCheck, Authorization};

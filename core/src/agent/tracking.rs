@@ -283,6 +283,9 @@ impl Agent {
         self.cx.convict(digest, peer, crime);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.neighbours.remove(peer);
+            if let Some(download) = &mut flight.download {
+                download.disown(peer);
+            }
         }
     }
 

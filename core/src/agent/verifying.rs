@@ -6,7 +6,7 @@ use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::{Role, Stage};
 use crate::input::StoreError;
-use crate::message::FailureClass;
+use crate::message::{FailureClass, Notice};
 use crate::names::OpId;
 use crate::output::Output;
 use crate::spine::{Midstate, Wanted};
@@ -94,7 +94,13 @@ impl Agent {
             let detail = "the origin's bytes do not have this digest";
             return self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
         }
-        // Nobody else's pieces count now: this node fetches for itself.
+        // Nobody else's pieces count now: this node fetches for itself. Its tracker must not think any more that it has what
+        // it has thrown away.
+        if let Some(flight) = self.flights.get(&digest)
+            && let Role::Following(tracker) = &flight.role
+        {
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: Notice::Leave { digest }.into() });
+        }
         self.end_tracking(digest);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.role = Role::Leading;

@@ -109,8 +109,8 @@ pub(crate) struct Download {
     chain: Chain,
     /// Pieces that the midstate before is known of, computed or claimed: most of what neighbours claim is.
     known: PieceSet,
-    /// Who claimed the midstate before a piece.
-    claimants: BTreeMap<u32, PeerId>,
+    /// Who claimed which midstate before a piece, also when it is computed by now.
+    claimants: BTreeMap<u32, (PeerId, Midstate)>,
     /// Pieces that did not fit between claimed midstates. The origin's bytes will tell who is wrong: two liars could agree
     /// with each other.
     doubts: BTreeMap<u32, Vec<Doubt>>,
@@ -127,6 +127,8 @@ pub(crate) struct Download {
     /// After a mismatch: what everybody delivered, to be compared with what the origin sends.
     suspects: BTreeMap<u32, (PieceSum, PeerId)>,
     pub(crate) origin_only: bool,
+    /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
+    pub(crate) no_ranges: bool,
 }
 
 impl Download {
@@ -152,6 +154,7 @@ impl Download {
             tracker_news: Vec::new(),
             suspects: BTreeMap::new(),
             origin_only: false,
+            no_ranges: false,
         }
     }
 
@@ -189,9 +192,22 @@ impl Download {
     /// Somebody says what the midstate before `piece` is. The first claim stands until it is refuted.
     pub(crate) fn claim(&mut self, piece: u32, state: Midstate, claimant: &PeerId) {
         // A number that the blob does not have is never new.
-        if self.known.insert(piece) && self.chain.before(piece).is_none() {
+        if self.known.insert(piece) && piece > self.chain.tip() {
+            // Whoever claimed something else was found out.
+            self.chain.disclaim(piece);
             self.chain.claim(piece, state);
-            self.claimants.insert(piece, claimant.clone());
+            self.claimants.insert(piece, (claimant.clone(), state));
+        }
+    }
+
+    /// A peer was found out: what it says of midstates stands only until somebody else says something. If it stood for ever
+    /// and was wrong, nobody's piece would fit, and none but the origin's would be taken; if it fell at once and was right,
+    /// there would be nothing to check the others' pieces by.
+    pub(crate) fn disown(&mut self, peer: &PeerId) {
+        let tip = self.chain.tip();
+        let of_peer = self.claimants.iter().filter(|(piece, (by, _))| **piece > tip && by == peer);
+        for (piece, _) in of_peer {
+            self.known.remove(*piece);
         }
     }
 
@@ -208,8 +224,12 @@ impl Download {
     /// Midstates around these pieces, as far as they were hashed here and not alone: what others need to check them.
     pub(crate) fn spine_around(&self, pieces: &[u32]) -> Vec<(u32, Midstate)> {
         let unsummed = pieces.iter().filter(|piece| self.sum(**piece).is_none());
-        let around = unsummed.flat_map(|piece| [*piece, *piece + 1]);
-        around.filter_map(|piece| Some((piece, self.chain.before(piece)?))).collect()
+        // What a piece was hashed between is known even if whoever claimed it was found out.
+        let around = unsummed.flat_map(|piece| match self.chain.link(*piece) {
+            Some((from, to)) => [(*piece, Some(from)), (*piece + 1, Some(to))],
+            None => [*piece, *piece + 1].map(|piece| (piece, self.chain.before(piece))),
+        });
+        around.filter_map(|(piece, state)| Some((piece, state?))).collect()
     }
 
     /// After the chain has grown: who sent something else than what is there, or claimed another midstate.
@@ -342,6 +362,9 @@ impl Download {
         while let Some((first, count)) = self.runs.pop_front() {
             let end = (first + count).min(self.geometry.pieces());
             let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };
+            if self.no_ranges && (first, end) == (0, self.geometry.pieces()) {
+                return Some((first, count));
+            }
             let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
             if stop < end {
                 self.runs.push_front((stop, end - stop));
@@ -436,6 +459,10 @@ impl Download {
                 };
                 (Some(PieceSum { piece, sum, author: author.clone() }), Proof::Alone(sum), author)
             }
+            (Hashed::Chained(_), Check::From(from)) if matches!(via, Via::Peer(_)) && !self.stood(piece, from) => {
+                // Whoever claimed the midstates was found out while it was on its way.
+                return Verdict::Unvouched;
+            }
             (Hashed::Chained(after), Check::From(from)) => {
                 if self.chain.before(piece + 1).is_some_and(|claimed| claimed != after) {
                     return self.doubt(piece, from, after, &via);
@@ -460,10 +487,16 @@ impl Download {
         Verdict::Accepted(RecordedPiece { piece, proof, author })
     }
 
+    /// Whether this is the midstate before `piece`, or was until the chain came there.
+    fn stood(&self, piece: u32, from: Midstate) -> bool {
+        self.chain.before(piece) == Some(from)
+            || self.claimants.get(&piece).is_some_and(|(_, claimed)| *claimed == from)
+    }
+
     /// A piece leads from one midstate to another than the one that was claimed to follow.
     fn doubt(&mut self, piece: u32, from: Midstate, after: Midstate, via: &Via) -> Verdict {
         let Via::Peer(sender) = via else { return Verdict::Wrong };
-        let claimants = [self.claimants.get(&piece), self.claimants.get(&(piece + 1))];
+        let claimants = [piece, piece + 1].map(|piece| self.claimants.get(&piece).map(|(claimant, _)| claimant));
         let anybody_else = claimants.iter().flatten().any(|claimant| *claimant != sender);
         if !anybody_else {
             // It is refuted by what was hashed here, by the digest, or by its own word.

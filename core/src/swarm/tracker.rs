@@ -380,15 +380,23 @@ impl Tracker {
         if now < self.collecting_until || now < self.outage.until() {
             return handed_out;
         }
-        let mut wishes = core::mem::take(&mut self.wished);
-        if self.outage.rests() > 0 {
-            // One at a time; who starves complains again.
-            wishes.clear();
-        }
-        for (piece, peer) in wishes {
+        let resting = self.outage.rests() > 0;
+        for (piece, peer) in core::mem::take(&mut self.wished) {
+            if resting && (!self.assignments.is_empty() || !self.is_able(now, &peer)) {
+                // One at a time, and not by who failed lately; who starves complains again.
+                continue;
+            }
             let able = self.participants.get(&peer).is_some_and(|participant| participant.can_fetch);
-            if able && !self.is_assigned(piece) && !self.no_ranges {
-                handed_out.push(self.hand_out(now, peer, piece, 1));
+            if !able || self.is_assigned(piece) {
+                continue;
+            }
+            match self.geometry {
+                // All or nothing, and one at a time.
+                Some(geometry) if self.no_ranges && self.assignments.is_empty() => {
+                    handed_out.push(self.hand_out(now, peer, 0, geometry.pieces()));
+                }
+                _ if self.no_ranges => {}
+                _ => handed_out.push(self.hand_out(now, peer, piece, 1)),
             }
         }
         let limit = self.outage.limit(self.pace.width(limit));

@@ -45,3 +45,41 @@ fn who_sent_the_right_piece_is_not_convicted_for_a_wrong_midstate_before_it() {
 fn who_sent_a_wrong_piece_between_right_midstates_is_convicted() {
     assert_eq!(convicted(1, 2, 77), [peer("sender")]);
 }
+
+#[test]
+fn what_somebody_claimed_who_was_found_out_is_asked_of_others() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
+    download.claim(1, state(66), &peer("liar"));
+    assert_eq!(fetch(&mut download, 1, "honest", 0, 1), Verdict::Doubtful);
+    assert_eq!(fetch(&mut download, 2, "liar", 0, 1), Verdict::Wrong);
+    download.disown(&peer("liar"));
+    download.claim(1, state(1), &peer("honest"));
+    assert!(matches!(fetch(&mut download, 3, "honest", 0, 1), Verdict::Accepted(_)));
+}
+
+#[test]
+fn an_origin_without_ranges_is_asked_for_the_whole_even_if_some_of_it_is_here() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
+    download.claim(1, state(1), &peer("sender"));
+    assert!(matches!(fetch(&mut download, 1, "sender", 0, 1), Verdict::Accepted(_)));
+    download.enqueue(0, 4);
+    assert_eq!(download.next_run(), Some((1, 3)));
+    download.no_ranges = true;
+    download.enqueue(0, 4);
+    assert_eq!(download.next_run(), Some((0, 4)));
+    assert_eq!(download.next_run(), None);
+}
+
+#[test]
+fn a_midstate_of_who_was_found_out_is_not_laid_on_who_claims_the_right_one() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
+    download.claim(1, state(66), &peer("liar"));
+    download.claim(2, state(2), &peer("honest"));
+    let (op, sender, check) = (OpId(1), peer("sender"), download.check(1));
+    download.started(op, Fetch::Piece { peer: sender.clone(), piece: 1, check, since: Time::ZERO });
+    download.disown(&peer("liar"));
+    download.claim(1, state(1), &peer("honest"));
+    let verdict = download.arrived(op, 1, Hashed::Chained(state(77)), None, &peer("me"));
+    assert_eq!(verdict, Verdict::Unvouched);
+    assert_eq!(download.settle_doubts(), []);
+}

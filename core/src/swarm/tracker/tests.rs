@@ -227,6 +227,52 @@ fn a_complaint_is_heard_the_second_time() {
     assert_eq!(tracker.assign(&mut cx, &peer(0), 16).remove(0).peer, peer(1));
 }
 
+#[test]
+fn in_an_outage_those_who_starve_are_heard_one_at_a_time() {
+    let mut tracker = tracker(2, 3);
+    let mut cx = context();
+    let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+    let failure = (FailureClass::Transient, Duration::ZERO);
+    tracker.set_can_fetch(&peer(0), run.peer == peer(0));
+    tracker.set_can_fetch(&peer(1), run.peer == peer(1));
+    tracker.set_can_fetch(&peer(2), run.peer == peer(2));
+    tracker.unassigned(cx.now, &run.peer, run.first, failure, false, true);
+    for number in 0..3 {
+        tracker.set_can_fetch(&peer(number), true);
+    }
+    let other = if run.peer == peer(1) { peer(2) } else { peer(1) };
+    tracker.heard(cx.now, &peer(0), &Have::All);
+    for _ in 0..2 {
+        cx.now = cx.now + 2 * COMPLAINT_AGE;
+        tracker.starving(cx.now, &other, 0);
+        tracker.starving(cx.now, &other, 1);
+    }
+    let runs = tracker.assign(&mut cx, &peer(0), 16);
+    let runs: Vec<_> = runs.into_iter().map(|run| (run.peer, run.first, run.count)).collect();
+    assert_eq!(runs, [(other, 0, 1)]);
+}
+
+#[test]
+fn who_starves_at_an_origin_without_ranges_is_given_everything() {
+    let mut tracker = tracker(4, 2);
+    let mut cx = context();
+    let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+    tracker.unassigned(cx.now, &run.peer, run.first, (FailureClass::Transient, Duration::ZERO), true, true);
+    tracker.heard(cx.now, &peer(0), &Have::All);
+    for _ in 0..2 {
+        tracker.starving(cx.now, &peer(1), 2);
+        tracker.starving(cx.now, &peer(1), 3);
+        assert_eq!(tracker.assign(&mut cx, &peer(0), 16), []);
+        cx.now = cx.now + COMPLAINT_AGE;
+        tracker.starving(cx.now, &peer(1), 2);
+        tracker.starving(cx.now, &peer(1), 3);
+        let runs = tracker.assign(&mut cx, &peer(0), 16);
+        let runs: Vec<_> = runs.into_iter().map(|run| (run.peer, run.first, run.count)).collect();
+        assert_eq!(runs, [(peer(1), 0, 4)]);
+        tracker.release(&peer(1), &[(0, 4)]);
+    }
+}
+
 /// What can happen to a tracker.
 #[derive(Clone, Debug)]
 enum Move {

@@ -1,0 +1,127 @@
+//! Flights that do not get on: they say so, and get on by another way.
+
+use super::*;
+use crate::input::{Hashed, TransferEvent};
+use crate::message::{Have, Notice, PieceSum};
+use crate::output::{Output, Span};
+use crate::piece::MIN_PIECE_BYTES;
+
+impl Bench {
+    fn says(&mut self, peer: &str, pieces: u64, spine: Vec<(u32, Midstate)>, have: Have) -> &mut Self {
+        let size = Some(pieces * MIN_PIECE_BYTES);
+        let notice = Notice::Have { digest: digest(1), size, pieces: have, sums: Vec::new(), spine, private: false };
+        self.notice(peer, notice)
+    }
+
+    /// Answers every request for a piece and every order to hash one, until there are none. `hashed` says what a piece of
+    /// a peer gives.
+    fn served(&mut self, hashed: impl Fn(u32) -> Hashed) -> Vec<Output> {
+        let mut others = Vec::new();
+        loop {
+            let outputs = self.take();
+            let before = others.len();
+            let asked = outputs.len();
+            for output in outputs {
+                match output {
+                    Output::FetchPiece { op, piece, ref peer, .. } => {
+                        let author = peer.clone();
+                        let hashed = hashed(piece);
+                        let claim = match hashed {
+                            Hashed::Alone(sum) => Some(PieceSum { piece, sum, author }),
+                            Hashed::Chained(_) => None,
+                        };
+                        self.input(Input::Transfer {
+                            op,
+                            event: TransferEvent::Piece { piece, bytes: MIN_PIECE_BYTES, hashed, claim },
+                        });
+                        self.input(Input::Transfer { op, event: TransferEvent::Done });
+                    }
+                    Output::HashPiece { op, piece, .. } => {
+                        self.input(Input::PieceHashed { op, result: Ok(Midstate([piece + 1; 8])) });
+                    }
+                    other => others.push(other),
+                }
+            }
+            if others.len() - before == asked {
+                return others;
+            }
+        }
+    }
+
+    fn runs_from_origin(outputs: &[Output]) -> Vec<(OpId, u32, u32)> {
+        let run = |output: &Output| match output {
+            Output::FetchOrigin { op, span: Span::Pieces { first, count, .. }, .. } => Some((*op, *first, *count)),
+            _ => None,
+        };
+        outputs.iter().filter_map(run).collect()
+    }
+}
+
+#[test]
+fn after_a_mismatch_what_only_others_have_is_fetched_from_the_origin_as_well() {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    bench.enrolled("tracker", 9 * MIN_PIECE_BYTES).says("tracker", 9, Vec::new(), Have::All);
+    // All of it comes, and it is another blob.
+    let outputs = bench.served(|piece| Hashed::Alone([piece as u8; 32]));
+    let runs = Bench::runs_from_origin(&outputs);
+    assert_eq!(runs.iter().map(|(_, first, count)| (*first, *count)).collect::<Vec<_>>(), [(0, 4), (4, 4)]);
+    let leaves = |output: &Output| {
+        matches!(output, Output::Notify { peer, notice }
+            if peer.as_str() == "tracker" && matches!(**notice, Notice::Leave { .. }))
+    };
+    assert!(outputs.iter().any(leaves), "the tracker would think that it has what it has thrown away");
+    // Somebody enrols who has the piece that was not given out yet.
+    bench.enrolment(9, "other", digest(1), true);
+    bench.says("other", 9, Vec::new(), Have::All);
+    for (op, first, count) in runs {
+        for piece in first..first + count {
+            let hashed = Hashed::Alone([piece as u8; 32]);
+            let event = TransferEvent::Piece { piece, bytes: MIN_PIECE_BYTES, hashed, claim: None };
+            bench.input(Input::Transfer { op, event });
+        }
+        bench.input(Input::Transfer { op, event: TransferEvent::Done });
+    }
+    bench.served(|_| panic!("nobody else's pieces count"));
+    bench.pass(Duration::from_secs(4));
+    let runs = Bench::runs_from_origin(&bench.outputs);
+    assert_eq!(runs.iter().map(|(_, first, count)| (*first, *count)).collect::<Vec<_>>(), [(8, 1)]);
+}
+
+#[test]
+fn bytes_that_were_for_nothing_are_no_reason_not_to_complain() {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    bench.enrolled("tracker", 2 * MIN_PIECE_BYTES);
+    bench.says("liar", 2, vec![(1, Midstate([66; 8]))], Have::Exactly(Vec::new()));
+    for _ in 0..8 {
+        // Right bytes, and they do not fit what the liar claims.
+        bench.says("honest", 2, Vec::new(), Have::Exactly(Vec::new())).says("honest", 2, Vec::new(), Have::All);
+        let others = bench.served(|piece| Hashed::Chained(Midstate([piece + 7; 8])));
+        bench.outputs.extend(others.into_iter().filter(|output| matches!(output, Output::Notify { .. })));
+        if bench.outputs.iter().any(is_complaint) {
+            return;
+        }
+        bench.take();
+        bench.pass(Duration::from_millis(500));
+        if bench.outputs.iter().any(is_complaint) {
+            return;
+        }
+    }
+    panic!("the tracker never hears that nobody's pieces fit");
+}
+
+fn is_complaint(output: &Output) -> bool {
+    matches!(output, Output::Notify { notice, .. } if matches!(**notice, Notice::Starving { .. }))
+}
+
+#[test]
+fn what_a_convict_claimed_of_midstates_is_heard_from_others() {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    bench.enrolled("tracker", 2 * MIN_PIECE_BYTES);
+    bench.says("liar", 2, vec![(1, Midstate([66; 8]))], Have::All);
+    bench.served(|_| Hashed::Chained(Midstate([1; 8])));
+    assert!(bench.agent.counters().peers_convicted > 0);
+    bench.says("honest", 2, vec![(1, Midstate([1; 8]))], Have::All);
+    let end = Midstate::from_bytes(*digest(1).as_bytes());
+    let outputs = bench.served(|piece| Hashed::Chained(if piece == 0 { Midstate([1; 8]) } else { end }));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Commit { .. })));
+}
