@@ -126,10 +126,14 @@ impl World {
 
     /// The process of a node stands still for this long: nothing that reaches it is handled before.
     pub fn pause(&mut self, node: NodeIndex, length: Duration) {
-        let until = self.now + length;
-        // Of two pauses at a time the longer one counts; else what waits for its end would be overtaken.
-        self.nodes[node].paused_until = self.nodes[node].paused_until.max(until);
-        self.nodes[node].was_paused = true;
+        let now = self.now;
+        let state = &mut self.nodes[node];
+        // Who stands still already goes on when it would have: what waits for that would be overtaken at a later end by what
+        // comes from now on, and an agent would hear that a request was given up before it hears of the request.
+        if state.paused_until <= now {
+            state.paused_until = now + length;
+        }
+        state.was_paused = true;
     }
 
     /// From now on the node serves wrong bytes to its peers.
