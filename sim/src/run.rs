@@ -20,8 +20,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// of the defaults is 5 min.
 const QUIET: Duration = Duration::from_secs(400);
 
-/// After so much more, nobody is recommended as a source any more (10 min), and no swarm is left.
-const LONG_QUIET: Duration = Duration::from_secs(400);
+/// After so much more, no swarm is left. A flight that nobody waits for may still be under way when the last pull is done,
+/// and only then does its tracker begin to recommend it, for ten minutes (`SEED_TTL`) and until it is looked at next, each
+/// minute (`IDLE_TRACK_INTERVAL`); a clock may be a few percent slow.
+const LONG_QUIET: Duration = Duration::from_secs(700);
 /// A pull that misses fewer bytes is not measured against the optimum, which knows no latency.
 const LEAST_MEASURED: u64 = 1 << 20;
 

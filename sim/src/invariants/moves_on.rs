@@ -49,6 +49,11 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
     for (node, detail) in still {
         world.violate(&RULE, node, &detail);
     }
+    if world.origin.was_corrupt {
+        // Who got wrong bytes from the registry and passed them on is convicted by those who got other ones, and nobody asks a
+        // convict whether it leads: each of them fetches for itself.
+        return;
+    }
     leaders.retain(|_, nodes| nodes.len() > 1);
     memory.0.retain(|digest, _| leaders.contains_key(digest));
     let now = world.now();

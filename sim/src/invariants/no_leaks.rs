@@ -10,7 +10,8 @@ pub const RULE: Invariant = Invariant {
     source: "design, section 7, rule 5",
 };
 
-/// Looks at all nodes that are up. Swarms are looked after for ten minutes: `long` after the last pull there are none.
+/// Looks at all nodes that are up. Swarms are looked after for ten minutes after their last flight has ended: `long` after
+/// a look that has found no flight there are none.
 pub fn check(world: &mut World, long: bool) {
     for node in world.node_indices() {
         let Some(census) = world.agent(node).map(longshore_core::Agent::census) else { continue };

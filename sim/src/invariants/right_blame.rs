@@ -55,8 +55,9 @@ impl World {
         }
         let is_liar = self.node_indices().any(|other| self.liars.contains(&other) && self.peer(other) == *peer);
         // What cannot be read at all may have been spoiled on its way. And a chain goes through pieces that somebody vouched
-        // for: where those are lies, blame can fall on whoever sent the truth.
-        let excused = crime.starts_with("sent no piece") || self.lies_are_vouched_for;
+        // for: where those are lies, blame can fall on whoever sent the truth. Where the registry has sent wrong bytes, those
+        // who got them vouch for them in good faith, and for other ones when they have got them anew.
+        let excused = crime.starts_with("sent no piece") || self.lies_are_vouched_for || self.origin.was_corrupt;
         if !is_liar && !excused {
             self.violate(&RULE, node, &format!("{peer} is convicted because it {crime}, and never lied"));
         }
