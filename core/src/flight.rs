@@ -68,6 +68,8 @@ pub(crate) struct Flight {
     pub(crate) started: Time,
     /// When the last byte arrived; the start, if none did.
     pub(crate) last_byte: Time,
+    /// When the last piece was accepted; the start, if none was. Bytes of pieces that are not are none.
+    pub(crate) last_good: Time,
     /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
     pub(crate) last_complaint: Time,
     pub(crate) origin_bytes: u64,
@@ -81,6 +83,10 @@ pub(crate) struct Flight {
     pub(crate) whole_assigned: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
     pub(crate) turned_away: Option<FailureClass>,
+    /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
+    pub(crate) led_for_others: bool,
+    /// With whom it enrolled last, and when.
+    pub(crate) enrolled: Option<(PeerId, Time)>,
     /// Its tracker has answered an enrolment.
     pub(crate) introduced: bool,
     /// Referrals followed since the last enrolment that worked.
@@ -112,6 +118,7 @@ impl Flight {
             credential: None,
             started: now,
             last_byte: now,
+            last_good: now,
             last_complaint: now,
             origin_bytes: 0,
             peer_bytes: 0,
@@ -121,6 +128,8 @@ impl Flight {
             download: None,
             whole_assigned: false,
             turned_away: None,
+            led_for_others: false,
+            enrolled: None,
             introduced: false,
             referrals: 0,
             piece_time: Duration::ZERO,
@@ -148,6 +157,11 @@ impl Flight {
     /// Whether this node may be given pieces to fetch from the origin.
     pub(crate) fn can_fetch_origin(&self) -> bool {
         self.turned_away.is_none()
+    }
+
+    /// After a mismatch it fetches everything from the origin by itself: nobody follows it, and it follows nobody.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.download.as_ref().is_some_and(|download| download.origin_only)
     }
 
     /// What it has, as it travels; empty before the size is known.

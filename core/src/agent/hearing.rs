@@ -75,7 +75,7 @@ impl Agent {
             if !flight.neighbours.contains(peer) {
                 self.meet(digest, peer, None);
             }
-            self.hear_spine(digest, peer, spine);
+            self.hear_spine(digest, spine);
             if let Some(flight) = self.flights.get_mut(&digest)
                 && flight.neighbours.heard(peer, pieces)
             {

@@ -321,24 +321,31 @@ impl Agent {
 
     fn piece_arrived(&mut self, digest: Digest, op: OpId, piece: u32, hashed: Hashed, claim: Option<PieceSum>) {
         let own = self.config.peer.clone();
-        let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) else { return };
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Some(download) = &mut flight.download else { return };
         let from = match download.fetch(op) {
             Some(Fetch::Piece { peer, .. }) => Some(peer.clone()),
             _ => None,
         };
-        match download.arrived(op, piece, hashed, claim, &own) {
+        let verdict = download.arrived(op, piece, hashed, claim, &own);
+        match verdict {
+            Verdict::Accepted(_) => flight.last_good = self.cx.now,
+            Verdict::Known => {}
+            // Who gets the same wrong piece again and again makes no progress.
+            Verdict::Wrong | Verdict::Unvouched | Verdict::Doubtful => flight.last_byte = flight.last_good,
+        }
+        match verdict {
             Verdict::Accepted(recorded) => {
-                match from {
-                    Some(_) => self.cx.counters.pieces_from_peers += 1,
+                match &from {
+                    Some(peer) => {
+                        self.cx.counters.pieces_from_peers += 1;
+                        self.failures.readable(digest, peer);
+                    }
                     None => self.cx.counters.pieces_from_origin += 1,
                 }
                 let rivals = download.rivals(op, piece);
-                if from.is_none()
-                    && let Some(flight) = self.flights.get_mut(&digest)
-                {
-                    // The origin has answered a range of a blob of this size.
-                    flight.size_vouched = true;
-                }
+                // The origin has answered a range of a blob of this size.
+                flight.size_vouched |= from.is_none();
                 self.cx.emit(Output::Record { digest, piece: recorded });
                 for rival in rivals {
                     self.cx.emit(Output::CancelTransfer { op: rival });
@@ -489,7 +496,10 @@ impl Agent {
                             flight.neighbours.forget_piece(&peer, piece);
                         }
                     }
-                    TransferFailure::Malformed => self.convict(digest, &peer, "sent no piece but something else"),
+                    TransferFailure::Malformed => {
+                        self.cx.counters.pieces_rejected += 1;
+                        self.failures.spoiled(now, digest, &peer);
+                    }
                     TransferFailure::Unreachable if gone_missing.is_some() => self.failures.unreachable(now, peer),
                     _ => {}
                 }
@@ -531,7 +541,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
-        let culprits = download.settle_doubts();
+        let (suspects, culprits) = (download.confirm_doubts(), download.settle_doubts());
         let next = download.next_to_hash();
         let prefix = download.prefix();
         if let Some(wanted @ Wanted { piece, from }) = next {
@@ -540,6 +550,11 @@ impl Agent {
                 download.hashing(op);
             }
             self.cx.emit(Output::HashPiece { op, digest, size, piece, from });
+        }
+        for peer in suspects {
+            if self.failures.may_ask(self.cx.now, digest, &peer) {
+                self.failures.spoiled(self.cx.now, digest, &peer);
+            }
         }
         for peer in culprits {
             self.convict(digest, &peer, "sent a piece that does not fit into the blob");

@@ -1,5 +1,6 @@
 mod fuzz;
 mod hostile;
+mod storms;
 
 use super::*;
 use crate::config::{AuthCheck, Authorization};

@@ -13,7 +13,7 @@ fn elsewhere(kind: Kind) -> Source {
 }
 
 impl Bench {
-    fn notice(&mut self, peer: &str, notice: Notice) -> &mut Self {
+    pub(super) fn notice(&mut self, peer: &str, notice: Notice) -> &mut Self {
         self.input(Input::Notice { peer: PeerId::new(peer), notice: notice.into() })
     }
 
@@ -23,7 +23,13 @@ impl Bench {
         self.notice(peer, Notice::Have { digest, size: Some(size), pieces, sums, spine, private: false })
     }
 
-    fn enrolment(&mut self, stream: u64, peer: &str, digest: Digest, can_fetch_origin: bool) -> Option<EnrolReply> {
+    pub(super) fn enrolment(
+        &mut self,
+        stream: u64,
+        peer: &str,
+        digest: Digest,
+        can_fetch_origin: bool,
+    ) -> Option<EnrolReply> {
         self.enrolment_with(stream, peer, digest, can_fetch_origin, None)
     }
 
@@ -62,7 +68,7 @@ impl Bench {
     }
 
     /// Follows `tracker` for a blob: the only other member, which says that it pulls.
-    fn following(tracker: &str, digest: Digest, credential: Option<u64>) -> Self {
+    pub(super) fn following(tracker: &str, digest: Digest, credential: Option<u64>) -> Self {
         let mut bench = Self::new(|_| {});
         bench.input(Input::Members(Roster::new(vec![member(tracker)])));
         bench.get(1, digest, credential);
@@ -74,7 +80,7 @@ impl Bench {
     }
 
     /// The tracker that it follows enrols it, and says how large the blob is.
-    fn enrolled(&mut self, tracker: &str, size: u64) -> &mut Self {
+    pub(super) fn enrolled(&mut self, tracker: &str, size: u64) -> &mut Self {
         let call = self.call_to(tracker);
         let (neighbours, spine) = (Vec::new(), Vec::new());
         let reply = EnrolReply::Enrolled { size: Some(size), neighbours, spine, private: false };
