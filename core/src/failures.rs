@@ -24,6 +24,9 @@ pub const LONGEST_HONOUR: Duration = Duration::from_secs(30);
 /// A peer that sent wrong bytes is not asked for that blob again for this long: longer than any pull. (Gantry: 5 min,
 /// which a large layer outlives.)
 pub const CONVICTION: Duration = Duration::from_secs(3600);
+/// A peer that sent what cannot be read, or does not fit as far as can be known yet, is not asked for that blob again for this
+/// long: the line may have spoiled it, or somebody else may have lied. Each time in a row makes it [`LADDER_FACTOR`] times as long, up to that of a conviction.
+pub const FIRST_SPOILED: Duration = Duration::from_secs(5);
 /// A peer that cannot be reached is not asked for anything for this long.
 pub const UNREACHABLE_SUPPRESSION: Duration = Duration::from_secs(3);
 /// An origin that has answered at all within this time is there: that it fails now is an outage, and passes.
@@ -45,6 +48,8 @@ struct Entry {
 pub(crate) enum Suppression {
     /// It led a swarm that did not move.
     Stalled,
+    /// It sent what cannot be read, or does not seem to fit.
+    Spoiled,
     /// It sent wrong bytes.
     Convicted,
 }
@@ -55,6 +60,8 @@ pub(crate) struct Failures {
     digests: BTreeMap<Digest, Entry>,
     honoured: BTreeMap<Digest, Time>,
     suppressed: BTreeMap<(Digest, PeerId), (Suppression, Time)>,
+    /// Pieces in a row that could not be read or did not fit, and since when they do not count any more.
+    spoiled: BTreeMap<(Digest, PeerId), (u32, Time)>,
     unreachable: BTreeMap<PeerId, Time>,
     /// Registries that answered, until when that counts.
     answering: BTreeMap<Arc<str>, Time>,
@@ -128,6 +135,23 @@ impl Failures {
         bound(&mut self.suppressed, |entry| entry.1);
     }
 
+    /// A piece from a peer could not be read or does not seem to fit: it is not asked for a while.
+    pub(crate) fn spoiled(&mut self, now: Time, digest: Digest, peer: &PeerId) {
+        let (times, until) = self.spoiled.entry((digest, peer.clone())).or_insert((0, now));
+        *times = if *until + LADDER_MEMORY > now { *times + 1 } else { 1 };
+        let pause = FIRST_SPOILED.saturating_mul(LADDER_FACTOR.saturating_pow((*times).min(8) - 1)).min(CONVICTION);
+        *until = now + pause;
+        bound(&mut self.spoiled, |(_, until)| *until);
+        self.suppress(now, digest, peer.clone(), Suppression::Spoiled, pause);
+    }
+
+    /// A piece from a peer was as it should be.
+    pub(crate) fn readable(&mut self, digest: Digest, peer: &PeerId) {
+        if !self.spoiled.is_empty() {
+            self.spoiled.remove(&(digest, peer.clone()));
+        }
+    }
+
     pub(crate) fn suppressed(&self, now: Time, digest: Digest, peer: &PeerId) -> Option<Suppression> {
         if self.suppressed.is_empty() {
             return None;
@@ -181,6 +205,7 @@ impl Failures {
         self.digests.retain(|_, entry| entry.until + LADDER_MEMORY > now);
         self.honoured.retain(|_, until| *until > now);
         self.suppressed.retain(|_, (_, until)| *until > now);
+        self.spoiled.retain(|_, (_, until)| *until + LADDER_MEMORY > now);
         self.unreachable.retain(|_, until| *until > now);
         self.answering.retain(|_, until| *until > now);
     }
@@ -262,6 +287,27 @@ mod tests {
         assert_eq!(failures.suppressed(at(1000), DIGEST, &peer), Some(Suppression::Convicted));
         assert!(!failures.may_ask(at(1000), DIGEST, &peer));
         assert!(failures.may_ask(at(1000), Digest::from_bytes([2; 32]), &peer));
+    }
+
+    #[test]
+    fn what_cannot_be_read_costs_little_at_first_and_an_hour_when_nothing_else_comes() {
+        let mut failures = Failures::default();
+        let (peer, mut now) = (PeerId::new("p"), at(0));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            failures.spoiled(now, DIGEST, &peer);
+            assert!(!failures.is_convicted(now, &peer));
+            let start = now;
+            while !failures.may_ask(now, DIGEST, &peer) {
+                now = now + Duration::from_secs(5);
+            }
+            pauses.push((now - start).as_secs());
+            failures.sweep(now);
+        }
+        assert_eq!(pauses, [5, 15, 45, 135, 405, 1215, 3600, 3600]);
+        failures.readable(DIGEST, &peer);
+        failures.spoiled(now, DIGEST, &peer);
+        assert!(failures.may_ask(now + FIRST_SPOILED, DIGEST, &peer));
     }
 
     #[test]

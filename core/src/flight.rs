@@ -83,6 +83,10 @@ pub(crate) struct Flight {
     pub(crate) whole_assigned: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
     pub(crate) turned_away: Option<FailureClass>,
+    /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
+    pub(crate) led_for_others: bool,
+    /// With whom it enrolled last, and when.
+    pub(crate) enrolled: Option<(PeerId, Time)>,
     /// Its tracker has answered an enrolment.
     pub(crate) introduced: bool,
     /// Referrals followed since the last enrolment that worked.
@@ -124,6 +128,8 @@ impl Flight {
             download: None,
             whole_assigned: false,
             turned_away: None,
+            led_for_others: false,
+            enrolled: None,
             introduced: false,
             referrals: 0,
             piece_time: Duration::ZERO,
@@ -151,6 +157,11 @@ impl Flight {
     /// Whether this node may be given pieces to fetch from the origin.
     pub(crate) fn can_fetch_origin(&self) -> bool {
         self.turned_away.is_none()
+    }
+
+    /// After a mismatch it fetches everything from the origin by itself: nobody follows it, and it follows nobody.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.download.as_ref().is_some_and(|download| download.origin_only)
     }
 
     /// What it has, as it travels; empty before the size is known.

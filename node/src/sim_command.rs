@@ -109,6 +109,9 @@ struct FuzzArgs {
     /// Most nodes of a cluster
     #[arg(long, value_name = "N", default_value_t = Limits::default().nodes, value_parser = parse_nodes)]
     nodes: usize,
+    /// Most MiB of a layer; what a seed draws depends on this and on the number of nodes
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().layer_bytes >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    layer: u64,
     /// Longest to spend on making what was found smaller
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     shrink: Duration,
@@ -229,7 +232,7 @@ fn figures(summary: &Summary) -> String {
 }
 
 fn fuzz(args: &FuzzArgs, print: impl Fn(&str)) -> ExitCode {
-    let limits = Limits { nodes: args.nodes, ..Limits::default() };
+    let limits = Limits { nodes: args.nodes, layer_bytes: args.layer << 20 };
     let seeds = args.seeds.clone().unwrap_or(0..u64::MAX);
     let watch = Stopwatch::start();
     // A panic is a finding, told with its seed below.
@@ -260,7 +263,8 @@ fn fuzz(args: &FuzzArgs, print: impl Fn(&str)) -> ExitCode {
 
 fn tell(broken: Found, args: &FuzzArgs) -> String {
     let seed = broken.seed;
-    let again = format!("longshore sim fuzz --seeds {seed}..{} --nodes {}", seed + 1, args.nodes);
+    let FuzzArgs { nodes, layer, .. } = args;
+    let again = format!("longshore sim fuzz --seeds {seed}..{} --nodes {nodes} --layer {layer}", seed + 1);
     let mut text = failure::report(&broken.scenario, seed, &again, &indented(&broken.scenario.to_toml()));
     let mut small = shrink(broken, args.shrink);
     small.scenario.name = format!("{}-{seed}", small.rule());

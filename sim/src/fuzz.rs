@@ -269,15 +269,6 @@ fn faults(chance: &mut Chance, scenario: &Scenario) -> Vec<FaultSpec> {
             faults.push(fault);
         }
     }
-    without_open_findings(faults)
-}
-
-/// Leaves out what is known to break a rule together with something else.
-fn without_open_findings(mut faults: Vec<FaultSpec>) -> Vec<FaultSpec> {
-    let origin_fails = faults.iter().any(|fault| fault.what.origin_fault(Duration::ZERO).is_some());
-    // Open finding: those who have nobody to ask but peers that claim everything enrol with them without a pause
-    // (asked-politely).
-    faults.retain(|fault| fault.what != FaultKind::FalseClaims || !origin_fails);
     faults
 }
 

@@ -42,6 +42,8 @@ pub struct Wanted {
     pub timeline: bool,
     /// The words of these events.
     pub words: BTreeSet<EventId>,
+    /// All rules are looked at, as the hunt does, and the run ends when the first one is broken.
+    pub strictly: bool,
 }
 
 /// An event in words.

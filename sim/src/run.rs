@@ -152,9 +152,11 @@ pub struct Recorded {
 /// Runs `scenario` with `seed` and keeps what is wanted of what happened; the same run, with the same trace hash.
 #[must_use]
 pub fn run_with_record(scenario: &Scenario, seed: u64, wanted: Wanted) -> Recorded {
+    let strictly = wanted.strictly;
     let options = Options { story: Some(wanted), ..scenario.options(seed) };
     let nodes = options.nodes;
     let mut world = World::new(options);
+    world.strict = strictly;
     // What is broken after a panic is not looked at; what was recorded before is what the record is for.
     let report = match catch_unwind(AssertUnwindSafe(|| run_in(scenario, seed, &mut world))) {
         Ok(report) => Some(report),

@@ -41,7 +41,7 @@ struct Path {
 /// In words, if the data cannot be written.
 pub fn page(scenario: &Scenario, seed: u64, again: &str) -> Result<Page, String> {
     let with_causes = scenario.cluster.nodes <= MAX_NODES_WITH_CAUSES;
-    let wanted = Wanted { events: with_causes, timeline: true, words: BTreeSet::new() };
+    let wanted = Wanted { events: with_causes, timeline: true, words: BTreeSet::new(), strictly: false };
     let run = run_with_record(scenario, seed, wanted);
     let path = if with_causes { path(scenario, seed, &run) } else { None };
     let data = data::of(scenario, seed, again, &run, path.as_ref());

@@ -186,6 +186,12 @@ impl World {
         if !length.is_zero() && self.see_the_same(one, other) { length } else { Duration::ZERO }
     }
 
+    /// Whether one node has convicted another for a blob, in this life, and still means it.
+    pub(crate) fn has_convicted(&self, node: NodeIndex, other: NodeIndex, digest: &Digest) -> bool {
+        let watched = self.watched.get(node).and_then(Option::as_ref);
+        watched.is_some_and(|watched| watched.manners.has_convicted(&self.peer(other), digest))
+    }
+
     /// What drivers still do for an agent that is quiet.
     pub(crate) fn still_driving(&self, node: NodeIndex) -> (usize, usize) {
         self.watched.get(node).and_then(Option::as_ref).map_or((0, 0), |watched| watched.limits.under_way())

@@ -147,8 +147,11 @@ impl Agent {
         };
         match download.arrived(op, piece, hashed, claim, &own) {
             Verdict::Accepted(recorded) => {
-                match from {
-                    Some(_) => self.cx.counters.pieces_from_peers += 1,
+                match &from {
+                    Some(peer) => {
+                        self.cx.counters.pieces_from_peers += 1;
+                        self.failures.readable(digest, peer);
+                    }
                     None => self.cx.counters.pieces_from_origin += 1,
                 }
                 let rivals = download.rivals(op, piece);
@@ -305,7 +308,10 @@ impl Agent {
                             flight.neighbours.forget_piece(&peer, piece);
                         }
                     }
-                    TransferFailure::Malformed => self.convict(digest, &peer, "sent no piece but something else"),
+                    TransferFailure::Malformed => {
+                        self.cx.counters.pieces_rejected += 1;
+                        self.failures.spoiled(now, digest, &peer);
+                    }
                     TransferFailure::Unreachable if gone_missing.is_some() => self.failures.unreachable(now, peer),
                     _ => {}
                 }

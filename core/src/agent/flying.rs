@@ -80,9 +80,15 @@ impl Agent {
             self.learn_size(digest, size, None);
         }
         // Everything may be on disk already.
-        if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Queued)) {
-            self.resolve(digest, true);
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| matches!(flight.stage, Stage::Queued)) else {
+            return;
+        };
+        if flight.led_for_others {
+            // What the cascade would find is known to those who enrol here, and did not help them.
+            flight.stage = Stage::Moving;
+            return self.lead(digest);
         }
+        self.resolve(digest, true);
     }
 
     /// Runs the cascade from the start. The provider index is asked as well, the first time.

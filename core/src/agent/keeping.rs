@@ -44,8 +44,9 @@ impl Agent {
     /// A flight ended without its blob: what it has on disk waits for the next one.
     pub(super) fn park(&mut self, flight: &Flight) {
         let Some(download) = &flight.download else { return };
-        if !flight.size_vouched {
-            // It may be a liar's: the next flight would start with it, and fail by it, for ever.
+        if !flight.size_vouched || download.is_doubtful() {
+            // It may be a liar's: the next flight would start with it, and fail by it, for ever. So with pieces: what is here
+            // and what others have do not fit together.
             return self.cx.emit(Output::Discard { digest: flight.digest });
         }
         let pieces: Vec<_> = download

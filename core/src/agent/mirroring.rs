@@ -12,6 +12,7 @@ use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
 use crate::output::{Output, Refusal};
+use crate::time::Time;
 use crate::timers::Deadline;
 
 /// A request to the origin that only asks (HEAD) takes no longer than this.
@@ -44,6 +45,8 @@ pub(crate) struct Request {
     source: Source,
     pub(super) credential: Option<CredentialId>,
     pub(super) state: State,
+    /// When it gets headers or a refusal at the latest, whatever else it has to wait for.
+    due: Time,
     /// It reads a committed blob.
     pub(super) holds: bool,
     /// The origin would serve it.
@@ -60,8 +63,9 @@ impl Agent {
         credential: Option<CredentialId>,
     ) {
         self.use_credential(credential);
-        let request =
-            Request { digest, method, source, credential, state: State::Asking, holds: false, authorized: false };
+        let due = self.cx.now + self.config.header_timeout;
+        let state = State::Asking;
+        let request = Request { digest, method, source, credential, state, due, holds: false, authorized: false };
         self.requests.insert(id, request);
         if self.draining {
             return self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
@@ -86,15 +90,14 @@ impl Agent {
     }
 
     fn authorize(&mut self, id: RequestId) {
-        if let Some(request) = self.requests.get_mut(&id) {
-            request.state = State::Asking;
-        }
-        self.cx.timers.clear(Deadline::Headers(id));
         self.ask_origin(id, Op::Authorize(id));
     }
 
+    /// The origin has the time that is left of the requester's patience.
     fn ask_origin(&mut self, id: RequestId, op: Op) {
-        let Some(request) = self.requests.get(&id) else { return };
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.state = State::Asking;
+        self.cx.timers.set(Deadline::Headers(id), request.due);
         let (source, digest, credential) = (request.source.clone(), request.digest, request.credential);
         let op = self.start_op(op, STAT_PATIENCE);
         self.cx.emit(Output::StatOrigin { op, source, digest, credential });
@@ -114,8 +117,7 @@ impl Agent {
         if kind == Kind::Manifest && media_type.is_none() {
             // containerd goes by the media type: what the manifest is has to be read first.
             request.state = State::Reading;
-            let patience = self.config.header_timeout;
-            self.cx.wake(Deadline::Headers(id), patience);
+            self.cx.timers.set(Deadline::Headers(id), request.due);
             self.cx.emit(Output::ReadManifest { digest });
             return;
         }
@@ -174,13 +176,7 @@ impl Agent {
                 flight.source = source;
             }
         }
-        if let Some(request) = self.requests.get_mut(&id) {
-            request.state = State::Waiting;
-        }
-        let patience = self.config.header_timeout;
-        if !mutant!("headers-without-deadline") {
-            self.cx.wake(Deadline::Headers(id), patience);
-        }
+        self.wait_for_flight(id);
         if credential.is_some() {
             self.can_fetch_after_all(digest);
         }
@@ -188,6 +184,19 @@ impl Agent {
         self.promote();
         // Somebody waits now: more may be fetched at a time.
         self.fill(digest);
+    }
+
+    fn wait_for_flight(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.state = State::Waiting;
+        let mut look = request.due;
+        if self.config.auth_check == AuthCheck::Origin && !request.authorized {
+            // The origin may have to be asked before, which takes time.
+            look = look.min(self.cx.now + (request.due - self.cx.now) / 2);
+        }
+        if !mutant!("headers-without-deadline") {
+            self.cx.timers.set(Deadline::Headers(id), look);
+        }
     }
 
     /// Sends headers to those who wait for a flight, once its size is known and something of it is verified.
@@ -242,14 +251,16 @@ impl Agent {
 
     pub(super) fn headers_due(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
-        let digest = request.digest;
+        let (digest, state, due) = (request.digest, request.state, request.due);
         let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
         let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
-        if self.must_authorize(id, flight.is_private()) {
-            return self.authorize(id);
+        let unproven = self.must_authorize(id, flight.is_private());
+        if self.cx.now < due {
+            // Half of the time is over.
+            return if unproven { self.authorize(id) } else { self.cx.timers.set(Deadline::Headers(id), due) };
         }
         match flight.size {
-            Some(size) if typed && self.cx.now - flight.last_byte < FRESH => {
+            Some(size) if state == State::Waiting && typed && !unproven && self.cx.now - flight.last_byte < FRESH => {
                 let media_type = flight.media_type.clone();
                 self.answer(id, size, media_type);
             }
@@ -388,6 +399,8 @@ impl Agent {
     /// The origin answered a question about a blob that somebody waits for.
     pub(super) fn origin_stat(&mut self, op: OpId, result: Result<OriginStat, OriginFailure>) {
         match self.finish_op(op) {
+            // It was refused meanwhile.
+            Some(Op::Head(id)) if !self.requests.get(&id).is_some_and(|request| request.state == State::Asking) => {}
             Some(Op::Head(id)) => match result {
                 Ok(stat) => self.answer(id, stat.size, stat.media_type),
                 Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
@@ -414,15 +427,17 @@ impl Agent {
                     self.authorized.insert((credential, request.digest), until);
                 }
                 let digest = request.digest;
+                if request.state != State::Asking {
+                    // It took too long.
+                    return;
+                }
                 if self.cache.get(&digest).is_some() {
                     return self.serve_present(id);
                 }
                 // Its flight goes on, and may have ended meanwhile.
-                request.state = State::Waiting;
-                let waits = self.flights.get_mut(&digest).is_some_and(|flight| flight.waiters.contains(&id));
+                let waits = self.flights.get(&digest).is_some_and(|flight| flight.waiters.contains(&id));
                 if waits {
-                    let patience = self.config.header_timeout;
-                    self.cx.wake(Deadline::Headers(id), patience);
+                    self.wait_for_flight(id);
                     self.answer_waiters(digest);
                 } else {
                     self.serve_missing(id);

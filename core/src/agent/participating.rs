@@ -24,6 +24,9 @@ pub(super) const COMMON: usize = 2;
 /// After its first enrolment a participant enrols again so soon, give or take a quarter: those who started with it have come
 /// by then, and the tracker can mix them.
 pub(super) const SECOND_ENROLMENT: Duration = Duration::from_millis(80);
+/// Whatever happens meanwhile, a participant does not enrol with the same tracker again so soon: what one of them says when
+/// asked may be what makes the other one ask.
+const ENROL_PAUSE: Duration = Duration::from_millis(50);
 /// With so many neighbours a participant looks for no more; those who find it are welcome.
 pub(super) const ENOUGH_NEIGHBOURS: usize = 20;
 /// A participant that is sent on more often than this without having enrolled anywhere is going in circles.
@@ -39,6 +42,12 @@ impl Agent {
             return self.enrol_here(digest);
         }
         let Role::Following(tracker) = &flight.role else { return };
+        if let Some((with, at)) = &flight.enrolled
+            && with == tracker
+            && self.cx.now < *at + ENROL_PAUSE
+        {
+            return self.cx.timers.set_by(Deadline::Enrol(digest), *at + ENROL_PAUSE);
+        }
         if !mutant!("enrolment-never-renewed") {
             self.cx.wake(Deadline::Enrol(digest), ENROL_INTERVAL);
         }
@@ -55,9 +64,13 @@ impl Agent {
             addresses: self.config.addresses.clone(),
             private: flight.is_private(),
         };
+        let tracker = tracker.clone();
         let call = Call { peer: tracker.clone(), digest, purpose: Purpose::Enrol, generation: flight.generation };
         let timeout = self.config.call_timeout;
         self.calls.start(&mut self.cx, call, Request::Enrol(enrol), timeout);
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.enrolled = Some((tracker, self.cx.now));
+        }
     }
 
     /// A leader is a participant of its own swarm.

@@ -57,6 +57,13 @@ impl Stream {
         matches!(self.doing, Doing::Piece { .. })
     }
 
+    fn sending_since(&self) -> Option<Time> {
+        match self.doing {
+            Doing::Piece { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
     /// It has not said what it wants.
     pub(crate) fn is_new(&self) -> bool {
         self.doing == Doing::Handshake
@@ -209,7 +216,7 @@ impl Agent {
         let now = self.cx.now;
         let flight = self.flights.get(digest);
         // Only who leads is somebody to follow: two participants that found each other would wait for each other.
-        let leading = flight.filter(|flight| flight.role == Role::Leading);
+        let leading = flight.filter(|flight| flight.role == Role::Leading && !flight.is_alone());
         PullIntent {
             has_cached: self.cache.get(digest).is_some(),
             in_flight_for: leading.map(|flight| now - flight.started),
@@ -308,10 +315,13 @@ impl Agent {
     }
 
     /// About how long until one of the uploads is done, and half as long again, because others wait for it as well; not the
-    /// same for all who ask.
+    /// same for all who ask. Where none has begun for a while, those that are under way do not take what uploads took: it
+    /// may last as long again, half of which is a fair guess.
     fn until_a_slot_is_free(&mut self) -> Duration {
         let each = self.upload_time * 3 / 2 / self.config.max_uploads.max(1);
-        let next = if each.is_zero() { FIRST_BUSY_RETRY } else { each };
+        let latest = self.streams.values().filter_map(Stream::sending_since).max();
+        let stuck = latest.map_or(Duration::ZERO, |since| (self.cx.now - since) / 2);
+        let next = if each.is_zero() { FIRST_BUSY_RETRY } else { each }.max(stuck);
         self.cx.jitter(next).clamp(BUSY_RETRY.0, BUSY_RETRY.1)
     }
 

@@ -68,7 +68,7 @@ pub struct FlightStatus {
     pub source: String,
     /// `queued`, `resolving`, `moving` or `committing`.
     pub stage: String,
-    /// `leading`, `following`, or `undecided`.
+    /// `leading`, `following`, `undecided`, or `alone`: it trusts nobody's pieces any more.
     pub role: String,
     /// The tracker, if it follows one.
     pub tracker: Option<PeerId>,
@@ -142,6 +142,7 @@ impl Agent {
         };
         let (role, tracker) = match &flight.role {
             Role::Undecided => ("undecided", None),
+            Role::Leading if flight.is_alone() => ("alone", None),
             Role::Leading => ("leading", None),
             Role::Following(tracker) => ("following", Some(tracker.clone())),
         };

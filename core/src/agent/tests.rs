@@ -1,6 +1,7 @@
 mod fuzz;
 mod hostile;
 mod standstill;
+mod storms;
 
 use super::*;
 use crate::config::{AuthCheck, Authorization};

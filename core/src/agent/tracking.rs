@@ -11,6 +11,7 @@ use crate::flight::{Role, Stage};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
+use crate::resolve::EXPANSION;
 use crate::swarm::tracker::{Assignment, DEGREE, Introduction};
 use crate::timers::Deadline;
 
@@ -71,6 +72,7 @@ impl Agent {
                     self.want(digest, &source, None);
                     if let Some(flight) = self.flights.get_mut(&digest) {
                         flight.turned_away = Some(FailureClass::Auth);
+                        flight.led_for_others = true;
                     }
                     self.promote();
                 }
@@ -80,6 +82,9 @@ impl Agent {
         }
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.private |= private;
+            if flight.is_alone() {
+                return EnrolReply::NotTracking;
+            }
         }
         if let Some(size) = size
             && self.may_name_size(&digest, peer)
@@ -222,19 +227,21 @@ impl Agent {
 
     /// A leader that is not the best in its own view asks those before it whether they are pulling: two swarms become one.
     pub(super) fn look_for_better(&mut self, digest: Digest) {
-        let Some(flight) = self.flights.get(&digest) else { return };
+        let Some(flight) = self.flights.get(&digest).filter(|flight| !flight.is_alone()) else { return };
         let generation = flight.generation;
         let looked_lately = flight.looked_for_better.is_some_and(|at| self.cx.now - at < DEFER_PAUSE);
         if looked_lately || self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Defer) {
             return;
         }
         let width = self.config.probe_width as usize;
+        // Where the best do not speak our protocol, or did wrong, the next ones may be leading.
         let better: Vec<_> = self
             .members
-            .top(&digest, width)
+            .top(&digest, width * EXPANSION)
             .into_iter()
             .take_while(|peer| !self.members.is_own(peer))
             .filter(|peer| self.failures.may_ask(self.cx.now, digest, peer))
+            .take(width)
             .collect();
         if let Some(flight) = self.flights.get_mut(&digest).filter(|_| !better.is_empty()) {
             flight.looked_for_better = Some(self.cx.now);

@@ -37,7 +37,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
-        let culprits = download.settle_doubts();
+        let (suspects, culprits) = (download.confirm_doubts(), download.settle_doubts());
         let next = download.next_to_hash();
         let prefix = download.prefix();
         if let Some(wanted @ Wanted { piece, from }) = next {
@@ -46,6 +46,11 @@ impl Agent {
                 download.hashing(op);
             }
             self.cx.emit(Output::HashPiece { op, digest, size, piece, from });
+        }
+        for peer in suspects {
+            if self.failures.may_ask(self.cx.now, digest, &peer) {
+                self.failures.spoiled(self.cx.now, digest, &peer);
+            }
         }
         for peer in culprits {
             self.convict(digest, &peer, "sent a piece that does not fit into the blob");

@@ -59,17 +59,16 @@ pub(crate) enum Fetch {
     },
 }
 
-/// A piece against somebody's claims.
+/// A piece that does not fit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Doubt {
     sender: PeerId,
-    /// From this midstate, and whoever claimed it, if it was claimed,
+    /// From this midstate
     from: Midstate,
-    from_claimant: Option<PeerId>,
-    /// the piece led to this one,
+    /// the piece led to this one, and not to the one that was known or claimed.
     gave: Midstate,
-    /// and not to the one that this peer claimed.
-    to_claimant: Option<PeerId>,
+    /// The chain has passed and agrees with whoever doubted.
+    is_confirmed: bool,
 }
 
 /// What became of a piece that arrived.
@@ -83,8 +82,8 @@ pub(crate) enum Verdict {
     Wrong,
     /// Nobody vouches for it, the sender neither: there is nothing to compare it with.
     Unvouched,
-    /// It does not fit between two midstates that somebody else claimed. Whoever is wrong is known when the chain has
-    /// passed; until then this sender is not asked for this piece again.
+    /// It does not fit between two midstates. Whether its sender is wrong is known when the blob is whole; until then this
+    /// one is not asked for this piece again.
     Doubtful,
 }
 
@@ -111,8 +110,7 @@ pub(crate) struct Download {
     known: PieceSet,
     /// Who claimed which midstate before a piece, also when it is computed by now.
     claimants: BTreeMap<u32, (PeerId, Midstate)>,
-    /// Pieces that did not fit between claimed midstates. The origin's bytes will tell who is wrong: two liars could agree
-    /// with each other.
+    /// Pieces that did not fit between midstates. The whole will tell who is wrong.
     doubts: BTreeMap<u32, Vec<Doubt>>,
     hashing: Option<OpId>,
     fetches: BTreeMap<OpId, Fetch>,
@@ -232,23 +230,46 @@ impl Download {
         around.filter_map(|(piece, state)| Some((piece, state?))).collect()
     }
 
-    /// After the chain has grown: who sent something else than what is there, or claimed another midstate.
-    pub(crate) fn settle_doubts(&mut self) -> Vec<PeerId> {
-        let tip = self.chain.tip();
-        let mut culprits = Vec::new();
-        while let Some(piece) = self.doubts.keys().next().copied().filter(|piece| *piece < tip) {
-            let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
-            for doubt in self.doubts.remove(&piece).unwrap_or_default() {
-                if Some(doubt.from) != before {
-                    // Right bytes from a wrong start lead nowhere: that says nothing about the sender.
-                    culprits.extend(doubt.from_claimant);
-                } else if Some(doubt.gave) == after {
-                    culprits.extend(doubt.to_claimant);
-                } else {
-                    culprits.push(doubt.sender);
+    /// A piece that somebody sent did not fit to what is here, and nobody knows yet who is wrong.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+
+    /// After the chain has grown: who sent something else than what it runs through. That is no proof, see
+    /// [`settle_doubts`](Self::settle_doubts), but a reason to ask others first. Each piece is told of once.
+    pub(crate) fn confirm_doubts(&mut self) -> Vec<PeerId> {
+        let (tip, chain) = (self.chain.tip(), &self.chain);
+        let mut senders = Vec::new();
+        for (piece, doubts) in self.doubts.range_mut(..tip) {
+            let (before, after) = (chain.before(*piece), chain.before(piece + 1));
+            for doubt in doubts.iter_mut().filter(|doubt| !doubt.is_confirmed) {
+                if Some(doubt.from) == before && Some(doubt.gave) != after {
+                    doubt.is_confirmed = true;
+                    senders.push(doubt.sender.clone());
                 }
             }
         }
+        senders
+    }
+
+    /// Once the whole blob is verified: who sent bytes that are not in it.
+    ///
+    /// Not before: a chain that grows may run through pieces that somebody vouched for and that are lies, or that rotted on
+    /// the disk, and then what is right does not fit. Nor are those to blame who claimed a wrong midstate: they may have
+    /// hashed what a liar sent them.
+    pub(crate) fn settle_doubts(&mut self) -> Vec<PeerId> {
+        if self.doubts.is_empty() || self.prefix() != Prefix::Whole {
+            return Vec::new();
+        }
+        let mut culprits = Vec::new();
+        for (piece, doubts) in core::mem::take(&mut self.doubts) {
+            let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
+            // Right bytes from a wrong start lead nowhere: that says nothing about the sender.
+            let wrong = doubts.into_iter().filter(|doubt| Some(doubt.from) == before && Some(doubt.gave) != after);
+            culprits.extend(wrong.map(|doubt| doubt.sender));
+        }
+        culprits.sort();
+        culprits.dedup();
         culprits
     }
 
@@ -494,18 +515,11 @@ impl Download {
     }
 
     /// A piece leads from one midstate to another than the one that was claimed to follow.
-    fn doubt(&mut self, piece: u32, from: Midstate, after: Midstate, via: &Via) -> Verdict {
+    fn doubt(&mut self, piece: u32, from: Midstate, gave: Midstate, via: &Via) -> Verdict {
         let Via::Peer(sender) = via else { return Verdict::Wrong };
-        let claimants = [piece, piece + 1].map(|piece| self.claimants.get(&piece).map(|(claimant, _)| claimant));
-        let anybody_else = claimants.iter().flatten().any(|claimant| *claimant != sender);
-        if !anybody_else {
-            // It is refuted by what was hashed here, by the digest, or by its own word.
-            return Verdict::Wrong;
-        }
-        let [from_claimant, to_claimant] = claimants.map(Option::<&PeerId>::cloned);
         let doubts = self.doubts.entry(piece).or_default();
         if doubts.len() < MAX_DOUBTS {
-            doubts.push(Doubt { sender: sender.clone(), from, from_claimant, gave: after, to_claimant });
+            doubts.push(Doubt { sender: sender.clone(), from, gave, is_confirmed: false });
         }
         Verdict::Doubtful
     }
@@ -578,7 +592,6 @@ impl Download {
         }
         self.chain = Self::new(self.digest, self.geometry).chain;
         self.known = PieceSet::none(self.geometry.pieces());
-        self.claimants.clear();
         self.doubts.clear();
         self.origin_only = true;
         self.news.clear();

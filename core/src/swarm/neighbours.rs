@@ -56,6 +56,8 @@ pub(crate) struct Neighbours {
     places: Vec<Place>,
     /// The ends of their names, to find them by.
     ends: Vec<u64>,
+    /// Those that are neighbours no more and have said when to come back: it still holds when they are met again.
+    left: Vec<(PeerId, Time)>,
     pieces: u32,
     /// How many neighbours have each piece, and which pieces somebody has: kept up to date, because every piece that is
     /// heard of or arrives asks for it.
@@ -113,12 +115,14 @@ impl Neighbours {
             }
             Err(place) => place,
         };
+        let known = self.left.iter().position(|(left, _)| left == peer);
+        let busy_until = known.map_or(Time::ZERO, |known| self.left.remove(known).1);
         let neighbour = Neighbour {
             zone,
             pieces: PieceSet::none(self.pieces),
             complete: false,
             fetching: 0,
-            busy_until: Time::ZERO,
+            busy_until,
             strikes: 0,
             early: None,
             greeted: false,
@@ -147,6 +151,12 @@ impl Neighbours {
             let removed = self.places.remove(place);
             for piece in removed.neighbour.pieces.iter() {
                 self.lose(piece);
+            }
+            if removed.neighbour.busy_until > Time::ZERO {
+                if self.left.len() >= MAX_NEIGHBOURS {
+                    self.left.remove(0);
+                }
+                self.left.push((removed.peer, removed.neighbour.busy_until));
             }
         }
     }
@@ -263,7 +273,7 @@ impl Neighbours {
         let Some(neighbour) = self.get_mut(peer) else { return false };
         neighbour.fetching = neighbour.fetching.saturating_sub(1);
         neighbour.strikes += 1;
-        neighbour.busy_until = now + pause * neighbour.strikes;
+        neighbour.busy_until = neighbour.busy_until.max(now + pause * neighbour.strikes);
         let dropped = neighbour.strikes >= MAX_STRIKES;
         if dropped {
             self.remove(peer);

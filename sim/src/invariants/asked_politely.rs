@@ -151,6 +151,11 @@ impl Memory {
         }
     }
 
+    /// A pull does not outlast a conviction, so it does not matter for how long it still holds.
+    pub(crate) fn has_convicted(&self, peer: &PeerId, digest: &Digest) -> bool {
+        self.convicted.contains_key(&(peer.clone(), *digest))
+    }
+
     fn called(&mut self, scene: &mut Scene<'_>, call: CallId, peer: &PeerId, request: &Request) {
         let (digest, kind) = match request {
             Request::PullIntent { digest } => (*digest, 0),

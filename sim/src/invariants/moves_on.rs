@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use longshore_core::digest::Digest;
 use longshore_core::time::Time;
 
 use super::Invariant;
@@ -24,11 +25,11 @@ const TWO_LEADERS: Duration = Duration::from_secs(30);
 
 /// Since when a swarm has had several leaders, one of them this one.
 #[derive(Debug, Default)]
-pub struct Memory(BTreeMap<String, Time>);
+pub struct Memory(BTreeMap<Digest, Time>);
 
 /// Looks at all flights, `healthy` after the last fault.
 pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
-    let mut leaders: BTreeMap<String, Vec<NodeIndex>> = BTreeMap::new();
+    let mut leaders: BTreeMap<Digest, Vec<NodeIndex>> = BTreeMap::new();
     let mut still = Vec::new();
     for node in world.node_indices() {
         let Some(agent) = world.agent(node) else { continue };
@@ -42,23 +43,27 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
                 still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
             }
             if flight.stage == "moving" && flight.role == "leading" {
-                leaders.entry(flight.digest.to_string()).or_default().push(node);
+                leaders.entry(flight.digest).or_default().push(node);
             }
         }
     }
     for (node, detail) in still {
         world.violate(&RULE, node, &detail);
     }
-    if world.origin.was_corrupt {
-        // Who got wrong bytes from the registry and passed them on is convicted by those who got other ones, and nobody asks a
-        // convict whether it leads: each of them fetches for itself.
-        return;
-    }
-    leaders.retain(|_, nodes| nodes.len() > 1);
+    // Nobody takes orders from whom it has convicted: these lead for themselves and those who believe them. And a node of a
+    // version without swarms enrols nobody.
+    leaders.retain(|digest, nodes| {
+        let at_peace = |one: &NodeIndex, other: &NodeIndex| {
+            world.both_swarm(*one, *other)
+                && !world.has_convicted(*one, *other, digest)
+                && !world.has_convicted(*other, *one, digest)
+        };
+        nodes.iter().enumerate().any(|(place, one)| nodes[place + 1..].iter().any(|other| at_peace(one, other)))
+    });
     memory.0.retain(|digest, _| leaders.contains_key(digest));
     let now = world.now();
     for (digest, nodes) in leaders {
-        let since = *memory.0.entry(digest.clone()).or_insert(now);
+        let since = *memory.0.entry(digest).or_insert(now);
         if now - since > TWO_LEADERS && healthy > TWO_LEADERS {
             world.violate(&RULE, nodes[0], &format!("nodes {nodes:?} all lead the swarm of {digest}"));
         }

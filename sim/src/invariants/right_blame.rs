@@ -12,7 +12,7 @@ use crate::world::{NodeIndex, World};
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "right-blame",
-    sentence: "Whoever sends bytes that contradict its own word is convicted at once; whoever never sent wrong bytes never is, where nobody vouches for lies.",
+    sentence: "Whoever sends bytes that contradict its own word is convicted at once; whoever never sent wrong bytes never is.",
     source: "design, section 3.3 (verified pieces)",
 };
 
@@ -54,11 +54,9 @@ impl World {
             memory.guilty = None;
         }
         let is_liar = self.node_indices().any(|other| self.liars.contains(&other) && self.peer(other) == *peer);
-        // What cannot be read at all may have been spoiled on its way. And a chain goes through pieces that somebody vouched
-        // for: where those are lies, blame can fall on whoever sent the truth. Where the registry has sent wrong bytes, those
-        // who got them vouch for them in good faith, and for other ones when they have got them anew.
-        let excused = crime.starts_with("sent no piece") || self.lies_are_vouched_for || self.origin.was_corrupt;
-        if !is_liar && !excused {
+        // Where the registry has sent wrong bytes, those who got them vouch for them in good faith, and for other ones when they
+        // have got them anew.
+        if !is_liar && !self.origin.was_corrupt {
             self.violate(&RULE, node, &format!("{peer} is convicted because it {crime}, and never lied"));
         }
     }

@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Whether two nodes can talk about swarms.
-    pub(super) fn both_swarm(&self, one: NodeIndex, other: NodeIndex) -> bool {
+    pub(crate) fn both_swarm(&self, one: NodeIndex, other: NodeIndex) -> bool {
         self.nodes[one].version.has_swarm && self.nodes[other].version.has_swarm
     }
 

@@ -135,6 +135,11 @@ impl World {
                 transfer.claim = Some(PieceSum { piece: transfer.piece, sum, author: self.peer(node) });
             }
         }
+        let true_sum = content::hash(Midstate::INITIAL, transfer.piece, transfer.content).to_bytes();
+        if transfer.claim.as_ref().is_some_and(|claim| claim.sum != true_sum) {
+            // Also whoever means well: it took a lie, and the truth came later and lies in its place.
+            self.liars.insert(node);
+        }
         if self.stays_mute(node, stream) {
             return;
         }
