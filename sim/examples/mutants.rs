@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use longshore_core::mutants::{ENABLED, Mutant, TABLE, select};
-use longshore_sim::fuzz::{Limits, shrink::shrink_while, try_seed};
+use longshore_sim::fuzz::{Found, Limits, shrink::shrink_while, try_seed};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What is drawn: small enough to be fast, large enough for a swarm with neighbours to choose from.
@@ -120,6 +120,9 @@ fn hunt(name: &str, options: &Options) {
     limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + 30);
     limit(rustix::process::Resource::As, 4 << 30);
     select(name);
+    if name == CONTROL {
+        return control(budget, options);
+    }
     let mut seed = options.from;
     let found = loop {
         if cpu() >= budget {
@@ -128,7 +131,7 @@ fn hunt(name: &str, options: &Options) {
         if let Err(found) = try_seed(seed, LIMITS) {
             // What breaks a rule without the bug as well was not found because of it; the control tells of that.
             select(CONTROL);
-            let is_its_fault = name == CONTROL || try_seed(seed, LIMITS).is_ok();
+            let is_its_fault = try_seed(seed, LIMITS).is_ok();
             select(name);
             if is_its_fault {
                 break Some(*found);
@@ -138,9 +141,36 @@ fn hunt(name: &str, options: &Options) {
     };
     println!("seeds={}", seed - options.from + u64::from(found.is_some()));
     println!("cpu={:.2}", cpu().as_secs_f64());
-    let Some(found) = found else { return };
+    if let Some(found) = found {
+        make_smaller(found, options);
+    }
+}
+
+/// What breaks a rule without any bug.
+fn control(budget: Duration, options: &Options) {
+    let (mut seed, mut broken, mut first) = (options.from, 0, None);
+    while cpu() < budget {
+        if let Err(found) = try_seed(seed, LIMITS) {
+            let mut faults: Vec<_> = found.scenario.faults.iter().map(|fault| fault.what.name()).collect();
+            faults.dedup();
+            eprintln!("{CONTROL}: seed {seed} ({}): {}", faults.join(", "), found.violations[0]);
+            broken += 1;
+            first.get_or_insert(found);
+        }
+        seed += 1;
+    }
+    println!("seeds={}", seed - options.from);
+    println!("broken={broken}");
+    println!("cpu={:.2}", cpu().as_secs_f64());
+    if let Some(found) = first {
+        make_smaller(*found, options);
+    }
+}
+
+/// Says what was found, and what is left of it when it is made smaller.
+fn make_smaller(found: Found, options: &Options) {
     println!("rule={}", found.rule());
-    println!("said={}", found.violations[0].replace('\n', " "));
+    println!("said=seed {}: {}", found.seed, found.violations[0].replace('\n', " "));
     println!("nodes_before={}", found.scenario.cluster.nodes);
     println!("faults_before={}", found.scenario.faults.len());
     let start = cpu();
@@ -269,7 +299,10 @@ fn table(hunts: &BTreeMap<&str, Hunt>, options: &Options) -> String {
         share(small, found.len())
     );
     text += &match control.is_found() {
-        true => format!("- Without a bug, seed {} breaks a rule: {}.\n", control.get("seeds"), control.get("said")),
+        true => {
+            let (broken, seeds) = (control.get("broken"), control.get("seeds"));
+            format!("- Without a bug, {broken} of {seeds} seeds break a rule: {}.\n", control.get("said"))
+        }
         false => format!(
             "- Without a bug, no rule is broken in {} seeds from the same start ({} s of CPU time).\n",
             control.get("seeds"),

@@ -354,7 +354,8 @@ impl Agent {
     /// Where somebody who has asked for a blob and is being served has it from, and with which credential, if any.
     pub(super) fn requester(&self, digest: &Digest) -> Option<(Source, Option<CredentialId>)> {
         let asking = self.requests.values().filter(|request| {
-            request.state == State::Serving && request.digest == *digest || mutant!("credential-of-another-requester")
+            let is_proven = request.state == State::Serving || mutant!("prefetch-with-unproven-credential");
+            is_proven && request.digest == *digest || mutant!("credential-of-another-requester")
         });
         let best = asking.max_by_key(|request| request.credential.is_some())?;
         Some((best.source.clone(), best.credential))
