@@ -114,16 +114,21 @@ impl Agent {
         if kind == Kind::Manifest && media_type.is_none() {
             // containerd goes by the media type: what the manifest is has to be read first.
             request.state = State::Reading;
+            // Where the store is full it would be gone before it is read, and would come and go for as long as it is waited for.
+            if !core::mem::replace(&mut request.holds, true) {
+                self.cache.hold(&digest);
+            }
             let patience = self.config.header_timeout;
-            self.cx.wake(Deadline::Headers(id), patience);
+            self.cx.wake_by(Deadline::Headers(id), patience);
             self.cx.emit(Output::ReadManifest { digest });
             return;
         }
         request.state = State::Serving;
-        request.holds = true;
+        if !core::mem::replace(&mut request.holds, true) {
+            self.cache.hold(&digest);
+        }
         self.cx.timers.clear(Deadline::Headers(id));
         let is_get = request.method == Method::Get;
-        self.cache.hold(&digest);
         self.cache.touch(&digest);
         self.cx.counters.mirror_hits += 1;
         self.cx.emit(Output::Touch { digest });
@@ -336,10 +341,7 @@ impl Agent {
             if let Some(request) = self.requests.get_mut(&id) {
                 match request.state {
                     State::Waiting if mutant!("settled-waiter-forgotten") => {}
-                    State::Waiting => {
-                        self.cx.timers.clear(Deadline::Headers(id));
-                        self.serve_present(id);
-                    }
+                    State::Waiting => self.serve_present(id),
                     State::Serving => {
                         request.holds = true;
                         self.cache.hold(&digest);
