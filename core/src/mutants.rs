@@ -41,7 +41,6 @@ pub const TABLE: &[Mutant] = &[
     mutant("best-rank-never-probed", "the cascade begins with the second-best node", CLASSIC),
     mutant("answers-not-awaited", "the cascade decides before all probes are answered", "gantry 10.4, l (reversed)"),
     mutant("health-never-recovers", "calls that are answered do not count for the view's health", "gantry 10.4, c"),
-    mutant("old-answer-believed", "what a tracker of before says counts for the present one", "node systems 2.6, D7"),
     mutant("refusing-node-asked-again", "a node that declined to pull is asked again at once", "gantry 10.4, i"),
     // Failures.
     mutant("cooldown-never-climbs", "every cool-down is the first one", "gantry 10.4, a"),

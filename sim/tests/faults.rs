@@ -357,7 +357,7 @@ fn a_pull_goes_on_after_a_restart_of_containerd() {
 
 #[test]
 fn peers_that_lie_are_done_without() {
-    for what in ["false-claims", "wrong-sums", "mute", "trickle"] {
+    for what in ["false-claims", "wrong-sums", "half-truth", "mute", "trickle"] {
         let rate = if what == "trickle" { "rate = '100kB/s'\n" } else { "" };
         let text = format!(
             "name = 'x'\nlimit = '10m'\n[cluster]\nnodes = 8\n[[images]]\nlayers = ['64MiB']\n\

@@ -11,6 +11,7 @@ use crate::calls::Purpose;
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::Method;
+use crate::swarm::download::Download;
 use crate::timers::Deadline;
 
 /// A leader looks after its swarm once a second.
@@ -137,6 +138,8 @@ impl Agent {
             "has no watchdog"
         } else if flight.waiters.iter().any(|id| self.requests.get(id).is_none_or(|request| request.digest != digest)) {
             "is waited for by a request that is gone"
+        } else if flight.stage.is_moving() && flight.download.as_ref().is_some_and(Download::idles) {
+            "has a piece to hash and does not"
         } else {
             match (&flight.stage, &flight.role) {
                 (Stage::Resolving(_), _)

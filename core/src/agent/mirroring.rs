@@ -12,10 +12,14 @@ use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
 use crate::output::{Output, Refusal};
+use crate::time::Time;
 use crate::timers::Deadline;
 
 /// A request to the origin that only asks (HEAD) takes no longer than this.
 pub(super) const STAT_PATIENCE: Duration = Duration::from_secs(10);
+/// The origin's word on a requester is waited for this long even if its headers are due: less than what is left until
+/// containerd gives up.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// The origin's word that a credential may have a private blob holds for this long.
 pub(super) const AUTHORIZATION_TTL: Duration = Duration::from_secs(300);
 /// With a size and fresh bytes, headers go out after this long although nothing is verified yet.
@@ -44,6 +48,8 @@ pub(crate) struct Request {
     source: Source,
     pub(super) credential: Option<CredentialId>,
     pub(super) state: State,
+    /// When it came. Its headers are due a fixed time later, whatever it waits for one after the other.
+    since: Time,
     /// It reads a committed blob.
     pub(super) holds: bool,
     /// The origin would serve it.
@@ -60,8 +66,16 @@ impl Agent {
         credential: Option<CredentialId>,
     ) {
         self.use_credential(credential);
-        let request =
-            Request { digest, method, source, credential, state: State::Asking, holds: false, authorized: false };
+        let request = Request {
+            digest,
+            method,
+            source,
+            credential,
+            state: State::Asking,
+            since: self.cx.now,
+            holds: false,
+            authorized: false,
+        };
         self.requests.insert(id, request);
         if self.draining {
             return self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
@@ -89,8 +103,14 @@ impl Agent {
         if let Some(request) = self.requests.get_mut(&id) {
             request.state = State::Asking;
         }
-        self.cx.timers.clear(Deadline::Headers(id));
+        let soon = self.cx.now + LAST_WORD;
+        self.cx.timers.set(Deadline::Headers(id), self.headers_until(id).max(soon));
         self.ask_origin(id, Op::Authorize(id));
+    }
+
+    /// When a request's headers are due.
+    fn headers_until(&self, id: RequestId) -> Time {
+        self.requests.get(&id).map_or(self.cx.now, |request| request.since + self.config.header_timeout)
     }
 
     fn ask_origin(&mut self, id: RequestId, op: Op) {
@@ -118,8 +138,8 @@ impl Agent {
             if !core::mem::replace(&mut request.holds, true) {
                 self.cache.hold(&digest);
             }
-            let patience = self.config.header_timeout;
-            self.cx.wake_by(Deadline::Headers(id), patience);
+            let until = self.headers_until(id);
+            self.cx.timers.set(Deadline::Headers(id), until);
             self.cx.emit(Output::ReadManifest { digest });
             return;
         }
@@ -182,9 +202,9 @@ impl Agent {
         if let Some(request) = self.requests.get_mut(&id) {
             request.state = State::Waiting;
         }
-        let patience = self.config.header_timeout;
         if !mutant!("headers-without-deadline") {
-            self.cx.wake(Deadline::Headers(id), patience);
+            let until = self.headers_until(id);
+            self.cx.timers.set(Deadline::Headers(id), until);
         }
         if credential.is_some() {
             self.can_fetch_after_all(digest);
@@ -248,6 +268,11 @@ impl Agent {
     pub(super) fn headers_due(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let digest = request.digest;
+        if request.state == State::Asking {
+            // Not proven is not allowed.
+            self.leave_flight(id, digest);
+            return self.refuse(id, Refusal::NotHere);
+        }
         let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
         let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
         if self.must_authorize(id, flight.is_private()) {
@@ -408,7 +433,8 @@ impl Agent {
     }
 
     fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let asking = |request: &&mut Request| request.state == State::Asking;
+        let Some(request) = self.requests.get_mut(&id).filter(asking) else { return };
         match result {
             Ok(_) => {
                 request.authorized = true;
@@ -424,8 +450,8 @@ impl Agent {
                 request.state = State::Waiting;
                 let waits = self.flights.get_mut(&digest).is_some_and(|flight| flight.waiters.contains(&id));
                 if waits {
-                    let patience = self.config.header_timeout;
-                    self.cx.wake(Deadline::Headers(id), patience);
+                    let until = self.headers_until(id);
+                    self.cx.timers.set(Deadline::Headers(id), until);
                     self.answer_waiters(digest);
                 } else {
                     self.serve_missing(id);

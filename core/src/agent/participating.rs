@@ -73,8 +73,7 @@ impl Agent {
         let digest = call.digest;
         let tracker = &call.peer;
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        let is_old = !flight.follows(tracker) && !mutant!("old-answer-believed");
-        if is_old || matches!(flight.stage, Stage::Committing) {
+        if !flight.follows(tracker) || matches!(flight.stage, Stage::Committing) {
             return;
         }
         match result {

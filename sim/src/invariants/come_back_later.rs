@@ -57,7 +57,9 @@ impl Memory {
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
         match output {
             Output::FetchOrigin { op, digest, .. } => {
-                self.fetches.insert(*op, *digest);
+                if !self.is_rest {
+                    self.fetches.insert(*op, *digest);
+                }
                 // Who finds out that it was lied to begins again, with a tracker that was told nothing.
                 let is_excused = self.is_rest || scene.lies;
                 if let Some(until) = self.not_before.get(digest).filter(|until| **until > scene.now && !is_excused) {
