@@ -3,6 +3,7 @@
 //!
 //! `--budget SECONDS` of CPU for each (60), `--shrink SECONDS` of CPU (60), `--jobs N` at a time (2), `--control SECONDS`
 //! without any bug (120), `--from SEED` (1), `--only NAME,NAME`: these only, and what is left of them is printed;
+//! `--run FILE`: this scenario is run with each of them instead;
 //! `--without RULE,RULE`: who breaks these is not found by it (rules that are known to be broken without a bug as well).
 
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use longshore_core::mutants::{ENABLED, Mutant, TABLE, select};
-use longshore_sim::fuzz::{Found, Limits, shrink::shrink_while, try_seed};
+use longshore_sim::fuzz::{Found, Limits, shrink::shrink_while, try_scenario, try_seed};
+use longshore_sim::scenario::Scenario;
 use rustix::time::{ClockId, clock_gettime};
 
 /// What is drawn: small enough to be fast, large enough for a swarm with neighbours to choose from.
@@ -31,6 +33,7 @@ struct Options {
     from: u64,
     only: Vec<String>,
     without: Vec<String>,
+    run: Option<String>,
     hunt: Option<String>,
 }
 
@@ -65,6 +68,7 @@ fn options() -> Result<Options, String> {
         from: 1,
         only: Vec::new(),
         without: Vec::new(),
+        run: None,
         hunt: None,
     };
     let mut arguments = std::env::args().skip(1);
@@ -79,10 +83,11 @@ fn options() -> Result<Options, String> {
             "--from" => options.from = number()?,
             "--only" => options.only = value.split(',').map(str::to_owned).collect(),
             "--without" => options.without = value.split(',').map(str::to_owned).collect(),
+            "--run" => options.run = Some(value),
             "--hunt" => options.hunt = Some(value),
             _ => {
                 return Err(format!(
-                    "'{name}' is no option; there are --budget, --shrink, --jobs, --control, --from, --only, --without"
+                    "'{name}' is no option; there are --budget, --shrink, --jobs, --control, --from, --only, --without, --run"
                 ));
             }
         }
@@ -132,6 +137,9 @@ fn hunt(name: &str, options: &Options) {
     limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + 30);
     limit(rustix::process::Resource::As, 4 << 30);
     select(name);
+    if let Some(file) = &options.run {
+        return run_file(file, options.shrink);
+    }
     if name == CONTROL {
         return control(budget, options);
     }
@@ -156,7 +164,25 @@ fn hunt(name: &str, options: &Options) {
     println!("seeds={}", seed - options.from + u64::from(found.is_some()));
     println!("cpu={:.2}", cpu().as_secs_f64());
     if let Some(found) = found {
-        make_smaller(found, options);
+        make_smaller(found, options.shrink);
+    }
+}
+
+/// A scenario that somebody has written down.
+fn run_file(file: &str, shrink: u64) {
+    let scenario = std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+        let scenario = Scenario::parse(&text);
+        scenario.map_err(|error| error.to_string())
+    });
+    match scenario {
+        Ok(scenario) => {
+            let seed = scenario.seed;
+            println!("seeds=1\ncpu={:.2}", cpu().as_secs_f64());
+            if let Err(found) = try_scenario(scenario, seed) {
+                make_smaller(*found, shrink);
+            }
+        }
+        Err(words) => println!("said={file}: {words}"),
     }
 }
 
@@ -177,18 +203,18 @@ fn control(budget: Duration, options: &Options) {
     println!("broken={broken}");
     println!("cpu={:.2}", cpu().as_secs_f64());
     if let Some(found) = first {
-        make_smaller(*found, options);
+        make_smaller(*found, options.shrink);
     }
 }
 
 /// Says what was found, and what is left of it when it is made smaller.
-fn make_smaller(found: Found, options: &Options) {
+fn make_smaller(found: Found, shrink: u64) {
     println!("rule={}", found.rule());
     println!("said=seed {}: {}", found.seed, found.violations[0].replace('\n', " "));
     println!("nodes_before={}", found.scenario.cluster.nodes);
     println!("faults_before={}", found.scenario.faults.len());
     let start = cpu();
-    let until = start + Duration::from_secs(options.shrink);
+    let until = start + Duration::from_secs(shrink);
     let small = shrink_while(found, || cpu() < until);
     println!("shrinking={:.1}", (cpu() - start).as_secs_f64());
     println!("nodes={}", small.scenario.cluster.nodes);
@@ -205,6 +231,7 @@ fn send_out(name: &str, options: &Options) -> Hunt {
             .args(["--hunt", name, "--budget", &number(options.budget), "--shrink", &number(options.shrink)])
             .args(["--control", &number(options.control), "--from", &number(options.from)])
             .args(["--without", &options.without.join(",")])
+            .args(options.run.iter().flat_map(|file| ["--run", file]))
             .stdout(Stdio::piped())
             .spawn()
     });

@@ -368,7 +368,9 @@ fn peers_that_lie_are_done_without() {
         let report = run(&scenario, 1);
         assert_eq!((report.violations, report.summary.unfinished), (Vec::new(), 0), "{what}");
         assert_ne!(report.summary.trace_hash, honest.trace_hash, "{what}");
-        assert!(report.summary.origin_copies < 3.0, "{what}: {} copies", report.summary.origin_copies);
+        // Who finds out only at the end that it was deceived fetches everything again.
+        let most = if what == "half-truth" { 12.0 } else { 3.0 };
+        assert!(report.summary.origin_copies < most, "{what}: {} copies", report.summary.origin_copies);
     }
 }
 

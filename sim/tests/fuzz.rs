@@ -15,17 +15,22 @@ const AUDITED: u32 = 5;
 const OPEN: &[(u64, &str)] = &[
     (10_103, "moves-on"),
     (10_145, "asked-politely"),
-    (10_159, "containerd-contract"),
     (20_018, "asked-politely"),
+    (20_125, "no-leaks"),
     (20_146, "bounded-messages"),
     (20_208, "no-leaks"),
     (20_238, "moves-on"),
+    (30_045, "no-leaks"),
     (30_260, "no-leaks"),
     (40_019, "no-leaks"),
+    (40_023, "moves-on"),
     (50_018, "no-leaks"),
     (50_042, "asked-politely"),
     (50_046, "no-leaks"),
     (50_057, "no-leaks"),
+    (60_022, "no-leaks"),
+    (60_037, "no-leaks"),
+    (80_002, "no-leaks"),
 ];
 
 /// Tries what these seeds draw, if it has at least so many nodes. All of these together take two minutes of a core.
