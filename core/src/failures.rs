@@ -87,8 +87,7 @@ impl Failures {
         let ladder =
             FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.min(8) - 1)).min(LONGEST_COOLDOWN);
         // The origin's word counts, up to the longest cool-down: a server must not be able to park an image for a day.
-        let cooldown = ladder
-            .max(retry_after.filter(|_| !mutant!("retry-after-ignored")).unwrap_or_default().min(LONGEST_COOLDOWN));
+        let cooldown = ladder.max(retry_after.unwrap_or_default().min(LONGEST_COOLDOWN));
         self.digests.insert(digest, Entry { class, strikes, until: now + cooldown, challenge });
         bound(&mut self.digests, |entry| entry.until);
         cooldown
@@ -105,7 +104,8 @@ impl Failures {
     /// The failure that has not cooled down yet.
     pub(crate) fn recent(&self, now: Time, digest: &Digest) -> Option<RecentFailure> {
         let entry = self.digests.get(digest).filter(|entry| entry.until > now || mutant!("failure-never-expires"))?;
-        Some(RecentFailure { class: entry.class, cooldown: entry.until - now })
+        let from = if mutant!("cooldown-told-as-instant") { Time::ZERO } else { now };
+        Some(RecentFailure { class: entry.class, cooldown: entry.until - from })
     }
 
     /// The challenge that came with the last failure of class `auth`.
@@ -208,6 +208,11 @@ impl Failures {
         self.spoiled.retain(|_, (_, until)| *until + LADDER_MEMORY > now);
         self.unreachable.retain(|_, until| *until > now);
         self.answering.retain(|_, until| *until > now);
+    }
+
+    /// The digests with a failure in memory.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.digests.keys()
     }
 
     /// Number of digests with a failure in memory.

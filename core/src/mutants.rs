@@ -16,6 +16,8 @@ pub struct Mutant {
 }
 
 const CLASSIC: &str = "classic";
+/// It was here once, until a rule found it.
+const WAS_HERE: &str = "was here";
 
 const fn mutant(name: &'static str, breaks: &'static str, source: &'static str) -> Mutant {
     Mutant { name, breaks, source }
@@ -38,12 +40,18 @@ pub const TABLE: &[Mutant] = &[
     mutant("rankings-outlive-view", "after a change of membership the old ranking is used", "node systems 2.6, D4"),
     mutant("best-rank-never-probed", "the cascade begins with the second-best node", CLASSIC),
     mutant("answers-not-awaited", "the cascade decides before all probes are answered", "gantry 10.4, l (reversed)"),
+    mutant("health-never-recovers", "calls that are answered do not count for the view's health", "gantry 10.4, c"),
     mutant("refusing-node-asked-again", "a node that declined to pull is asked again at once", "gantry 10.4, i"),
     // Failures.
     mutant("cooldown-never-climbs", "every cool-down is the first one", "gantry 10.4, a"),
     mutant("ladder-never-reset", "a success does not end the row of failures", "gantry 10.4, b"),
     mutant("failure-never-expires", "a failed digest is refused for ever", CLASSIC),
     mutant("retry-after-ignored", "the origin's Retry-After does not lengthen a cool-down", CLASSIC),
+    mutant(
+        "cooldown-told-as-instant",
+        "peers are told when a cool-down ends, not for how long it lasts",
+        "gantry 10.4, n",
+    ),
     mutant("honour-without-limit", "another node's cool-down is honoured for as long as it says", "gantry 10.4, n"),
     mutant("convicted-asked-again", "a peer that sent wrong bytes is asked for more", "gantry 10.3, 13"),
     mutant("unreachable-asked-at-once", "a peer that cannot be reached is asked again at once", "gantry 10.4, k"),
@@ -52,6 +60,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("flight-without-watchdog", "nobody looks whether a flight still moves", CLASSIC),
     mutant("watchdog-not-rearmed", "whether a flight moves is looked at once", CLASSIC),
     mutant("running-limit-off-by-one", "one flight too many runs at a time", CLASSIC),
+    mutant("admission-limit-off-by-one", "one flight too many is admitted for peers", CLASSIC),
     mutant("queue-never-promoted", "a flight that fails leaves its place empty", CLASSIC),
     mutant("waiters-never-dismissed", "who waits for a flight that fails is told nothing", CLASSIC),
     mutant("transfers-outlive-flight", "the transfers of a flight that has ended go on", CLASSIC),
@@ -71,12 +80,20 @@ pub const TABLE: &[Mutant] = &[
         "one requester's credential is used for another's image",
         "gantry 10.4, g",
     ),
+    mutant(
+        "prefetch-with-unproven-credential",
+        "an image is prefetched with a credential that the origin has not seen yet",
+        WAS_HERE,
+    ),
     // Complete blobs.
     mutant("announced-before-commit", "a blob is announced before it is durable", CLASSIC),
     mutant("committed-before-whole", "a blob is committed before all its pieces are there", CLASSIC),
     mutant("failed-commit-announced", "a blob that could not be made durable is announced", CLASSIC),
     mutant("withdrawn-after-deletion", "a blob is deleted first and withdrawn then", "node systems 4.2, R6"),
+    mutant("announced-twice", "what is announced is announced once more", "gantry 10.4, d"),
+    mutant("reconcile-happens-once", "what was announced is compared with what is there once", "node systems 2.6, D14"),
     mutant("evicted-while-read", "a blob is deleted while it is being sent", "node systems 4.2, R3"),
+    mutant("upload-not-held-at-commit", "a blob that is committed while it is being sent may be deleted", WAS_HERE),
     mutant("reader-never-released", "a blob that was read once is never deleted", CLASSIC),
     mutant(
         "announcement-without-deadline",
@@ -94,6 +111,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("enrolment-never-renewed", "a participant shows one sign of life and no more", CLASSIC),
     mutant("dead-tracker-kept", "a tracker that does not answer is followed on", "gantry 10.2 (stale pullers)"),
     mutant("never-steps-down", "of two leaders none gives way", CLASSIC),
+    mutant("better-leaders-polled", "a leader asks better ones again with every event of its swarm", WAS_HERE),
     mutant("assigned-twice", "the last piece of a run from the origin is given to somebody else as well", CLASSIC),
     mutant("late-run-never-reassigned", "a run whose fetcher is late is nobody else's", CLASSIC),
     mutant("silent-participant-kept", "a participant that has gone is reckoned with for ever", CLASSIC),

@@ -50,8 +50,10 @@ impl Presence {
     pub(crate) fn flush(&mut self, cx: &mut Context) {
         let batch: Vec<_> = self.waiting.iter().take(BATCH).copied().collect();
         for digest in &batch {
+            if self.announced.insert(*digest) && mutant!("announced-twice") {
+                continue;
+            }
             self.waiting.remove(digest);
-            self.announced.insert(*digest);
         }
         if !batch.is_empty() {
             cx.emit(Output::Announce { digests: batch });

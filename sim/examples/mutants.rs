@@ -2,7 +2,9 @@
 //! used up; what breaks is made smaller. Writes the table of `sim/MUTANTS.md`. See `make mutants`.
 //!
 //! `--budget SECONDS` of CPU for each (60), `--shrink SECONDS` of CPU (60), `--jobs N` at a time (2), `--control SECONDS`
-//! without any bug (120), `--from SEED` (1), `--only NAME,NAME`: these only, and the table is printed.
+//! without any bug (120), `--from SEED` (1), `--only NAME,NAME`: these only, and what is left of them is printed;
+//! `--run FILE`: this scenario is run with each of them instead;
+//! `--without RULE,RULE`: who breaks these is not found by it (rules that are known to be broken without a bug as well).
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,7 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use longshore_core::mutants::{ENABLED, Mutant, TABLE, select};
-use longshore_sim::fuzz::{Limits, shrink::shrink_while, try_seed};
+use longshore_sim::fuzz::{Found, Limits, shrink::shrink_while, try_scenario, try_seed};
+use longshore_sim::scenario::Scenario;
 use rustix::time::{ClockId, clock_gettime};
 
 /// What is drawn: small enough to be fast, large enough for a swarm with neighbours to choose from.
@@ -29,6 +32,8 @@ struct Options {
     control: u64,
     from: u64,
     only: Vec<String>,
+    without: Vec<String>,
+    run: Option<String>,
     hunt: Option<String>,
 }
 
@@ -55,7 +60,17 @@ impl Hunt {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { budget: 60, shrink: 60, jobs: 2, control: 120, from: 1, only: Vec::new(), hunt: None };
+    let mut options = Options {
+        budget: 60,
+        shrink: 60,
+        jobs: 2,
+        control: 120,
+        from: 1,
+        only: Vec::new(),
+        without: Vec::new(),
+        run: None,
+        hunt: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or(format!("'{name}' needs a value"))?;
@@ -67,10 +82,12 @@ fn options() -> Result<Options, String> {
             "--control" => options.control = number()?,
             "--from" => options.from = number()?,
             "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+            "--without" => options.without = value.split(',').map(str::to_owned).collect(),
+            "--run" => options.run = Some(value),
             "--hunt" => options.hunt = Some(value),
             _ => {
                 return Err(format!(
-                    "'{name}' is no option; there are --budget, --shrink, --jobs, --control, --from, --only"
+                    "'{name}' is no option; there are --budget, --shrink, --jobs, --control, --from, --only, --without, --run"
                 ));
             }
         }
@@ -120,15 +137,23 @@ fn hunt(name: &str, options: &Options) {
     limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + 30);
     limit(rustix::process::Resource::As, 4 << 30);
     select(name);
+    if let Some(file) = &options.run {
+        return run_file(file, options.shrink);
+    }
+    if name == CONTROL {
+        return control(budget, options);
+    }
     let mut seed = options.from;
     let found = loop {
         if cpu() >= budget {
             break None;
         }
-        if let Err(found) = try_seed(seed, LIMITS) {
+        if let Err(found) = try_seed(seed, LIMITS)
+            && !options.without.iter().any(|rule| rule == found.rule())
+        {
             // What breaks a rule without the bug as well was not found because of it; the control tells of that.
             select(CONTROL);
-            let is_its_fault = name == CONTROL || try_seed(seed, LIMITS).is_ok();
+            let is_its_fault = try_seed(seed, LIMITS).is_ok();
             select(name);
             if is_its_fault {
                 break Some(*found);
@@ -138,13 +163,58 @@ fn hunt(name: &str, options: &Options) {
     };
     println!("seeds={}", seed - options.from + u64::from(found.is_some()));
     println!("cpu={:.2}", cpu().as_secs_f64());
-    let Some(found) = found else { return };
+    if let Some(found) = found {
+        make_smaller(found, options.shrink);
+    }
+}
+
+/// A scenario that somebody has written down.
+fn run_file(file: &str, shrink: u64) {
+    let scenario = std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+        let scenario = Scenario::parse(&text);
+        scenario.map_err(|error| error.to_string())
+    });
+    match scenario {
+        Ok(scenario) => {
+            let seed = scenario.seed;
+            println!("seeds=1\ncpu={:.2}", cpu().as_secs_f64());
+            if let Err(found) = try_scenario(scenario, seed) {
+                make_smaller(*found, shrink);
+            }
+        }
+        Err(words) => println!("said={file}: {words}"),
+    }
+}
+
+/// What breaks a rule without any bug.
+fn control(budget: Duration, options: &Options) {
+    let (mut seed, mut broken, mut first) = (options.from, 0, None);
+    while cpu() < budget {
+        if let Err(found) = try_seed(seed, LIMITS) {
+            let mut faults: Vec<_> = found.scenario.faults.iter().map(|fault| fault.what.name()).collect();
+            faults.dedup();
+            eprintln!("{CONTROL}: seed {seed} ({}): {}", faults.join(", "), found.violations[0]);
+            broken += 1;
+            first.get_or_insert(found);
+        }
+        seed += 1;
+    }
+    println!("seeds={}", seed - options.from);
+    println!("broken={broken}");
+    println!("cpu={:.2}", cpu().as_secs_f64());
+    if let Some(found) = first {
+        make_smaller(*found, options.shrink);
+    }
+}
+
+/// Says what was found, and what is left of it when it is made smaller.
+fn make_smaller(found: Found, shrink: u64) {
     println!("rule={}", found.rule());
-    println!("said={}", found.violations[0].replace('\n', " "));
+    println!("said=seed {}: {}", found.seed, found.violations[0].replace('\n', " "));
     println!("nodes_before={}", found.scenario.cluster.nodes);
     println!("faults_before={}", found.scenario.faults.len());
     let start = cpu();
-    let until = start + Duration::from_secs(options.shrink);
+    let until = start + Duration::from_secs(shrink);
     let small = shrink_while(found, || cpu() < until);
     println!("shrinking={:.1}", (cpu() - start).as_secs_f64());
     println!("nodes={}", small.scenario.cluster.nodes);
@@ -160,6 +230,8 @@ fn send_out(name: &str, options: &Options) -> Hunt {
         Command::new(program)
             .args(["--hunt", name, "--budget", &number(options.budget), "--shrink", &number(options.shrink)])
             .args(["--control", &number(options.control), "--from", &number(options.from)])
+            .args(["--without", &options.without.join(",")])
+            .args(options.run.iter().flat_map(|file| ["--run", file]))
             .stdout(Stdio::piped())
             .spawn()
     });
@@ -269,7 +341,10 @@ fn table(hunts: &BTreeMap<&str, Hunt>, options: &Options) -> String {
         share(small, found.len())
     );
     text += &match control.is_found() {
-        true => format!("- Without a bug, seed {} breaks a rule: {}.\n", control.get("seeds"), control.get("said")),
+        true => {
+            let (broken, seeds) = (control.get("broken"), control.get("seeds"));
+            format!("- Without a bug, {broken} of {seeds} seeds break a rule: {}.\n", control.get("said"))
+        }
         false => format!(
             "- Without a bug, no rule is broken in {} seeds from the same start ({} s of CPU time).\n",
             control.get("seeds"),

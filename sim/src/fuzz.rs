@@ -24,6 +24,10 @@ const LIVENESS_LIMIT: Duration = Duration::from_secs(1500);
 const FAMILIES: u64 = 9;
 /// The longest time that faults last: longer than the longest cool-down.
 const LONG_OUTAGE: Duration = Duration::from_secs(900);
+/// Faults that are drawn by a chance of their own, so that seeds go on to mean what they meant before there were these.
+const DRAWN_LATER: [FaultKind; 1] = [FaultKind::HalfTruth];
+/// One of so many scenarios has such a fault.
+const LATER_FAMILIES: u64 = 16;
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +177,7 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
             scenario.cluster.membership_lag = Some(Span(chance.up_to(Duration::from_secs(10))));
         }
     }
+    scenario.faults.extend(later_faults(seed, nodes));
     if !scenario.faults.is_empty() {
         let last = scenario.faults.iter().map(|fault| fault.at.0).max().unwrap_or_default();
         // Cool-downs and back-offs show only in what lasts for minutes.
@@ -246,7 +251,8 @@ fn knobs(chance: &mut Chance) -> Knobs {
 
 fn faults(chance: &mut Chance, scenario: &Scenario) -> Vec<FaultSpec> {
     let nodes = scenario.cluster.nodes;
-    let families: Vec<_> = FaultKind::ALL.iter().filter(|_| chance.below(FAMILIES) == 0).copied().collect();
+    let drawn = FaultKind::ALL.iter().filter(|what| !DRAWN_LATER.contains(what));
+    let families: Vec<_> = drawn.filter(|_| chance.below(FAMILIES) == 0).copied().collect();
     let mut faults = Vec::new();
     for what in families {
         for _ in 0..chance.between(1, 3) {
@@ -266,6 +272,21 @@ fn faults(chance: &mut Chance, scenario: &Scenario) -> Vec<FaultSpec> {
                 fault.every = Some(Span(Duration::from_millis(chance.magnitude(50, 10_000))));
             }
             details(chance, &mut fault, nodes);
+            faults.push(fault);
+        }
+    }
+    faults
+}
+
+/// The faults that came after seeds were given a meaning.
+fn later_faults(seed: u64, nodes: usize) -> Vec<FaultSpec> {
+    let mut chance = Chance::new(seed ^ 0x1a7e);
+    let mut faults = Vec::new();
+    for what in DRAWN_LATER {
+        if chance.below(LATER_FAMILIES) == 0 {
+            let mut fault = FaultSpec::new(Span(chance.up_to(Duration::from_secs(6))), what);
+            fault.lasts = (chance.below(3) == 0).then(|| Span(Duration::from_millis(chance.magnitude(10, 40_000))));
+            fault.count = Some(chance.magnitude(1, nodes as u64) as usize);
             faults.push(fault);
         }
     }

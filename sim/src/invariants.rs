@@ -7,6 +7,7 @@ pub mod announced;
 pub mod answered_once;
 pub mod asked_politely;
 pub mod calm;
+pub mod come_back_later;
 pub mod consistent;
 pub mod contract;
 pub mod cooldowns;
@@ -18,6 +19,7 @@ pub mod moves_on;
 pub mod no_ghosts;
 pub mod no_leaks;
 pub mod one_copy;
+pub mod patience;
 pub mod private;
 pub mod quiet_network;
 pub mod ranks;
@@ -51,6 +53,7 @@ pub const TABLE: &[Invariant] = &[
     answered_once::RULE,
     asked_politely::RULE,
     calm::RULE,
+    come_back_later::RULE,
     consistent::RULE,
     cooldowns::RULE,
     credentials::RULE,
@@ -58,6 +61,7 @@ pub const TABLE: &[Invariant] = &[
     limits::RULE,
     moves_on::RULE,
     no_ghosts::RULE,
+    patience::RULE,
     private::RULE,
     ranks::RULE,
     right_blame::RULE,

@@ -13,7 +13,8 @@ use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
 use crate::invariants::{
-    Invariant, answered_once, asked_politely, consistent, cooldowns, credentials, limits, no_ghosts, right_blame,
+    Invariant, announced, answered_once, asked_politely, come_back_later, consistent, cooldowns, credentials, limits,
+    no_ghosts, patience, right_blame,
 };
 use crate::world::{NodeIndex, World};
 
@@ -53,6 +54,13 @@ pub(crate) struct Watched {
     credentials: credentials::Memory,
     limits: limits::Memory,
     blame: right_blame::Memory,
+    patience: patience::Memory,
+    later: come_back_later::Memory,
+    announced: announced::Memory,
+    /// Swarms that it has begun to lead with the present input.
+    leads: Vec<Digest>,
+    /// A swarm that it has led, although others rank before it.
+    lesser_lead: Option<(Digest, u32)>,
     /// Blobs whose flight has ended with the present input.
     ended: Vec<Digest>,
     inputs: u64,
@@ -70,6 +78,11 @@ impl Watched {
             credentials: Default::default(),
             limits: Default::default(),
             blame: Default::default(),
+            patience: Default::default(),
+            later: Default::default(),
+            announced: Default::default(),
+            leads: Vec::new(),
+            lesser_lead: None,
             ended: Vec::new(),
             inputs: 0,
             view_since: Time::ZERO,
@@ -88,6 +101,8 @@ impl Watched {
         self.manners.input(scene, input);
         self.cooldowns.input(scene, input);
         self.limits.input(input);
+        self.patience.input(now, input);
+        self.later.input(scene, input);
         broken
     }
 
@@ -96,6 +111,9 @@ impl Watched {
         let scene = &mut Scene { now, world_now, config: &self.config, lies, broken: &mut broken };
         if let Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) = output {
             self.ended.push(*digest);
+        }
+        if let Output::Explain(Explanation::Leading { digest }) = output {
+            self.leads.push(*digest);
         }
         // What was refused or cut short is judged by what was known before this input.
         self.answers.output(scene, output, &self.cooldowns, &self.ended);
@@ -107,6 +125,9 @@ impl Watched {
             self.cooldowns.cut_short(now, digest);
         }
         self.limits.output(scene, output);
+        self.patience.output(scene, output);
+        self.later.output(scene, output);
+        self.announced.output(scene, output);
         broken
     }
 }
@@ -155,14 +176,21 @@ impl World {
         self.watch_ranks(node, output);
     }
 
+    /// A swarm that a node has led although others rank before it, and its rank.
+    pub(crate) fn lesser_lead(&self, node: NodeIndex) -> Option<(Digest, u32)> {
+        self.watched.get(node)?.as_ref()?.lesser_lead
+    }
+
     /// All that an input led to has been carried out.
     pub(crate) fn watch_settled(&mut self, node: NodeIndex) {
         let every = if self.watched.len() <= SMALL { LOOK_INSIDE.0 } else { LOOK_INSIDE.1 };
         let Some(Some(watched)) = self.watched.get_mut(node) else { return };
         let ended = std::mem::take(&mut watched.ended);
+        let (leads, admits) = (std::mem::take(&mut watched.leads), watched.limits.takes_admission());
         let look = watched.inputs.is_multiple_of(every);
         let mut broken = Vec::new();
         watched.blame.settled(&mut broken);
+        watched.patience.settled(&ended, &mut broken);
         if !ended.is_empty() {
             let flying: BTreeSet<Digest> =
                 self.agent(node).map(|agent| agent.flying().copied().collect()).unwrap_or_default();
@@ -171,10 +199,24 @@ impl World {
                 no_ghosts::check(&watched.limits, &over, &mut broken);
             }
         }
+        if admits && let Some(agent) = self.agent(node) {
+            limits::check_admission(agent, &mut broken);
+        }
+        for digest in leads {
+            let rank = self.agent(node).and_then(|agent| agent.own_rank(&digest)).filter(|rank| *rank > 0);
+            if let (Some(rank), Some(Some(watched))) = (rank, self.watched.get_mut(node)) {
+                watched.lesser_lead = Some((digest, rank));
+            }
+        }
         self.report_broken(node, broken);
         if look {
             consistent::check_node(self, node);
         }
+    }
+
+    /// How a node is configured.
+    pub(crate) fn watched_config(&self, node: NodeIndex) -> Option<&Config> {
+        self.watched.get(node)?.as_ref().map(|watched| &watched.config)
     }
 
     /// For how long two nodes have had the same view; not at all, if they have not.

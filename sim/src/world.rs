@@ -319,6 +319,8 @@ pub struct World {
     pub(crate) watched: Vec<Option<crate::watch::Watched>>,
     /// Nodes that have sent wrong bytes, or wrong hashes, or have claimed what they have not, at some time.
     pub(crate) liars: BTreeSet<NodeIndex>,
+    /// A node has vouched for lies at some time.
+    pub(crate) lies_are_vouched_for: bool,
     /// Requests of a second tenant that has no credential.
     pub(crate) intruders: BTreeSet<RequestId>,
     /// Pulls that are done, in order of time.
@@ -374,6 +376,7 @@ impl World {
             at_once: 0,
             watched: Vec::new(),
             liars: BTreeSet::new(),
+            lies_are_vouched_for: false,
             intruders: BTreeSet::new(),
             finished_pulls: Vec::new(),
             cross_zone_bytes: 0,

@@ -357,7 +357,7 @@ fn a_pull_goes_on_after_a_restart_of_containerd() {
 
 #[test]
 fn peers_that_lie_are_done_without() {
-    for what in ["false-claims", "wrong-sums", "mute", "trickle"] {
+    for what in ["false-claims", "wrong-sums", "half-truth", "mute", "trickle"] {
         let rate = if what == "trickle" { "rate = '100kB/s'\n" } else { "" };
         let text = format!(
             "name = 'x'\nlimit = '10m'\n[cluster]\nnodes = 8\n[[images]]\nlayers = ['64MiB']\n\
@@ -368,7 +368,10 @@ fn peers_that_lie_are_done_without() {
         let report = run(&scenario, 1);
         assert_eq!((report.violations, report.summary.unfinished), (Vec::new(), 0), "{what}");
         assert_ne!(report.summary.trace_hash, honest.trace_hash, "{what}");
-        assert!(report.summary.origin_copies < 3.0, "{what}: {} copies", report.summary.origin_copies);
+        // Each piece that does not fit a false midstate is fetched from the origin, and who finds out only at the end that it
+        // was deceived fetches everything again: never more than two copies for each node.
+        let most = if what == "half-truth" { 16.5 } else { 3.0 };
+        assert!(report.summary.origin_copies < most, "{what}: {} copies", report.summary.origin_copies);
     }
 }
 

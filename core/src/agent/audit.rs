@@ -3,13 +3,19 @@
 //! Nothing decides by this. It says what contradicts itself at the moment when it does, long before anybody outside could
 //! see the consequences.
 
+use core::time::Duration;
+
 use super::mirroring::State;
 use super::{Agent, Op};
 use crate::calls::Purpose;
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::Method;
+use crate::swarm::download::Download;
 use crate::timers::Deadline;
+
+/// A leader looks after its swarm once a second.
+const OVERDUE: Duration = Duration::from_secs(3);
 
 /// How much an agent remembers: number of entries of each memory that has to be empty when nothing is to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +89,12 @@ impl Agent {
         self.flights.keys()
     }
 
+    /// This node's rank for a digest in its own view; 0 is the best.
+    #[must_use]
+    pub fn own_rank(&self, digest: &Digest) -> Option<u32> {
+        self.members.own_rank(digest)
+    }
+
     /// The first thing in the agent's state that contradicts another, in words. Ask between two inputs.
     #[must_use]
     pub fn contradiction(&self) -> Option<String> {
@@ -126,6 +138,8 @@ impl Agent {
             "has no watchdog"
         } else if flight.waiters.iter().any(|id| self.requests.get(id).is_none_or(|request| request.digest != digest)) {
             "is waited for by a request that is gone"
+        } else if flight.stage.is_moving() && flight.download.as_ref().is_some_and(Download::idles) {
+            "has a piece to hash and does not"
         } else {
             match (&flight.stage, &flight.role) {
                 (Stage::Resolving(_), _)
@@ -180,6 +194,18 @@ impl Agent {
         })
     }
 
+    /// A swarm that this node leads, with a run whose fetcher is long late.
+    fn runs_overdue(&self) -> Option<&Digest> {
+        // The clock may have leapt; what is due now is looked after in a moment.
+        if self.cx.timers.next().is_none_or(|(at, _)| at <= self.cx.now) {
+            return None;
+        }
+        let leads = |digest: &Digest| self.flights.get(digest).is_some_and(|flight| flight.role == Role::Leading);
+        let looks = |digest: &Digest| leads(digest) && self.armed(Deadline::Track(*digest));
+        let mut late = self.trackers.iter().filter(|(_, tracker)| tracker.is_overdue(self.cx.now, OVERDUE));
+        late.find(|(digest, _)| looks(digest)).map(|(digest, _)| digest)
+    }
+
     fn memories_contradict(&self) -> Option<String> {
         let running = self.flights.values().filter(|flight| flight.is_running()).count();
         let most = self.config.max_running_flights as usize;
@@ -206,6 +232,12 @@ impl Agent {
             .find(|digest| !self.flights.contains_key(digest) && !self.armed(Deadline::Track(**digest)))
         {
             return Some(format!("the swarm of {} is never looked after", digest.short()));
+        }
+        if let Some(digest) = self.failures.digests().find(|digest| self.cache.get(digest).is_some()) {
+            return Some(format!("{} is here, and its failures are remembered", digest.short()));
+        }
+        if let Some(digest) = self.runs_overdue() {
+            return Some(format!("a run of {} is late and nobody else's", digest.short()));
         }
         let holding = self.requests.values().filter(|request| request.holds).count()
             + self.streams.values().filter(|stream| stream.holds()).count();

@@ -320,6 +320,10 @@ impl Agent {
     /// The tracker is of no use: it is passed over for a while, and the cascade runs again.
     pub(super) fn tracker_lost(&mut self, digest: Digest, tracker: &PeerId) {
         let now = self.cx.now;
+        if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Committing)) {
+            // It is needed no more. A cascade now would forget the commit, and what is committed then counts nowhere.
+            return;
+        }
         self.failures.suppress(now, digest, tracker.clone(), Suppression::Stalled, STALLED_SUPPRESSION);
         self.cx.counters.tracker_takeovers += 1;
         self.cx.explain(Explanation::TrackerLost { digest, tracker: tracker.clone() });
@@ -374,7 +378,7 @@ impl Agent {
     pub(super) fn call_answered(&mut self, id: CallId, result: Result<Response, CallError>) {
         let Some(call) = self.calls.finish(&mut self.cx, id) else { return };
         let answered = !matches!(result, Err(CallError::Unreachable));
-        self.recent_calls = self.recent_calls << 1 | u32::from(answered);
+        self.recent_calls = self.recent_calls << 1 | u32::from(answered && !mutant!("health-never-recovers"));
         if answered {
             self.failures.reached(&call.peer);
         } else {

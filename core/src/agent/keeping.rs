@@ -116,7 +116,9 @@ impl Agent {
         self.cx.counters.blobs_completed += 1;
         self.explain_completed(digest, flight.origin_bytes, flight.peer_bytes);
         self.cache.insert(StoredBlob { digest, size, facts });
-        self.hold_for_uploads(digest);
+        if !mutant!("upload-not-held-at-commit") {
+            self.hold_for_uploads(digest);
+        }
         let states: Vec<_> = download.chain().computed(0, usize::MAX).into_iter().map(|(_, state)| state).collect();
         if download.geometry().pieces() > 1 {
             self.cx.emit(Output::KeepSpine { digest, states: states.clone() });
@@ -203,7 +205,9 @@ impl Agent {
 
     pub(super) fn reconcile(&mut self) {
         let interval = self.cx.jitter(self.config.reconcile_interval);
-        self.cx.wake(Deadline::Reconcile, interval);
+        if !mutant!("reconcile-happens-once") {
+            self.cx.wake(Deadline::Reconcile, interval);
+        }
         if self.draining {
             return;
         }

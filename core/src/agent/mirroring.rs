@@ -117,15 +117,20 @@ impl Agent {
         if kind == Kind::Manifest && media_type.is_none() {
             // containerd goes by the media type: what the manifest is has to be read first.
             request.state = State::Reading;
+            // Where the store is full it would be gone before it is read, and would come and go for as long as it is waited for.
+            if !core::mem::replace(&mut request.holds, true) {
+                self.cache.hold(&digest);
+            }
             self.cx.timers.set(Deadline::Headers(id), request.due);
             self.cx.emit(Output::ReadManifest { digest });
             return;
         }
         request.state = State::Serving;
-        request.holds = true;
+        if !core::mem::replace(&mut request.holds, true) {
+            self.cache.hold(&digest);
+        }
         self.cx.timers.clear(Deadline::Headers(id));
         let is_get = request.method == Method::Get;
-        self.cache.hold(&digest);
         self.cache.touch(&digest);
         self.cx.counters.mirror_hits += 1;
         self.cx.emit(Output::Touch { digest });
@@ -347,10 +352,7 @@ impl Agent {
             if let Some(request) = self.requests.get_mut(&id) {
                 match request.state {
                     State::Waiting if mutant!("settled-waiter-forgotten") => {}
-                    State::Waiting => {
-                        self.cx.timers.clear(Deadline::Headers(id));
-                        self.serve_present(id);
-                    }
+                    State::Waiting => self.serve_present(id),
                     State::Serving => {
                         request.holds = true;
                         self.cache.hold(&digest);
@@ -365,7 +367,8 @@ impl Agent {
     /// Where somebody who has asked for a blob and is being served has it from, and with which credential, if any.
     pub(super) fn requester(&self, digest: &Digest) -> Option<(Source, Option<CredentialId>)> {
         let asking = self.requests.values().filter(|request| {
-            request.state == State::Serving && request.digest == *digest || mutant!("credential-of-another-requester")
+            let is_proven = request.state == State::Serving || mutant!("prefetch-with-unproven-credential");
+            is_proven && request.digest == *digest || mutant!("credential-of-another-requester")
         });
         let best = asking.max_by_key(|request| request.credential.is_some())?;
         Some((best.source.clone(), best.credential))
@@ -418,7 +421,8 @@ impl Agent {
     }
 
     fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+        let asking = |request: &&mut Request| request.state == State::Asking;
+        let Some(request) = self.requests.get_mut(&id).filter(asking) else { return };
         match result {
             Ok(_) => {
                 request.authorized = true;

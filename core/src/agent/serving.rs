@@ -136,11 +136,12 @@ impl Agent {
     /// A stream has not said what it wants, or a reader takes so long that others go without.
     pub(super) fn handshake_late(&mut self, stream: StreamId) {
         if let Some(late) = self.streams.remove(&stream) {
+            self.cx.counters.coord_stream_errors += 1;
+            // Before the blob may go: nothing is deleted while it is being sent.
+            self.cx.emit(Output::StreamReset { stream });
             if let Doing::Piece { digest, holds: true, .. } = late.doing {
                 self.done_reading(digest);
             }
-            self.cx.counters.coord_stream_errors += 1;
-            self.cx.emit(Output::StreamReset { stream });
         }
     }
 
@@ -264,7 +265,8 @@ impl Agent {
         if elsewhere
             || self.draining
             || !self.recovered
-            || self.flights.len() >= self.config.max_admitted_flights as usize
+            || self.flights.len()
+                >= self.config.max_admitted_flights as usize + usize::from(mutant!("admission-limit-off-by-one"))
         {
             return PullOutcome::Declined;
         }

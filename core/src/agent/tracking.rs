@@ -230,6 +230,7 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest).filter(|flight| !flight.is_alone()) else { return };
         let generation = flight.generation;
         let looked_lately = flight.looked_for_better.is_some_and(|at| self.cx.now - at < DEFER_PAUSE);
+        let looked_lately = looked_lately && !mutant!("better-leaders-polled");
         if looked_lately || self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Defer) {
             return;
         }

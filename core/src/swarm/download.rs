@@ -532,6 +532,11 @@ impl Download {
         self.chain.next(|piece| self.have.contains(piece))
     }
 
+    /// Whether it could hash on and does not. After a mismatch it waits for what it has to fetch again.
+    pub(crate) fn idles(&self) -> bool {
+        !self.origin_only && self.next_to_hash().is_some()
+    }
+
     pub(crate) fn hashing(&mut self, op: OpId) {
         self.hashing = Some(op);
     }

@@ -53,6 +53,7 @@ impl Outage {
         retry_after: Duration,
     ) -> Duration {
         let rest = (FIRST_REST * (1 << self.rests.min(8))).min(LONGEST_REST);
+        let retry_after = if mutant!("retry-after-ignored") { Duration::ZERO } else { retry_after };
         let pause = rest.max(retry_after.min(crate::failures::LONGEST_COOLDOWN));
         self.reporters.insert(peer.clone());
         if now < self.until || !(alone || self.reporters.len() >= BELIEVED) {

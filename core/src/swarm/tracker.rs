@@ -363,6 +363,11 @@ impl Tracker {
         }
     }
 
+    /// Whether a run should have been given to somebody else for longer than `patience`.
+    pub(crate) fn is_overdue(&self, now: Time, patience: Duration) -> bool {
+        self.assignments.iter().any(|run| run.until + patience < now)
+    }
+
     /// Whether a participant was sent to the origin to find out the size.
     pub(crate) fn has_sent_for_size(&self, peer: &PeerId) -> bool {
         self.geometry.is_none() && self.assignments.iter().any(|run| run.count == 0 && run.peer == *peer)

@@ -17,8 +17,11 @@ type Edit<'a> = Box<dyn Fn(&mut Scenario) + 'a>;
 
 /// Events that a smaller scenario may take: this many times those of the one that fails, and some.
 const PATIENCE: (u64, u64) = (2, 20_000);
-/// With other nodes or faults chance falls otherwise: so many other seeds are tried for those.
-const OTHER_SEEDS: u64 = 2;
+/// With other nodes or faults chance falls otherwise: so many other seeds are tried for those. When nothing gets smaller any
+/// more and it is still too much for a reader, more of them.
+const OTHER_SEEDS: [u64; 3] = [2, 12, 60];
+/// So many nodes and faults a reader can hold in the head.
+const SMALL: usize = 10;
 
 /// Shrinks what was found for at most `budget` of wall time: the smallest scenario that still breaks the same rule.
 #[must_use]
@@ -31,24 +34,30 @@ pub fn shrink(found: Found, budget: Duration) -> Found {
 #[must_use]
 pub fn shrink_while(found: Found, there_is_time: impl Fn() -> bool) -> Found {
     let mut best = found;
-    // The first two decide what a reader has to hold in the head, and how fast the others are.
-    let passes: [(Pass, u64); 4] =
-        [(fewer_faults, OTHER_SEEDS), (fewer_nodes, OTHER_SEEDS), (less_to_pull, 0), (nothing_special, 0)];
-    loop {
-        let before = best.scenario.clone();
-        for (pass, other_seeds) in passes {
-            while there_is_time()
-                && let Some(smaller) = first_that_fails(&best, pass(&best.scenario), other_seeds, &there_is_time)
-            {
-                best = smaller;
+    for other_seeds in OTHER_SEEDS {
+        // The first two decide what a reader has to hold in the head, and how fast the others are.
+        let passes: [(Pass, u64); 4] =
+            [(fewer_faults, other_seeds), (fewer_nodes, other_seeds), (less_to_pull, 0), (nothing_special, 0)];
+        loop {
+            let before = best.scenario.clone();
+            for (pass, other_seeds) in passes {
+                while there_is_time()
+                    && let Some(smaller) = first_that_fails(&best, pass(&best.scenario), other_seeds, &there_is_time)
+                {
+                    best = smaller;
+                }
+            }
+            if best.scenario == before || !there_is_time() {
+                break;
             }
         }
-        if best.scenario == before || !there_is_time() {
-            best.scenario.name = format!("shrunk-{}", best.seed);
-            best.scenario.seed = best.seed;
-            return best;
+        if best.scenario.cluster.nodes <= SMALL && best.scenario.faults.len() <= SMALL {
+            break;
         }
     }
+    best.scenario.name = format!("shrunk-{}", best.seed);
+    best.scenario.seed = best.seed;
+    best
 }
 
 /// The first of the candidates that breaks the same rule.
@@ -110,17 +119,24 @@ fn fewer_faults(scenario: &Scenario) -> Vec<Scenario> {
 
 fn fewer_nodes(scenario: &Scenario) -> Vec<Scenario> {
     let nodes = scenario.cluster.nodes;
-    let mut sizes = vec![1, 2, 3, 5, 8, nodes / 4, nodes / 2, nodes * 3 / 4, nodes - 1];
+    let mut sizes = vec![1, 2, 3, 5, 8, SMALL, nodes / 4, nodes / 2, nodes * 3 / 4, nodes - 1];
     sizes.retain(|fewer| *fewer > 0 && *fewer < nodes);
     sizes.sort_unstable();
     sizes.dedup();
-    changed(
-        scenario,
-        sizes
-            .into_iter()
-            .map(|fewer| Box::new(move |copy: &mut Scenario| with_nodes(copy, fewer)) as Edit<'_>)
-            .collect(),
-    )
+    let mut edits: Vec<Edit<'_>> = Vec::new();
+    for fewer in sizes {
+        edits.push(Box::new(move |copy| with_nodes(copy, fewer)));
+        if scenario.faults.iter().any(|fault| fault.count.is_some_and(|count| count > 1)) {
+            // What befell half of the nodes befalls half of fewer.
+            edits.push(Box::new(move |copy| {
+                for fault in &mut copy.faults {
+                    fault.count = fault.count.map(|count| (count * fewer / nodes).max(1));
+                }
+                with_nodes(copy, fewer);
+            }));
+        }
+    }
+    changed(scenario, edits)
 }
 
 /// Fewer images and layers, and smaller ones.

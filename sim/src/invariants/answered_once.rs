@@ -1,11 +1,11 @@
 //! Checked at every answer to containerd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
 use longshore_core::input::Input;
-use longshore_core::names::RequestId;
+use longshore_core::names::{OpId, RequestId};
 use longshore_core::output::{Output, Refusal};
 use longshore_core::time::Time;
 
@@ -34,6 +34,8 @@ pub(crate) struct Memory {
     requests: BTreeMap<RequestId, Asked>,
     /// When the prefix of a blob last grew.
     released: BTreeMap<Digest, Time>,
+    /// What the origin was asked and has not answered.
+    questions: BTreeSet<OpId>,
 }
 
 impl Memory {
@@ -51,11 +53,18 @@ impl Memory {
                 self.requests.remove(request);
             }
             // What the origin says of a credential or a size decides at once.
-            Input::OriginStat { .. } | Input::Manifest { .. } => {
-                self.requests.values_mut().for_each(|asked| asked.since = Time::ZERO);
+            Input::OriginStat { op, .. } => {
+                self.questions.remove(op);
+                self.decided();
             }
+            Input::Manifest { .. } => self.decided(),
             _ => {}
         }
+    }
+
+    /// Whoever waited for a word waits no more.
+    fn decided(&mut self) {
+        self.requests.values_mut().for_each(|asked| asked.since = Time::ZERO);
     }
 
     pub(crate) fn output(
@@ -66,6 +75,17 @@ impl Memory {
         ended: &[Digest],
     ) {
         let wrong = match output {
+            Output::StatOrigin { op, .. } => {
+                self.questions.insert(*op);
+                return;
+            }
+            // That it did not say anything in time is a word as well.
+            Output::CancelTransfer { op } => {
+                if self.questions.remove(op) {
+                    self.decided();
+                }
+                return;
+            }
             Output::Release { digest, .. } => {
                 self.released.insert(*digest, scene.now);
                 return;

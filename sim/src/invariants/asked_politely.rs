@@ -30,6 +30,9 @@ const MAX_VAIN_ENROLMENTS: u32 = 3;
 /// had.
 const MAX_VAIN_REQUESTS: u32 = 6;
 
+/// A leader asks the same better-ranked node no sooner than this whether it leads, whatever happens in its swarm.
+const LEAST_BETWEEN_LOOKS: Duration = Duration::from_millis(95);
+
 #[derive(Debug)]
 struct Called {
     peer: PeerId,
@@ -57,6 +60,8 @@ pub(crate) struct Memory {
     busy: BTreeMap<(PeerId, Digest), Time>,
     unreachable: BTreeMap<PeerId, Time>,
     convicted: BTreeMap<(PeerId, Digest), Time>,
+    /// Swarms that it leads, and when it last looked whether this one would lead better.
+    looks: BTreeMap<Digest, BTreeMap<PeerId, Time>>,
 }
 
 impl Memory {
@@ -138,11 +143,14 @@ impl Memory {
             Output::Explain(Explanation::Convicted { digest, peer, .. }) => {
                 self.convicted.insert((peer.clone(), *digest), scene.now + CONVICTION);
             }
+            Output::Explain(Explanation::Leading { digest }) => drop(self.looks.insert(*digest, BTreeMap::new())),
+            Output::Explain(Explanation::Following { digest, .. }) => drop(self.looks.remove(digest)),
             Output::Explain(Explanation::TrackerLost { digest, tracker }) => {
                 self.vain_enrolments.remove(&(tracker.clone(), *digest));
             }
             Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) => {
                 self.busy.retain(|(_, of), _| of != digest);
+                self.looks.remove(digest);
                 self.vain_enrolments.retain(|(_, of), _| of != digest);
                 self.vain_requests.retain(|(_, of, _), _| of != digest);
                 self.rate.retain(|(_, of), _| of != digest);
@@ -166,6 +174,16 @@ impl Memory {
             Request::Enrol(enrol) => (enrol.digest, 2),
         };
         let enrols = kind == 2;
+        if kind == 0
+            && let Some(looks) = self.looks.get_mut(&digest)
+            && let Some(last) = looks.insert(peer.clone(), scene.now)
+            && scene.now - last < LEAST_BETWEEN_LOOKS
+        {
+            scene.violate(
+                &RULE,
+                format!("{peer} is asked again after {:?} whether it leads {digest}", scene.now - last),
+            );
+        }
         let key = (peer.clone(), digest);
         let second = scene.world_now.as_micros() / 1_000_000;
         let (of, calls) = self.rate.entry(key.clone()).or_insert((second, [0; 3]));

@@ -8,18 +8,19 @@ use crate::world::World;
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "calm",
-    sentence: "Where nothing is wrong, nothing fails: no flight, no transfer, no request of containerd, no tracker, no view.",
+    sentence: "Where nothing is wrong, nothing fails: no flight, no transfer, no request of containerd, no tracker, no view; and the best-ranked node leads.",
     source: "design, section 7 (absent faults)",
 };
 
 type Count = fn(&Counters) -> u64;
 
 /// What must not happen.
-const NEVER: [(&str, Count); 9] = [
+const NEVER: [(&str, Count); 10] = [
     ("flights failed", |counters| counters.flights_failed),
     ("requests to the origin failed", |counters| counters.origin_failures),
     ("pieces were rejected", |counters| counters.pieces_rejected),
     ("ranks differed", |counters| counters.hrw_rank_mismatch),
+    ("cascades asked a second row of nodes", |counters| counters.topk_expansions),
     ("trackers were given up", |counters| counters.tracker_takeovers),
     ("mirror requests were refused", |counters| counters.mirror_refused),
     ("bodies were cut short", |counters| counters.mirror_aborted),
@@ -33,6 +34,11 @@ pub fn check(world: &mut World) {
         let times = world.total(count);
         if times > 0 {
             world.violate(&RULE, 0, &format!("{times} {what}"));
+        }
+    }
+    for node in world.node_indices() {
+        if let Some((digest, rank)) = world.lesser_lead(node) {
+            world.violate(&RULE, node, &format!("it leads the swarm of {digest}, and ranks {rank}"));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore_core::digest::Digest;
 use longshore_core::failures::{FIRST_COOLDOWN, LADDER_FACTOR, LADDER_MEMORY, LONGEST_COOLDOWN, LONGEST_HONOUR};
 use longshore_core::input::{Input, OriginFailure, TransferEvent, TransferFailure};
-use longshore_core::message::FailureClass;
+use longshore_core::message::{FailureClass, PullOutcome, RecentFailure, Request, Response};
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
@@ -28,6 +28,8 @@ struct Failed {
     /// Nobody asks the origin before, and nobody is refused for it after.
     not_before: Time,
     not_after: Time,
+    /// The longest that it may be told to others: they honour it.
+    told_until: Time,
 }
 
 /// What failed in one agent's life.
@@ -38,6 +40,8 @@ pub(crate) struct Memory {
     with_credential: BTreeSet<Digest>,
     /// What the origin's failure that is being handled asks for.
     retry_after: Option<Duration>,
+    /// What a peer asks about.
+    asked: Option<Digest>,
 }
 
 fn ladder(strikes: u32) -> Duration {
@@ -56,6 +60,10 @@ impl Memory {
             | Input::OriginStat { result: Err(failure), .. } => retry_after(failure),
             _ => None,
         };
+        self.asked = match input {
+            Input::StreamRequest { request: Request::PullIntent { digest }, .. } => Some(*digest),
+            _ => None,
+        };
     }
 
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
@@ -70,7 +78,9 @@ impl Memory {
                     return;
                 }
                 failed.most += 1;
-                failed.not_after = failed.not_after.max(now + ladder(failed.most).max(retry_after).max(LONGEST_HONOUR));
+                let longest = ladder(failed.most).max(retry_after);
+                failed.told_until = failed.told_until.max(now + longest);
+                failed.not_after = failed.not_after.max(now + longest.max(LONGEST_HONOUR));
                 if *class == FailureClass::Auth {
                     // The next one who asks may have a credential.
                     failed.not_before = now;
@@ -88,6 +98,18 @@ impl Memory {
             Output::Explain(Explanation::Completed { digest, .. }) => {
                 self.failed.remove(digest);
             }
+            Output::StreamReply { response: Response::PullIntent(intent), .. } => {
+                if let (Some(digest), Some(told)) = (self.asked, intent.recently_failed) {
+                    self.told(scene, &digest, told);
+                }
+            }
+            Output::StreamReply { response: Response::PleasePull(results), .. } => {
+                for result in results {
+                    if let PullOutcome::RecentlyFailed(told) = result.outcome {
+                        self.told(scene, &result.digest, told);
+                    }
+                }
+            }
             Output::FetchOrigin { digest, credential, .. } => {
                 if credential.is_some() {
                     self.with_credential.insert(*digest);
@@ -100,6 +122,15 @@ impl Memory {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A peer hears for how long a digest is left alone here.
+    fn told(&self, scene: &mut Scene<'_>, digest: &Digest, told: RecentFailure) {
+        let until = self.failed.get(digest).map_or(Time::ZERO, |failed| failed.told_until);
+        if scene.now + told.cooldown > until {
+            let (cooldown, left) = (told.cooldown, until - scene.now);
+            scene.violate(&RULE, format!("a peer is told that {digest} cools down for {cooldown:?}, not {left:?}"));
         }
     }
 

@@ -8,12 +8,13 @@ use longshore_core::names::CredentialId;
 use longshore_core::output::Output;
 
 use super::Invariant;
+use super::private::is_accepted;
 use crate::world::{NodeIndex, World};
 
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "credentials-stay",
-    sentence: "A credential is used only for what its owner asked for, or for what that refers to, and not after it was forgotten.",
+    sentence: "A credential is used only for what its owner asked for, or for what that refers to if the origin has accepted it, and not after it was forgotten.",
     source: "design, section 3.4; gantry reference, section 10.4 g",
 };
 
@@ -36,7 +37,13 @@ impl World {
             | Output::StatOrigin { digest, credential: Some(credential), .. } => {
                 let asked = self.watched_credentials(node).and_then(|memory| memory.asked.get(credential).cloned());
                 let asked = asked.unwrap_or_default();
-                if !asked.contains(digest) && !asked.iter().any(|parent| self.refers_to(parent, digest)) {
+                let itself = asked.contains(digest);
+                if !itself && !is_accepted(Some(*credential)) {
+                    // What a manifest names is fetched for whoever was given the manifest.
+                    let detail = format!("a credential that the origin does not accept goes there for {digest}");
+                    self.violate(&RULE, node, &detail);
+                }
+                if !itself && !asked.iter().any(|parent| self.refers_to(parent, digest)) {
                     let detail = format!(
                         "credential {} goes to the origin for {digest}, which its owner did not ask for",
                         credential.0

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use longshore_core::Agent;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, TransferEvent};
+use longshore_core::message::{PullOutcome, Response};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::Output;
 use longshore_core::time::Time;
 
 use super::Invariant;
-use crate::watch::Scene;
+use crate::watch::{Broken, Scene};
 
 /// The rule.
 pub const RULE: Invariant = Invariant {
@@ -38,9 +40,16 @@ pub(crate) struct Memory {
     pub(crate) transfers: BTreeMap<OpId, Transfer>,
     streams: BTreeSet<StreamId>,
     uploads: BTreeMap<StreamId, Digest>,
+    /// It has just told a peer that it begins a flight.
+    admits: bool,
 }
 
 impl Memory {
+    /// Whether it has told a peer that it begins a flight, since this was last asked.
+    pub(crate) fn takes_admission(&mut self) -> bool {
+        std::mem::take(&mut self.admits)
+    }
+
     /// Transfers and uploads.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         (self.transfers.len(), self.uploads.len())
@@ -73,6 +82,9 @@ impl Memory {
                 self.uploads.insert(*stream, *digest);
                 within(scene, self.uploads.len(), scene.config.max_uploads, "pieces are sent");
             }
+            Output::StreamReply { response: Response::PleasePull(results), .. } => {
+                self.admits |= results.iter().any(|result| result.outcome == PullOutcome::Started);
+            }
             Output::Evict { digest } if self.uploads.values().any(|of| of == digest) => {
                 scene.violate(&RULE, format!("{digest} is deleted while it is being sent"));
             }
@@ -96,6 +108,14 @@ impl Memory {
             }
             _ => {}
         }
+    }
+}
+
+/// After an input: what was started for peers was within what may be admitted.
+pub(crate) fn check_admission(agent: &Agent, broken: &mut Vec<Broken>) {
+    let (flights, most) = (agent.census().flights, agent.config().max_admitted_flights as usize);
+    if flights > most {
+        broken.push((&RULE, format!("{flights} flights are admitted, {most} may")));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longshore_core::config::Scope;
 use longshore_core::output::{Explanation, Output};
 
 use super::Invariant;
@@ -21,8 +22,9 @@ impl World {
     pub(crate) fn watch_ranks(&mut self, node: NodeIndex, output: &Output) {
         let Output::Explain(Explanation::RankMismatch { digest, peer, ours, theirs }) = output else { return };
         let Some(other) = self.node_indices().find(|other| self.peer(*other) == *peer) else { return };
-        let by_zone = self.options.knobs.zone_scope == Some(true);
-        if !by_zone && self.same_view_for(node, other) >= SETTLED {
+        // Within zones they rank other nodes; and a node that does not, ranks others than one that does.
+        let by_zone = |node| self.watched_config(node).is_none_or(|config| config.scope == Scope::Zone);
+        if !by_zone(node) && !by_zone(other) && self.same_view_for(node, other) >= SETTLED {
             let detail = format!("{peer} ranks itself {theirs:?} for {digest}, and is {ours} here");
             self.violate(&RULE, node, &detail);
         }

@@ -126,6 +126,8 @@ pub enum FaultKind {
     FalseClaims,
     /// Nodes send wrong hashes with right bytes.
     WrongSums,
+    /// Nodes send wrong bytes where nobody can tell, and right ones with right midstates from the middle of a blob on.
+    HalfTruth,
     /// Nodes take requests for pieces and send none.
     Mute,
     /// Nodes send pieces at `rate`.
@@ -189,6 +191,7 @@ impl FaultKind {
         Self::RestartContainerd,
         Self::FalseClaims,
         Self::WrongSums,
+        Self::HalfTruth,
         Self::Mute,
         Self::Trickle,
     ];
@@ -309,6 +312,7 @@ impl FaultKind {
                 | Self::RestartContainerd
                 | Self::FalseClaims
                 | Self::WrongSums
+                | Self::HalfTruth
                 | Self::Mute
                 | Self::Trickle
         )

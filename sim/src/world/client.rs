@@ -286,6 +286,10 @@ impl World {
         let source = source(kind);
         self.later(node, Duration::ZERO, Input::Mirror { request, method: Method::Get, source, digest, credential });
         self.when_headers_are_late(node, request, late);
+        if kind == Kind::Manifest && node % 2 == 1 {
+            // A second tenant wants the same image at the same time.
+            self.intrude(node, digest);
+        }
     }
 
     pub(super) fn mirror_served(&mut self, node: NodeIndex, request: RequestId, size: u64) {

@@ -145,6 +145,7 @@ impl World {
     pub fn lie(&mut self, node: NodeIndex) {
         self.corrupt(node);
         self.nodes[node].lies = true;
+        self.lies_are_vouched_for = true;
         self.liars.insert(node);
     }
 

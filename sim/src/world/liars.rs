@@ -9,10 +9,12 @@ use std::time::Duration;
 use longshore_core::input::{Input, TransferEvent, TransferFailure};
 use longshore_core::message::{EnrolReply, Have, Notice, PieceSum, PullIntent, Request, Response};
 use longshore_core::names::{OpId, StreamId};
+use longshore_core::output::Check;
 use longshore_core::piece::{Geometry, PieceSet};
 use longshore_core::spine::Midstate;
 
 use super::{NodeIndex, World};
+use crate::content::{self, Content};
 
 /// A peer that sends nothing gets rid of the stream after this long: the other end gives up earlier.
 const MUTE_STREAM: Duration = Duration::from_secs(60);
@@ -24,6 +26,10 @@ pub enum Lie {
     Claims,
     /// It sends right bytes with wrong hashes: spines and sums that no data can satisfy.
     Sums,
+    /// It sends wrong bytes of a blob's first half to whoever has nothing to check them by, and vouches for them; the rest
+    /// is right, and it tells the midstates of the second half only, which are right as well: who goes by those alone ends
+    /// at the digest.
+    Half,
     /// It takes requests for pieces and never sends one.
     Mute,
     /// It sends at so many bytes per second.
@@ -53,8 +59,9 @@ impl World {
     /// From now on the node lies like this; `None`: it does not any more.
     pub fn set_lie(&mut self, node: NodeIndex, lie: Option<Lie>) {
         self.nodes[node].lie = lie;
-        if matches!(lie, Some(Lie::Claims | Lie::Sums)) {
+        if matches!(lie, Some(Lie::Claims | Lie::Sums | Lie::Half)) {
             self.liars.insert(node);
+            self.lies_are_vouched_for |= lie == Some(Lie::Half);
         }
     }
 
@@ -69,7 +76,7 @@ impl World {
     }
 
     fn distorts(&self, node: NodeIndex) -> bool {
-        matches!(self.nodes[node].lie, Some(Lie::Claims | Lie::Sums)) || !self.nodes[node].version.has_spine
+        matches!(self.nodes[node].lie, Some(Lie::Claims | Lie::Sums | Lie::Half)) || !self.nodes[node].version.has_spine
     }
 
     fn spine_as_told(&self, node: NodeIndex, spine: &mut Vec<(u32, Midstate)>) {
@@ -78,6 +85,9 @@ impl World {
         } else if self.nodes[node].lie == Some(Lie::Sums) {
             // The first one everybody knows: it is the initial value of SHA-256.
             spine.iter_mut().filter(|(piece, _)| *piece > 0).for_each(|(_, state)| *state = wrong(*state));
+        } else if self.nodes[node].lie == Some(Lie::Half) {
+            let last = spine.iter().map(|(piece, _)| *piece).max().unwrap_or(0);
+            spine.retain(|(piece, _)| *piece > last / 2);
         }
     }
 
@@ -121,6 +131,18 @@ impl World {
             _ => {}
         }
         response
+    }
+
+    /// What a node sends for a piece of which it has `stored`.
+    pub(super) fn content_as_sent(
+        &self,
+        node: NodeIndex,
+        (size, piece, check): (u64, u32, Check),
+        stored: Content,
+    ) -> Content {
+        let is_first_half = piece < Geometry::of_blob(size).pieces() / 2;
+        let wrong = self.nodes[node].lie == Some(Lie::Half) && is_first_half && check == Check::Alone;
+        if wrong { content::WRONG } else { stored }
     }
 
     /// What goes with a piece.

@@ -12,7 +12,7 @@ use longshore_core::spine::Midstate;
 
 use super::drivers::InboundStream;
 use super::transfers::Carried;
-use super::{Event, NodeIndex, World};
+use super::{Event, Lie, NodeIndex, World};
 use crate::content::{self, Content};
 use crate::flows::{Route, chunk_of};
 use crate::invariants;
@@ -124,13 +124,14 @@ impl World {
             self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
             return;
         };
+        let content = self.content_as_sent(node, (transfer.size, transfer.piece, transfer.check), content);
         let (to, thread) = (transfer.to, Thread::Op(transfer.op.0));
         self.record(|record| record.serves(to, thread));
         transfer.content = content;
         transfer.claim = self.claim_as_told(node, claim);
         if self.blobs.get(&digest).is_none_or(|blob| blob.label != content) {
             self.liars.insert(node);
-            if self.nodes[node].lies {
+            if self.nodes[node].lies || self.nodes[node].lie == Some(Lie::Half) {
                 let sum = content::hash(Midstate::INITIAL, transfer.piece, content).to_bytes();
                 transfer.claim = Some(PieceSum { piece: transfer.piece, sum, author: self.peer(node) });
             }

@@ -128,6 +128,7 @@ impl FaultSpec {
             FaultKind::RestartContainerd => victims.iter().for_each(|node| world.restart_containerd(*node, lasts)),
             FaultKind::FalseClaims => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Claims))),
             FaultKind::WrongSums => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Sums))),
+            FaultKind::HalfTruth => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Half))),
             FaultKind::Mute => victims.iter().for_each(|node| world.set_lie(*node, Some(Lie::Mute))),
             FaultKind::Trickle => {
                 let lie = Lie::Trickle(self.rate.unwrap_or_default().0);
@@ -186,7 +187,11 @@ impl FaultSpec {
             FaultKind::IndexWrong => world.index_faults.wrong = 0,
             FaultKind::IndexSlow => world.index_faults.delay = Duration::ZERO,
             FaultKind::SlowDisk => victims.iter().for_each(|node| world.set_disk(*node, None)),
-            FaultKind::FalseClaims | FaultKind::WrongSums | FaultKind::Mute | FaultKind::Trickle => {
+            FaultKind::FalseClaims
+            | FaultKind::WrongSums
+            | FaultKind::HalfTruth
+            | FaultKind::Mute
+            | FaultKind::Trickle => {
                 victims.iter().for_each(|node| world.set_lie(*node, None));
             }
             FaultKind::OriginErrors

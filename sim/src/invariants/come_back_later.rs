@@ -1,0 +1,89 @@
+//! Checked at every request to the origin.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_core::digest::Digest;
+use longshore_core::failures::LONGEST_COOLDOWN;
+use longshore_core::input::{Input, TransferEvent, TransferFailure};
+use longshore_core::names::OpId;
+use longshore_core::output::{Explanation, Output};
+use longshore_core::time::Time;
+
+use super::Invariant;
+use crate::watch::Scene;
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "come-back-later",
+    sentence: "A leader that the origin told when to come back does not fetch that blob from it before, as long as it leads.",
+    source: "gantry reference, sections 7.5 and 8 (Retry-After); RFC 9110, section 10.2.3",
+};
+
+/// What the origin has said to one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    fetches: BTreeMap<OpId, Digest>,
+    /// Swarms that it leads.
+    leads: BTreeSet<Digest>,
+    not_before: BTreeMap<Digest, Time>,
+    /// A run has come that was cut off: the rest of it is fetched by whoever was given it, without another word.
+    is_rest: bool,
+}
+
+impl Memory {
+    pub(crate) fn input(&mut self, scene: &Scene<'_>, input: &Input) {
+        self.is_rest = matches!(input, Input::Transfer { event: TransferEvent::Done, .. });
+        let Input::Transfer { op, event: event @ (TransferEvent::Done | TransferEvent::Failed(_)) } = input else {
+            return;
+        };
+        let Some(digest) = self.fetches.remove(op) else { return };
+        if matches!(event, TransferEvent::Failed(TransferFailure::NoRanges)) {
+            // From now on one has to fetch everything, and what several were fetching comes to nothing.
+            self.leads.remove(&digest);
+            self.not_before.remove(&digest);
+        }
+        let TransferEvent::Failed(TransferFailure::Origin(failure)) = event else { return };
+        if let Some(after) = failure.retry_after
+            && self.leads.contains(&digest)
+        {
+            // What else was under way fails for the same reason: the first word counts until it is over.
+            let until = self.not_before.entry(digest).or_insert(Time::ZERO);
+            if *until <= scene.now {
+                *until = scene.now + after.min(LONGEST_COOLDOWN);
+            }
+        }
+    }
+
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
+        match output {
+            Output::FetchOrigin { op, digest, .. } => {
+                if !self.is_rest {
+                    self.fetches.insert(*op, *digest);
+                }
+                // Who finds out that it was lied to begins again, with a tracker that was told nothing.
+                let is_excused = self.is_rest || scene.lies;
+                if let Some(until) = self.not_before.get(digest).filter(|until| **until > scene.now && !is_excused) {
+                    let early = *until - scene.now;
+                    scene.violate(&RULE, format!("the origin is asked for {digest} again {early:?} too early"));
+                }
+            }
+            Output::CancelTransfer { op } => {
+                self.fetches.remove(op);
+            }
+            // A new role is a new tracker, which knows nothing of what another one was told.
+            Output::Explain(Explanation::Leading { digest }) => {
+                self.leads.insert(*digest);
+                self.not_before.remove(digest);
+            }
+            Output::Explain(
+                Explanation::Following { digest, .. }
+                | Explanation::Failed { digest, .. }
+                | Explanation::Completed { digest, .. },
+            ) => {
+                self.leads.remove(digest);
+                self.not_before.remove(digest);
+            }
+            _ => {}
+        }
+    }
+}
