@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use longshore_core::time::Time;
 
-/// A chunk is a quarter of a piece (so concurrent pieces are done within a quarter of each other of what fair sharing to the
-/// bit would give), and not less than a small piece: more events would show nothing else.
-const CHUNKS_PER_PIECE: u64 = 4;
+/// A chunk is half a piece (so concurrent pieces are done within half a piece of each other of what fair sharing to the bit
+/// would give), and not less than a small piece: more events would show nothing else.
+const CHUNKS_PER_PIECE: u64 = 2;
 /// The least that a chunk has, in bytes: the smallest piece of a blob.
 const LEAST_CHUNK: u64 = 256 << 10;
 
