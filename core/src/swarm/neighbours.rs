@@ -68,6 +68,8 @@ pub(crate) struct Neighbours {
     places: Vec<Place>,
     /// The ends of their names, to find them by.
     ends: Vec<u64>,
+    /// Neighbours that were dropped while they were to be left alone, and until when: who comes back is left alone still.
+    resting: Vec<(PeerId, Time)>,
     pieces: u32,
     /// How many neighbours have each piece, and which pieces somebody has: kept up to date, because every piece that is
     /// heard of or arrives asks for it.
@@ -125,12 +127,13 @@ impl Neighbours {
             }
             Err(place) => place,
         };
+        let rest = self.resting.iter().position(|(resting, _)| resting == peer);
         let neighbour = Neighbour {
             zone,
             pieces: PieceSet::none(self.pieces),
             complete: false,
             fetching: 0,
-            busy_until: Time::ZERO,
+            busy_until: rest.map_or(Time::ZERO, |rest| self.resting.swap_remove(rest).1),
             strikes: 0,
             early: None,
             greeted: false,
@@ -157,6 +160,12 @@ impl Neighbours {
         if let Ok(place) = self.find(peer) {
             self.ends.remove(place);
             let removed = self.places.remove(place);
+            if removed.neighbour.busy_until > Time::ZERO {
+                if self.resting.len() >= MAX_NEIGHBOURS {
+                    self.resting.remove(0);
+                }
+                self.resting.push((removed.peer, removed.neighbour.busy_until));
+            }
             for piece in removed.neighbour.pieces.iter() {
                 self.lose(piece);
             }
@@ -326,6 +335,25 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..12).prop_map(Have::Exactly),
             proptest::collection::vec(0_u32..80, 0..6).prop_map(Have::Also),
         ]
+    }
+
+    #[test]
+    fn who_was_dropped_and_comes_back_is_left_alone_until_its_time() {
+        let (mut neighbours, peer, until) = (Neighbours::default(), PeerId::new("a"), Time::from_micros(5));
+        neighbours.add(&peer, None, None);
+        neighbours.busy(&peer, until);
+        neighbours.remove(&peer);
+        neighbours.add(&peer, None, None);
+        assert!(!neighbours.is_free(&peer, Time::ZERO));
+        assert!(neighbours.is_free(&peer, until));
+        neighbours.remove(&peer);
+        for other in 0..2 * MAX_NEIGHBOURS {
+            let other = PeerId::new(&format!("other-{other}"));
+            neighbours.add(&other, None, None);
+            neighbours.busy(&other, until);
+            neighbours.remove(&other);
+        }
+        assert_eq!(neighbours.resting.len(), MAX_NEIGHBOURS);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use longshore_core::output::{Check, Span};
 use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
-use super::transfers::Carried;
+use super::transfers::{Carried, Told};
 use super::{Event, NodeIndex, Options, World};
 use crate::content;
 use crate::flows::{FlowId, LinkId, Route, chunk_of};
@@ -104,6 +104,7 @@ pub(crate) struct OriginTransfer {
     check: Check,
     /// Bytes that have arrived.
     total: u64,
+    told: Told,
     /// A slow disk is taking the next piece.
     is_writing: bool,
 }
@@ -285,6 +286,7 @@ impl World {
             end,
             check,
             total: 0,
+            told: Told::nothing(self.now),
             is_writing: false,
         };
         self.queue.push(self.now + way, Event::OriginAsked(Box::new(transfer)));
@@ -295,12 +297,13 @@ impl World {
         self.flows.set_rate(self.origin.link, rate);
     }
 
-    pub(super) fn origin_asked(&mut self, transfer: Box<OriginTransfer>) {
+    pub(super) fn origin_asked(&mut self, mut transfer: Box<OriginTransfer>) {
         let (node, op) = (transfer.node, transfer.op);
         let state = &mut self.nodes[node];
         if state.life != transfer.life || state.cancelled.remove(&op) {
             return;
         }
+        transfer.told = Told::nothing(self.now);
         let route = self.route_from_origin(node);
         let geometry = Geometry::of_blob(transfer.size);
         let bytes = (transfer.next..transfer.end).map(|piece| geometry.len(piece)).sum();
@@ -348,6 +351,14 @@ impl World {
         }
         let bytes = Geometry::of_blob(size).len(next);
         if total < arrived_bytes + bytes || is_writing {
+            let now = self.now;
+            let told = match self.flows.get_mut(flow) {
+                Some(Carried::Origin(transfer)) => transfer.told.progress(now, total),
+                _ => None,
+            };
+            if let Some(bytes) = told {
+                self.input(node, Input::Transfer { op, event: TransferEvent::Progress { bytes } });
+            }
             return;
         }
         if let Some(at) = self.disk_takes(node, bytes) {
@@ -371,9 +382,10 @@ impl World {
     }
 
     fn piece_from_origin(&mut self, flow: FlowId, fault: Option<Fault>) {
-        let Some(Carried::Origin(transfer)) = self.flows.get(flow) else { return };
-        let OriginTransfer { node, op, digest, size, next, end, check, .. } = **transfer;
+        let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
+        let OriginTransfer { node, op, digest, size, next, end, check, arrived_bytes, .. } = **transfer;
         let bytes = Geometry::of_blob(size).len(next);
+        let news = transfer.told.all(arrived_bytes + bytes);
         let label = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
         let content = if fault == Some(Fault::Corrupt) { content::WRONG } else { label };
         self.origin.was_corrupt |= content == content::WRONG;
@@ -398,7 +410,7 @@ impl World {
                 transfer.check = Check::From(after);
             }
         }
-        let event = TransferEvent::Piece { piece: next, bytes, hashed, claim: None };
+        let event = TransferEvent::Piece { piece: next, bytes: news, hashed, claim: None };
         self.input(node, Input::Transfer { op, event });
     }
 }
