@@ -11,13 +11,21 @@ use std::time::Duration;
 
 use longshore_core::time::Time;
 
-/// A chunk is a quarter of a piece (so concurrent pieces are done within a quarter of each other of what fair sharing to the
-/// bit would give), and not less than a small piece: more events would show nothing else.
-const CHUNKS_PER_PIECE: u64 = 4;
+/// A chunk is half a piece (so concurrent pieces are done within half a piece of each other of what fair sharing to the bit
+/// would give), and not less than a small piece: more events would show nothing else.
+const CHUNKS_PER_PIECE: u64 = 2;
 /// The least that a chunk has, in bytes: the smallest piece of a blob.
 const LEAST_CHUNK: u64 = 256 << 10;
 
-/// The size of chunks for pieces of `piece` bytes.
+/// No chunk takes a link longer than this by itself, so that a slow link shows that bytes come: who waits for a piece gives
+/// up if nothing does.
+const LONGEST_CHUNK: Duration = Duration::from_millis(50);
+/// The same for a link that lies on the way of many: what is between two zones may have a hundred flows to carry.
+const LONGEST_CHUNK_ACROSS: Duration = Duration::from_millis(5);
+/// But no chunk is made smaller than this, in bytes.
+const SMALLEST_CHUNK: u64 = 16 << 10;
+
+/// The size of chunks for pieces of `piece` bytes, where links are fast.
 #[must_use]
 pub fn chunk_of(piece: u64) -> u64 {
     (piece / CHUNKS_PER_PIECE).max(LEAST_CHUNK)
@@ -27,6 +35,11 @@ pub fn chunk_of(piece: u64) -> u64 {
 #[must_use]
 pub fn transfer_time(bytes: u64, rate: u64) -> Duration {
     Duration::from_nanos((u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1))) as u64)
+}
+
+/// Bytes that pass at `rate` bytes per second in `time`.
+fn within(rate: u64, time: Duration) -> u64 {
+    (u128::from(rate) * time.as_micros() / 1_000_000) as u64
 }
 
 /// Names a link.
@@ -165,9 +178,12 @@ impl<T> Flows<T> {
         later: &mut Vec<(Time, Step)>,
     ) -> FlowId {
         let slowest = self.links[route.from.0].rate.min(self.links[route.to.0].rate);
-        // Two chunks keep both links busy; the rest is what is on the wire.
-        let on_the_wire = u128::from(slowest) * (route.latency.as_micros() * 2) / 1_000_000;
-        let window = 2 * chunk + on_the_wire as u64;
+        let own = within(slowest.min(route.most.unwrap_or(u64::MAX)), LONGEST_CHUNK);
+        let shared = route.across.map_or(u64::MAX, |across| within(self.links[across.0].rate, LONGEST_CHUNK_ACROSS));
+        let chunk = chunk.min(own.min(shared).max(SMALLEST_CHUNK));
+        // Two chunks keep both links busy; the rest is what is on the wire, at the rate of the narrowest link.
+        let narrowest = route.across.map_or(slowest, |across| slowest.min(self.links[across.0].rate));
+        let window = 2 * chunk + within(narrowest, route.latency * 2);
         let bytes = bytes.max(1);
         let flow = Flow {
             route,

@@ -4,8 +4,8 @@
 //! is computed for every input of every run.
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{Input, TransferEvent};
-use longshore_core::message::{EnrolReply, Have, Notice, Request, Response};
+use longshore_core::input::{Input, TransferEvent, TransferFailure};
+use longshore_core::message::{EnrolReply, Have, Notice, PieceRefusal, Request, Response};
 use longshore_core::names::PeerId;
 use longshore_core::time::Time;
 
@@ -100,7 +100,7 @@ impl TraceHash {
                     TransferEvent::Headers { size, .. } => self.numbers([2, *size]),
                     TransferEvent::Piece { piece, bytes, .. } => self.numbers([3, u64::from(*piece), *bytes]),
                     TransferEvent::Done => self.add(4),
-                    TransferEvent::Failed(failure) => self.text(&format!("{failure:?}")),
+                    TransferEvent::Failed(failure) => self.failure(failure),
                 }
             }
             Input::OriginStat { op, result } => {
@@ -122,6 +122,15 @@ impl TraceHash {
                 self.add(20);
                 self.digest(digest);
             }
+            other => self.text(&format!("{other:?}")),
+        }
+    }
+
+    /// Most transfers of a busy hour end with a refusal, so that one is not put into words.
+    fn failure(&mut self, failure: &TransferFailure) {
+        match failure {
+            TransferFailure::Refused(PieceRefusal::Busy(after)) => self.numbers([5, after.as_micros() as u64]),
+            TransferFailure::Refused(PieceRefusal::Missing) => self.add(6),
             other => self.text(&format!("{other:?}")),
         }
     }

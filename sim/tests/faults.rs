@@ -161,7 +161,10 @@ fn slow_links_slow_down_who_is_behind_them() {
     let slow = with_faults("[[faults]]\nat = '0s'\nwhat = 'slow-links'\nnodes = [3]\nrate = '1MB/s'\ndelay = '50ms'\n");
     assert!(slow.slowest_ratio > usual * 2.0, "{} and {usual}", slow.slowest_ratio);
     let between = "[[faults]]\nat = '0s'\nwhat = 'slow-links'\nnodes = [3]\nothers = [4]\nrate = '1MB/s'\n";
-    assert!(with_faults(between).slowest_ratio < usual * 2.0, "there are other ways than this one");
+    let between = with_faults(between).slowest_ratio;
+    // One piece comes that way at last, and takes a quarter of a second.
+    let slow = slow.slowest_ratio;
+    assert!(between < slow / 2.0, "there are other ways than this one: {between}, {slow} and {usual}");
 }
 
 #[test]

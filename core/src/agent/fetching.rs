@@ -120,6 +120,9 @@ impl Agent {
             if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
                 return self.cx.wake_by(Deadline::Fetch(digest), patience);
             }
+            if !flight.neighbours.anybody_is_free(now) {
+                break;
+            }
             let wanted = download.wanted(window, flight.neighbours.available());
             let behind = download.have().last().unwrap_or(0).saturating_sub(window);
             let starving = now - flight.last_near >= patience;

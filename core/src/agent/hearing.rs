@@ -76,8 +76,10 @@ impl Agent {
                 self.meet(digest, peer, None);
             }
             self.hear_spine(digest, peer, spine);
+            // Whoever is busy, or sends us something already, is not asked for its news now.
             if let Some(flight) = self.flights.get_mut(&digest)
                 && flight.neighbours.heard(peer, pieces)
+                && flight.neighbours.is_free(peer, now)
             {
                 self.fill(digest);
             }

@@ -18,6 +18,11 @@ const _: () = assert!(MAX_NEIGHBOURS <= u8::MAX as usize, "holders are counted i
 pub(crate) const MAX_FAR: usize = 10;
 /// The longest have-map that is kept while the size of the blob is not known: of 64 GiB in pieces of 8 MiB.
 const MAX_EARLY_BYTES: usize = 1024;
+/// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
+pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
+/// With this many neighbours, one piece from each is enough to have all that may be fetched at a time: whoever is sending us
+/// something has fewer slots for us than others.
+pub(crate) const MANY_NEIGHBOURS: usize = 8;
 /// A neighbour that failed this many times in a row is dropped.
 pub(crate) const MAX_STRIKES: u32 = 3;
 
@@ -39,6 +44,13 @@ pub(crate) struct Neighbour {
     pub(crate) zone: Option<Arc<str>>,
     /// What it has, as far as it has said; nothing while the blob's size is not known here.
     pub(crate) pieces: PieceSet,
+}
+
+impl Neighbour {
+    /// Whether it may be asked for a piece, if we fetch at most `most` at a time from it.
+    pub(crate) fn is_free(&self, now: Time, most: u32) -> bool {
+        self.fetching < most && self.busy_until <= now
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -227,6 +239,22 @@ impl Neighbours {
         self.places.len()
     }
 
+    /// Most pieces to fetch from one of them at a time.
+    pub(crate) fn most_from_each(&self) -> u32 {
+        if self.places.len() >= MANY_NEIGHBOURS { 1 } else { MAX_PER_NEIGHBOUR }
+    }
+
+    /// Whether `peer` may be asked for a piece.
+    pub(crate) fn is_free(&self, peer: &PeerId, now: Time) -> bool {
+        self.get(peer).is_some_and(|neighbour| neighbour.is_free(now, self.most_from_each()))
+    }
+
+    /// Whether any of them may be asked for a piece.
+    pub(crate) fn anybody_is_free(&self, now: Time) -> bool {
+        let most = self.most_from_each();
+        self.places.iter().any(|place| place.neighbour.is_free(now, most))
+    }
+
     /// The pieces that some neighbour has.
     pub(crate) fn available(&self) -> &PieceSet {
         &self.available
@@ -308,6 +336,25 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..12).prop_map(Have::Exactly),
             proptest::collection::vec(0_u32..80, 0..6).prop_map(Have::Also),
         ]
+    }
+
+    #[test]
+    fn who_was_dropped_and_comes_back_is_left_alone_until_its_time() {
+        let (mut neighbours, peer, until) = (Neighbours::default(), PeerId::new("a"), Time::from_micros(5));
+        neighbours.add(&peer, None, None);
+        neighbours.busy(&peer, until);
+        neighbours.remove(&peer);
+        neighbours.add(&peer, None, None);
+        assert!(!neighbours.is_free(&peer, Time::ZERO));
+        assert!(neighbours.is_free(&peer, until));
+        neighbours.remove(&peer);
+        for other in 0..2 * MAX_NEIGHBOURS {
+            let other = PeerId::new(&format!("other-{other}"));
+            neighbours.add(&other, None, None);
+            neighbours.busy(&other, until);
+            neighbours.remove(&other);
+        }
+        assert_eq!(neighbours.left.len(), MAX_NEIGHBOURS);
     }
 
     proptest! {

@@ -14,11 +14,6 @@ use crate::time::Time;
 pub(crate) const WINDOW_AT_THOUSAND: u32 = 16;
 /// Below eight pieces the swarm collapses into in-order picking (reference, section 9.3).
 pub(crate) const MIN_WINDOW: u32 = 8;
-/// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
-pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
-/// With this many neighbours, one piece from each is enough to have all that may be fetched at a time: whoever is sending us
-/// something has fewer slots for us than others.
-pub(crate) const MANY_NEIGHBOURS: usize = 8;
 /// Nodes of a zone that fetch a piece from other zones as soon as they can; the others wait for theirs. One would be enough
 /// if it were there and knew somebody who has the piece.
 pub(crate) const IMPORTERS: u32 = 3;
@@ -95,10 +90,8 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     if choice.wanted.is_empty() {
         return None;
     }
-    let most = if choice.neighbours.len() >= MANY_NEIGHBOURS { 1 } else { MAX_PER_NEIGHBOUR };
-    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| {
-        neighbour.fetching < most && neighbour.busy_until <= choice.now && may_ask(peer)
-    };
+    let most = choice.neighbours.most_from_each();
+    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.now, most) && may_ask(peer);
     let mut free = Vec::with_capacity(choice.neighbours.len());
     free.extend(choice.neighbours.iter().filter(is_free));
     let mut best: Option<((bool, usize, u32), u32)> = None;
@@ -128,6 +121,7 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
 mod tests {
     use super::*;
     use crate::message::Have;
+    use crate::swarm::neighbours::MAX_PER_NEIGHBOUR;
 
     fn neighbours(haves: &[(&str, &[u32])]) -> Neighbours {
         let mut neighbours = Neighbours::default();

@@ -47,14 +47,20 @@ impl Clock {
 
     /// The first time of the world at which it shows `reading`, or more.
     pub(crate) fn when(&self, reading: Time) -> Time {
-        let ahead = i128::from(reading.since(self.shown).as_micros() as u64);
-        let takes = (ahead * MILLION + self.pace() - 1) / self.pace();
-        if ahead == 0 { self.since } else { self.since.max(self.stands_until) + Duration::from_micros(takes as u64) }
+        let ahead = reading.since(self.shown).as_micros() as u64;
+        let takes = match self.drift {
+            0 => ahead,
+            _ => ((i128::from(ahead) * MILLION + self.pace() - 1) / self.pace()) as u64,
+        };
+        if ahead == 0 { self.since } else { self.since.max(self.stands_until) + Duration::from_micros(takes) }
     }
 
     /// What it takes `length` for, while it runs.
     pub(crate) fn measures(&self, length: Duration) -> Duration {
-        Duration::from_micros((i128::from(length.as_micros() as u64) * self.pace() / MILLION) as u64)
+        match self.drift {
+            0 => length,
+            _ => Duration::from_micros((i128::from(length.as_micros() as u64) * self.pace() / MILLION) as u64),
+        }
     }
 
     fn settle(&mut self, now: Time) {

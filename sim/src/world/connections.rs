@@ -30,12 +30,15 @@ impl Connections {
         }
     }
 
-    fn add(&mut self, peer: NodeIndex) {
-        let word = peer / 64;
+    /// Returns whether it is new in this period.
+    fn add(&mut self, peer: NodeIndex) -> bool {
+        let (word, bit) = (peer / 64, 1 << (peer % 64));
         if self.recent.len() <= word {
             self.recent.resize(word + 1, 0);
         }
-        self.recent[word] |= 1 << (peer % 64);
+        let is_new = self.recent[word] & bit == 0;
+        self.recent[word] |= bit;
+        is_new
     }
 
     fn remove(&mut self, peer: NodeIndex) {
@@ -59,13 +62,15 @@ impl Connections {
 }
 
 impl World {
-    /// Something passes between two nodes: they are connected.
-    pub(super) fn connect(&mut self, one: NodeIndex, other: NodeIndex) {
+    /// Something from one node comes to another: they are connected. Whoever knows that of the other one is known to it.
+    pub(super) fn connect(&mut self, from: NodeIndex, to: NodeIndex) {
         let period = self.now.as_micros() / IDLE_TIMEOUT.as_micros() as u64;
-        for (node, peer) in [(one, other), (other, one)] {
+        for (node, peer) in [(to, from), (from, to)] {
             let connections = &mut self.nodes[node].connections;
             connections.turn(period);
-            connections.add(peer);
+            if !connections.add(peer) {
+                return;
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use longshore_core::output::{Check, Span};
 use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
-use super::transfers::Carried;
+use super::transfers::{Carried, Told};
 use super::{Event, NodeIndex, Options, World};
 use crate::content;
 use crate::flows::{FlowId, LinkId, Route, chunk_of};
@@ -104,6 +104,7 @@ pub(crate) struct OriginTransfer {
     check: Check,
     /// Bytes that have arrived.
     total: u64,
+    told: Told,
     /// A slow disk is taking the next piece.
     is_writing: bool,
 }
@@ -285,6 +286,7 @@ impl World {
             end,
             check,
             total: 0,
+            told: Told::nothing(self.now),
             is_writing: false,
         };
         self.queue.push(self.now + way, Event::OriginAsked(Box::new(transfer)));
@@ -295,12 +297,13 @@ impl World {
         self.flows.set_rate(self.origin.link, rate);
     }
 
-    pub(super) fn origin_asked(&mut self, transfer: Box<OriginTransfer>) {
+    pub(super) fn origin_asked(&mut self, mut transfer: Box<OriginTransfer>) {
         let (node, op) = (transfer.node, transfer.op);
         let state = &mut self.nodes[node];
         if state.life != transfer.life || state.cancelled.remove(&op) {
             return;
         }
+        transfer.told = Told::nothing(self.now);
         let route = self.route_from_origin(node);
         let geometry = Geometry::of_blob(transfer.size);
         let bytes = (transfer.next..transfer.end).map(|piece| geometry.len(piece)).sum();
@@ -323,15 +326,18 @@ impl World {
         let total = self.flows.sent(flow);
         let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
         *self.origin.sent.entry(transfer.digest).or_default() += bytes;
-        let length = Geometry::of_blob(transfer.size).len(transfer.leaving);
-        if total >= transfer.left_bytes + length {
+        while transfer.leaving < transfer.end {
+            let length = Geometry::of_blob(transfer.size).len(transfer.leaving);
+            if total < transfer.left_bytes + length {
+                break;
+            }
             *self.origin.pieces_sent.entry((transfer.digest, transfer.leaving)).or_default() += 1;
             transfer.leaving += 1;
             transfer.left_bytes += length;
         }
     }
 
-    /// More of a run has arrived: so many bytes by now. A chunk is never more than a piece.
+    /// More of a run has arrived: so many bytes by now. A chunk may end several pieces, where the last one is small.
     pub(super) fn came_from_origin(&mut self, flow: FlowId, total: u64) {
         let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
         transfer.total = total;
@@ -348,6 +354,14 @@ impl World {
         }
         let bytes = Geometry::of_blob(size).len(next);
         if total < arrived_bytes + bytes || is_writing {
+            let now = self.now;
+            let told = match self.flows.get_mut(flow) {
+                Some(Carried::Origin(transfer)) => transfer.told.progress(now, total),
+                _ => None,
+            };
+            if let Some(bytes) = told {
+                self.input(node, Input::Transfer { op, event: TransferEvent::Progress { bytes } });
+            }
             return;
         }
         if let Some(at) = self.disk_takes(node, bytes) {
@@ -357,6 +371,9 @@ impl World {
             return self.queue.push(at, Event::OriginWritten(Box::new((flow, fault))));
         }
         self.piece_from_origin(flow, fault);
+        if let Some(Carried::Origin(_)) = self.flows.get(flow) {
+            self.came_from_origin(flow, total);
+        }
     }
 
     /// A slow disk has taken a piece; the next one may have come meanwhile.
@@ -371,9 +388,10 @@ impl World {
     }
 
     fn piece_from_origin(&mut self, flow: FlowId, fault: Option<Fault>) {
-        let Some(Carried::Origin(transfer)) = self.flows.get(flow) else { return };
-        let OriginTransfer { node, op, digest, size, next, end, check, .. } = **transfer;
+        let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
+        let OriginTransfer { node, op, digest, size, next, end, check, arrived_bytes, .. } = **transfer;
         let bytes = Geometry::of_blob(size).len(next);
+        let news = transfer.told.all(arrived_bytes + bytes);
         let label = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
         let content = if fault == Some(Fault::Corrupt) { content::WRONG } else { label };
         self.origin.was_corrupt |= content == content::WRONG;
@@ -398,7 +416,7 @@ impl World {
                 transfer.check = Check::From(after);
             }
         }
-        let event = TransferEvent::Piece { piece: next, bytes, hashed, claim: None };
+        let event = TransferEvent::Piece { piece: next, bytes: news, hashed, claim: None };
         self.input(node, Input::Transfer { op, event });
     }
 }

@@ -11,7 +11,7 @@ use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
 
 use super::drivers::InboundStream;
-use super::transfers::Carried;
+use super::transfers::{Carried, Told};
 use super::{Event, Lie, NodeIndex, World};
 use crate::content::{self, Content};
 use crate::flows::{Route, chunk_of};
@@ -35,6 +35,7 @@ pub(crate) struct PieceTransfer {
     check: Check,
     content: Content,
     claim: Option<PieceSum>,
+    pub(super) told: Told,
     /// A slow disk has taken it.
     is_written: bool,
 }
@@ -68,6 +69,7 @@ impl World {
             check,
             content: content::TRUE,
             claim: None,
+            told: Told::nothing(self.now),
             is_written: false,
         };
         self.queue.push(self.now + after, Event::PieceAsked(Box::new(transfer)));
@@ -149,6 +151,7 @@ impl World {
             return self.later(node, Duration::ZERO, Input::StreamClosed { stream, error: None, sent_bytes: 0 });
         }
         transfer.stream = stream;
+        transfer.told = Told::nothing(self.now);
         let (op, geometry) = (transfer.op, Geometry::of_blob(transfer.size));
         let route = Route {
             from: self.nodes[node].up,
@@ -170,7 +173,7 @@ impl World {
         }
     }
 
-    pub(super) fn piece_arrives(&mut self, transfer: PieceTransfer) {
+    pub(super) fn piece_arrives(&mut self, mut transfer: PieceTransfer) {
         let PieceTransfer { to: node, from, op, digest, size, piece, check, content, .. } = transfer;
         self.nodes[node].fetching.remove(&op);
         if !transfer.is_written
@@ -186,7 +189,7 @@ impl World {
             let event = TransferEvent::Failed(TransferFailure::Malformed);
             return self.later(node, Duration::ZERO, Input::Transfer { op, event });
         }
-        let bytes = Geometry::of_blob(size).len(piece);
+        let bytes = transfer.told.all(Geometry::of_blob(size).len(piece));
         match self.store_piece(node, digest, piece, content, check) {
             Ok(hashed) => {
                 self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });

@@ -6,6 +6,7 @@ use longshore_core::digest::Digest;
 use longshore_core::input::{Input, TransferEvent, TransferFailure};
 use longshore_core::names::{OpId, StreamId};
 use longshore_core::piece::Geometry;
+use longshore_core::time::Time;
 
 use super::origin::OriginTransfer;
 use super::pieces::PieceTransfer;
@@ -14,6 +15,40 @@ use crate::flows::{FlowId, Progress, Route, Step};
 
 /// A sender whose bytes nobody takes gives up after this long, as the driver of peers does.
 const STALLED_WRITE: Duration = Duration::from_secs(30);
+
+/// How often an agent hears that bytes come, as the drivers tell it.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What an agent has heard of the bytes of a transfer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// Bytes from the beginning.
+    bytes: u64,
+    at: Time,
+}
+
+impl Told {
+    /// A transfer begins.
+    pub(super) fn nothing(now: Time) -> Self {
+        Self { bytes: 0, at: now }
+    }
+
+    /// `total` bytes have come by now: how many to tell of, if it is time.
+    pub(super) fn progress(&mut self, now: Time, total: u64) -> Option<u64> {
+        if now - self.at < PROGRESS_INTERVAL || total <= self.bytes {
+            return None;
+        }
+        self.at = now;
+        Some(self.all(total))
+    }
+
+    /// A piece that ends with byte `total` is told of: how many bytes of it are news.
+    pub(super) fn all(&mut self, total: u64) -> u64 {
+        let news = total.saturating_sub(self.bytes);
+        self.bytes = self.bytes.max(total);
+        news
+    }
+}
 
 /// What a flow carries.
 #[derive(Debug)]
@@ -61,10 +96,21 @@ impl World {
                         self.piece_arrives(*transfer);
                     }
                 }
+                Some(Carried::Piece(_)) => self.more_of_a_piece(flow, total),
                 Some(Carried::Origin(_)) => self.came_from_origin(flow, total),
                 Some(Carried::Direct { node, digest }) => self.came_directly(flow, *node, *digest, all),
                 _ => {}
             },
+        }
+    }
+
+    fn more_of_a_piece(&mut self, flow: FlowId, total: u64) {
+        let Some(Carried::Piece(transfer)) = self.flows.get_mut(flow) else { return };
+        if let Some(bytes) = transfer.told.progress(self.now, total) {
+            let (from, to, op) = (transfer.from, transfer.to, transfer.op);
+            if self.network.passes(from, to, self.nodes.len()) {
+                self.input(to, Input::Transfer { op, event: TransferEvent::Progress { bytes } });
+            }
         }
     }
 
