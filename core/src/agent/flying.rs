@@ -304,7 +304,7 @@ impl Agent {
 
     /// Follows a tracker: enrols there, now and every [`ENROL_INTERVAL`](super::ENROL_INTERVAL).
     pub(super) fn follow(&mut self, digest: Digest, tracker: PeerId) {
-        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| !flight.is_alone()) else { return };
         if flight.role == Role::Leading {
             self.cx.timers.clear(Deadline::Track(digest));
         }

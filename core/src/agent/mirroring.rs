@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Agent, Op};
 use crate::config::AuthCheck;
 use crate::digest::Digest;
+use crate::flight::Flight;
 use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
@@ -146,7 +147,9 @@ impl Agent {
         let Request { digest, method, source, credential, .. } = request.clone();
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
+        // What was released before a mismatch is not the blob, and is there until the whole has been fetched again.
         if self.failures.honoured(now, &digest).is_some()
+            || self.flights.get(&digest).is_some_and(Flight::is_alone)
             || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
         {
             return self.refuse(id, Refusal::NotHere);

@@ -9,6 +9,7 @@ use crate::input::StoreError;
 use crate::message::{FailureClass, Notice};
 use crate::names::OpId;
 use crate::output::Output;
+use crate::resolve::stall_window;
 use crate::spine::{Midstate, Wanted};
 use crate::swarm::download::{Download, Prefix};
 use crate::timers::Deadline;
@@ -37,6 +38,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
+        download.compare_claims();
         let (suspects, culprits) = (download.confirm_doubts(), download.settle_doubts());
         let next = download.next_to_hash();
         let prefix = download.prefix();
@@ -107,10 +109,16 @@ impl Agent {
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice: Notice::Leave { digest }.into() });
         }
         self.end_tracking(digest);
+        // Whatever it was about to find out about others changes nothing now.
+        self.calls.cancel(&mut self.cx, |call| call.digest == digest);
+        self.cx.timers.clear(Deadline::Probe(digest));
+        self.cx.timers.clear(Deadline::Enrol(digest));
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.role = Role::Leading;
+            flight.stage = Stage::Moving;
+            let stall = stall_window(flight.source.kind, flight.size);
+            self.cx.wake(Deadline::NoProgress(digest), stall);
         }
-        self.cx.timers.clear(Deadline::Enrol(digest));
         let tracker = self.trackers.entry(digest).or_default();
         let flight = self.flights.get(&digest);
         if let Some(download) = flight.and_then(|flight| flight.download.as_ref()) {
@@ -128,8 +136,12 @@ impl Agent {
 
     pub(super) fn convict_culprits(&mut self, digest: Digest) {
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
-        for peer in download.map(Download::culprits).unwrap_or_default() {
-            self.convict(digest, &peer, "delivered bytes that the origin does not send");
+        for (peer, is_author) in download.map(Download::culprits).unwrap_or_default() {
+            if is_author {
+                self.convict(digest, &peer, "delivered bytes that the origin does not send");
+            } else if self.failures.may_ask(self.cx.now, digest, &peer) {
+                self.failures.spoiled(self.cx.now, digest, &peer);
+            }
         }
     }
 }

@@ -110,6 +110,10 @@ pub(crate) struct Download {
     known: PieceSet,
     /// Who claimed which midstate before a piece, also when it is computed by now.
     claimants: BTreeMap<u32, (PeerId, Midstate)>,
+    /// Claims about midstates up to here were compared with what was computed.
+    compared: u32,
+    /// Peers whose claims turned out wrong: no more of theirs are taken.
+    unbelieved: Vec<PeerId>,
     /// Pieces that did not fit between midstates. The whole will tell who is wrong.
     doubts: BTreeMap<u32, Vec<Doubt>>,
     hashing: Option<OpId>,
@@ -142,6 +146,8 @@ impl Download {
             chain,
             known: PieceSet::none(geometry.pieces()),
             claimants: BTreeMap::new(),
+            compared: 0,
+            unbelieved: Vec::new(),
             doubts: BTreeMap::new(),
             hashing: None,
             fetches: BTreeMap::new(),
@@ -189,6 +195,9 @@ impl Download {
 
     /// Somebody says what the midstate before `piece` is. The first claim stands until it is refuted.
     pub(crate) fn claim(&mut self, piece: u32, state: Midstate, claimant: &PeerId) {
+        if self.unbelieved.contains(claimant) {
+            return;
+        }
         // A number that the blob does not have is never new.
         if self.known.insert(piece) && piece > self.chain.tip() {
             // Whoever claimed something else was found out.
@@ -201,7 +210,12 @@ impl Download {
     /// A peer was found out: what it says of midstates stands only until somebody else says something. If it stood for ever
     /// and was wrong, nobody's piece would fit, and none but the origin's would be taken; if it fell at once and was right,
     /// there would be nothing to check the others' pieces by.
+    ///
+    /// Whoever claims what is not so needs not be a liar: it may have hashed what a liar sent.
     pub(crate) fn disown(&mut self, peer: &PeerId) {
+        if self.unbelieved.len() < MAX_DOUBTS && !self.unbelieved.contains(peer) {
+            self.unbelieved.push(peer.clone());
+        }
         let tip = self.chain.tip();
         let of_peer = self.claimants.iter().filter(|(piece, (by, _))| **piece > tip && by == peer);
         for (piece, _) in of_peer {
@@ -228,6 +242,22 @@ impl Download {
             None => [*piece, *piece + 1].map(|piece| (piece, self.chain.before(piece))),
         });
         around.filter_map(|(piece, state)| Some((piece, state?))).collect()
+    }
+
+    /// After the chain has grown: whoever claimed other midstates than those it runs through is believed no more. One wrong
+    /// claim costs one piece from the origin; all of a spine would cost the whole blob.
+    pub(crate) fn compare_claims(&mut self) {
+        let end = self.chain.tip() + 1;
+        let wrong: Vec<_> = self
+            .claimants
+            .range(self.compared.min(end)..end)
+            .filter(|(piece, (_, claimed))| self.chain.before(**piece).is_some_and(|computed| computed != *claimed))
+            .map(|(_, (claimant, _))| claimant.clone())
+            .collect();
+        self.compared = end;
+        for claimant in wrong {
+            self.disown(&claimant);
+        }
     }
 
     /// A piece that somebody sent did not fit to what is here, and nobody knows yet who is wrong.
@@ -384,6 +414,7 @@ impl Download {
             let end = (first + count).min(self.geometry.pieces());
             let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };
             if self.no_ranges && (first, end) == (0, self.geometry.pieces()) {
+                self.start_over();
                 return Some((first, count));
             }
             let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
@@ -393,6 +424,20 @@ impl Download {
             return Some((start, stop - start));
         }
         None
+    }
+
+    /// All of it is fetched in one go, over what is here: nothing counts that is about to be written again, or the chain
+    /// would vouch for bytes that are not there any more.
+    fn start_over(&mut self) {
+        for piece in self.have.clone().iter() {
+            self.lose(piece);
+        }
+        self.chain = Self::new(self.digest, self.geometry).chain;
+        self.known = PieceSet::none(self.geometry.pieces());
+        self.claimants.clear();
+        self.compared = 0;
+        // What is being hashed now may change meanwhile: what that gives is not waited for.
+        self.hashing = None;
     }
 
     pub(crate) fn started(&mut self, op: OpId, fetch: Fetch) {
@@ -597,6 +642,7 @@ impl Download {
         }
         self.chain = Self::new(self.digest, self.geometry).chain;
         self.known = PieceSet::none(self.geometry.pieces());
+        self.compared = 0;
         self.doubts.clear();
         self.origin_only = true;
         self.news.clear();
@@ -604,9 +650,11 @@ impl Download {
         !doubtful.is_empty()
     }
 
-    /// After the origin has been asked for everything: who delivered other bytes than it sent.
-    pub(crate) fn culprits(&mut self) -> Vec<PeerId> {
-        let mut culprits: Vec<_> = core::mem::take(&mut self.suspects).into_values().map(|(_, peer)| peer).collect();
+    /// After the origin has been asked for everything: who delivered other bytes than it sent, and whether it vouched for
+    /// them itself. Who passed on what somebody else vouched for may have been deceived as this node was.
+    pub(crate) fn culprits(&mut self) -> Vec<(PeerId, bool)> {
+        let suspects = core::mem::take(&mut self.suspects).into_values();
+        let mut culprits: Vec<_> = suspects.map(|(sum, peer)| (peer.clone(), sum.author == peer)).collect();
         culprits.sort();
         culprits.dedup();
         culprits

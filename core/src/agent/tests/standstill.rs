@@ -3,7 +3,7 @@
 use super::*;
 use crate::input::{Hashed, TransferEvent};
 use crate::message::{Have, Notice, PieceSum};
-use crate::output::{Output, Span};
+use crate::output::{Output, Refusal, Span};
 use crate::piece::MIN_PIECE_BYTES;
 
 impl Bench {
@@ -125,4 +125,23 @@ fn what_a_convict_claimed_of_midstates_is_heard_from_others() {
     let end = Midstate::from_bytes(*digest(1).as_bytes());
     let outputs = bench.served(|piece| Hashed::Chained(if piece == 0 { Midstate([1; 8]) } else { end }));
     assert!(outputs.iter().any(|output| matches!(output, Output::Commit { .. })));
+}
+
+#[test]
+fn what_was_released_before_a_mismatch_is_served_to_nobody() {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    bench.enrolled("tracker", 2 * MIN_PIECE_BYTES).says("tracker", 2, Vec::new(), Have::All);
+    // For so long the digest is refused in any case.
+    bench.agent.config.body_timeout = Duration::from_secs(1);
+    // All of it comes, was released on the way, and is another blob.
+    let outputs = bench.served(|piece| Hashed::Alone([piece as u8; 32]));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Release { .. })));
+    assert!(!Bench::runs_from_origin(&outputs).is_empty() || bench.agent.counters().origin_fetches > 0);
+    for again in 0..3 {
+        bench.take();
+        bench.get(100 + again, digest(1), None);
+        let outputs = bench.take();
+        assert!(!is_served(&outputs) && refusals(&outputs).contains(&&Refusal::NotHere), "{outputs:?}");
+        bench.pass(Duration::from_secs(2));
+    }
 }

@@ -93,3 +93,47 @@ fn a_midstate_of_who_was_found_out_is_not_laid_on_who_claims_the_right_one() {
     assert_eq!(verdict, Verdict::Unvouched);
     assert_eq!(download.settle_doubts(), []);
 }
+
+#[test]
+fn what_is_about_to_be_written_again_has_to_be_hashed_again() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
+    for piece in 0..2 {
+        let check = Check::From(state(piece));
+        let from = if piece == 0 { download.chain.state() } else { state(piece) };
+        download.started(OpId(1), Fetch::Origin { start: piece, first: piece, end: piece + 1, check });
+        assert!(matches!(
+            download.arrived(OpId(1), piece, Hashed::Alone([piece as u8; 32]), None, &peer("me")),
+            Verdict::Accepted(_)
+        ));
+        download.ended(OpId(1));
+        download.chain.hashed(piece, from, state(piece + 1));
+    }
+    download.hashing(OpId(2));
+    assert_eq!(download.chain.tip(), 2);
+    download.no_ranges = true;
+    download.enqueue(0, 4);
+    assert_eq!(download.next_run(), Some((0, 4)));
+    assert!(download.have().is_empty());
+    assert_eq!(download.prefix(), Prefix::Bytes(0));
+    // What was being read when the run began is not counted, and what it brings is.
+    download.hashed(OpId(2), Wanted { piece: 0, from: download.chain.state() }, state(66));
+    assert_eq!(download.chain.tip(), 0);
+    download.started(OpId(3), Fetch::Origin { start: 0, first: 0, end: 4, check: Check::Alone });
+    let verdict = download.arrived(OpId(3), 0, Hashed::Alone([7; 32]), None, &peer("me"));
+    assert!(matches!(verdict, Verdict::Accepted(_)));
+}
+
+#[test]
+fn who_claimed_one_midstate_that_is_none_is_not_believed_in_others() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
+    for piece in 1..4 {
+        download.claim(piece, state(60 + piece), &peer("liar"));
+    }
+    download.chain.hashed(0, download.chain.state(), state(1));
+    download.compare_claims();
+    download.compare_claims();
+    download.claim(2, state(66), &peer("liar"));
+    assert_eq!(download.check(1), Check::From(state(1)), "it stands until somebody else says something");
+    download.claim(2, state(2), &peer("honest"));
+    assert!(matches!(fetch(&mut download, 1, "honest", 1, 2), Verdict::Accepted(_)));
+}
