@@ -24,6 +24,9 @@ use super::running::Fnv;
 
 /// Fields that hold node names.
 const KEPT_FIELDS: &[(&str, &str)] = &[("Config", "name"), ("Member", "name")];
+/// Fields with texts that are compared with those of a field of another name, and that name: one text has one pseudonym.
+const SAME_TEXTS: &[(&str, &str, &str)] =
+    &[("Failures", "answering", "registry"), ("Config", "registries", "registry")];
 /// Types that are texts which decisions depend on.
 const KEPT_TYPES: &[&str] = &["PeerId"];
 /// Fields with media types are kept if they begin with one of these.
@@ -117,7 +120,8 @@ impl Default for Place {
 
 impl Place {
     fn field(of: &'static str, field: &'static str) -> Self {
-        Self { label: field, keep: KEPT_FIELDS.contains(&(of, field)) }
+        let same = SAME_TEXTS.iter().find(|(one, other, _)| (*one, *other) == (of, field));
+        Self { label: same.map_or(field, |(.., label)| label), keep: KEPT_FIELDS.contains(&(of, field)) }
     }
 
     fn keeps(self, text: &str) -> bool {

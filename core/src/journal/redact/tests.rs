@@ -45,3 +45,30 @@ fn pseudonyms_keep_equality_and_order_and_tell_nothing() {
     assert_eq!(names, numbers);
     assert_eq!(name(&mirror("never/collected", 1)), "repository-unknown");
 }
+
+#[test]
+fn a_registry_has_one_pseudonym_wherever_it_stands() {
+    let now = crate::time::Time::ZERO;
+    let (answers, silent): (std::sync::Arc<str>, std::sync::Arc<str>) = ("canary one".into(), "canary two".into());
+    let mut failures = crate::failures::Failures::default();
+    failures.origin_answered(now, &answers);
+    let mut config = crate::config::Config::new("node".into(), crate::names::PeerId::new("peer"));
+    config.registries = Some(vec![silent.clone()]);
+    let source = |registry: &std::sync::Arc<str>| crate::names::Source {
+        registry: registry.clone(),
+        repository: "canary app".into(),
+        kind: crate::names::Kind::Blob,
+    };
+    let mut pseudonyms = Pseudonyms::default();
+    for registry in [&answers, &silent] {
+        pseudonyms.collect(&source(registry)).unwrap();
+    }
+    pseudonyms.collect(&failures).unwrap();
+    pseudonyms.collect(&config).unwrap();
+    let _ = pseudonyms.assign();
+    let [answers, silent] = [&answers, &silent].map(|registry| pseudonyms.redact(&source(registry)).unwrap().registry);
+    assert!(!answers.contains("canary"));
+    let failures = pseudonyms.redact(&failures).unwrap();
+    assert!(failures.origin_answers(now, &answers) && !failures.origin_answers(now, &silent));
+    assert_eq!(pseudonyms.redact(&config).unwrap().registries, Some(vec![silent]));
+}
