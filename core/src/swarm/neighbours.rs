@@ -165,12 +165,18 @@ impl Neighbours {
                 self.lose(piece);
             }
             if removed.neighbour.busy_until > Time::ZERO {
-                if self.left.len() >= MAX_NEIGHBOURS {
-                    self.left.remove(0);
-                }
-                self.left.push((removed.peer, removed.neighbour.busy_until));
+                self.come_back(removed.peer, removed.neighbour.busy_until);
             }
         }
+    }
+
+    /// Remembers when somebody who is no neighbour may be asked again.
+    fn come_back(&mut self, peer: PeerId, until: Time) {
+        self.left.retain(|(left, _)| *left != peer);
+        if self.left.len() >= MAX_NEIGHBOURS {
+            self.left.remove(0);
+        }
+        self.left.push((peer, until));
     }
 
     /// Keeps what a neighbour says it has of a blob of `size` bytes until the size is known.
@@ -282,9 +288,14 @@ impl Neighbours {
 
     /// `peer` asked us to come back later.
     pub(crate) fn busy(&mut self, peer: &PeerId, until: Time) {
-        if let Some(neighbour) = self.get_mut(peer) {
-            neighbour.fetching = neighbour.fetching.saturating_sub(1);
-            neighbour.busy_until = if mutant!("busy-peer-polled") { Time::ZERO } else { until };
+        let until = if mutant!("busy-peer-polled") { Time::ZERO } else { until };
+        match self.get_mut(peer) {
+            Some(neighbour) => {
+                neighbour.fetching = neighbour.fetching.saturating_sub(1);
+                neighbour.busy_until = until;
+            }
+            // It has left while it was being asked, and may soon be met again.
+            None => self.come_back(peer.clone(), until),
         }
     }
 
@@ -348,6 +359,12 @@ mod tests {
         assert!(!neighbours.is_free(&peer, Time::ZERO));
         assert!(neighbours.is_free(&peer, until));
         neighbours.remove(&peer);
+        // Its answer to what it was asked before comes after it has left.
+        let later = Time::from_micros(9);
+        neighbours.busy(&peer, later);
+        neighbours.add(&peer, None, None);
+        assert!(!neighbours.is_free(&peer, until));
+        assert!(neighbours.is_free(&peer, later));
         for other in 0..2 * MAX_NEIGHBOURS {
             let other = PeerId::new(&format!("other-{other}"));
             neighbours.add(&other, None, None);

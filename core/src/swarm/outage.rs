@@ -43,6 +43,12 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
+    /// For how long a participant is left alone that the origin asked to come back after so long.
+    pub(crate) fn asked_for(retry_after: Duration) -> Duration {
+        let is_heard = !mutant!("retry-after-ignored");
+        if is_heard { retry_after.min(crate::failures::LONGEST_COOLDOWN) } else { Duration::ZERO }
+    }
+
     /// A fetch failed for a passing reason. `alone`: nobody else could try. Returns for how long the participant pauses.
     pub(crate) fn failed(
         &mut self,
@@ -53,8 +59,8 @@ impl Outage {
         retry_after: Duration,
     ) -> Duration {
         let rest = (FIRST_REST * (1 << self.rests.min(8))).min(LONGEST_REST);
-        let retry_after = if mutant!("retry-after-ignored") { Duration::ZERO } else { retry_after };
-        let pause = rest.max(retry_after.min(crate::failures::LONGEST_COOLDOWN));
+        let retry_after = Self::asked_for(retry_after);
+        let pause = rest.max(retry_after);
         self.reporters.insert(peer.clone());
         if now < self.until || !(alone || self.reporters.len() >= BELIEVED) {
             return pause;

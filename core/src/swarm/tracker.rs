@@ -294,8 +294,14 @@ impl Tracker {
         let before = self.assignments.len();
         self.assignments
             .retain(|run| run.peer != *peer || (run.count > 0 && !(run.first..run.first + run.count).contains(&first)));
+        let is_paused = self.participants.get(peer).is_some_and(|participant| participant.paused_until > now);
+        if matches!(class, FailureClass::RateLimited | FailureClass::Transient) {
+            // The origin means the node and not the run: also when who led before gave it out, and when it said less of
+            // another one.
+            self.pause(peer, now + Outage::asked_for(cooldown));
+        }
         if before == self.assignments.len() {
-            // Not (any more) its run: late news change nothing.
+            // Not (any more) its run: late news change nothing else.
             return Verdict::GoOn;
         }
         if no_ranges {
@@ -316,16 +322,14 @@ impl Tracker {
             }
             FailureClass::NotFound => Verdict::Fail(class, cooldown),
             FailureClass::RateLimited | FailureClass::Transient => {
-                if self.participants.get(peer).is_some_and(|participant| participant.paused_until > now) {
+                if is_paused {
                     // Another run of the same failure.
                     return Verdict::GoOn;
                 }
                 let able = |(other, it): (&PeerId, &Participant)| other != peer && it.can_fetch;
                 let alone = !self.participants.iter().any(able);
                 let pause = self.outage.failed(now, peer, alone, class, cooldown);
-                if let Some(participant) = self.participants.get_mut(peer) {
-                    participant.paused_until = now + pause;
-                }
+                self.pause(peer, now + pause);
                 let has_answered = origin_answers || class == FailureClass::RateLimited || self.finished_runs > 0;
                 if has_answered || self.outage.rests() < MAX_RESTS {
                     Verdict::GoOn
@@ -333,6 +337,13 @@ impl Tracker {
                     Verdict::Fail(class, cooldown)
                 }
             }
+        }
+    }
+
+    /// A participant is given nothing until then. What it was told before to wait for still holds.
+    fn pause(&mut self, peer: &PeerId, until: Time) {
+        if let Some(participant) = self.participants.get_mut(peer) {
+            participant.paused_until = participant.paused_until.max(until);
         }
     }
 
@@ -357,9 +368,7 @@ impl Tracker {
             keep
         });
         for peer in late {
-            if let Some(participant) = self.participants.get_mut(&peer) {
-                participant.paused_until = now + MIN_DEADLINE;
-            }
+            self.pause(&peer, now + MIN_DEADLINE);
         }
     }
 
@@ -387,12 +396,12 @@ impl Tracker {
         }
         let resting = self.outage.rests() > 0;
         for (piece, peer) in core::mem::take(&mut self.wished) {
-            if resting && (!self.assignments.is_empty() || !self.is_able(now, &peer)) {
-                // One at a time, and not by who failed lately; who starves complains again.
+            if resting && !self.assignments.is_empty() {
+                // One at a time; who starves complains again.
                 continue;
             }
-            let able = self.participants.get(&peer).is_some_and(|participant| participant.can_fetch);
-            if !able || self.is_assigned(piece) {
+            // Nor by who failed lately: that others got on meanwhile does not mean that the origin wants to hear of it again.
+            if !self.is_able(now, &peer) || self.is_assigned(piece) {
                 continue;
             }
             match self.geometry {

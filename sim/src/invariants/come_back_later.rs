@@ -46,20 +46,16 @@ impl Memory {
         if let Some(after) = failure.retry_after
             && self.leads.contains(&digest)
         {
-            // What else was under way fails for the same reason: the first word counts until it is over.
+            // Of what several fetches were told, the longest counts.
             let until = self.not_before.entry(digest).or_insert(Time::ZERO);
-            if *until <= scene.now {
-                *until = scene.now + after.min(LONGEST_COOLDOWN);
-            }
+            *until = (*until).max(scene.now + after.min(LONGEST_COOLDOWN));
         }
     }
 
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
         match output {
             Output::FetchOrigin { op, digest, .. } => {
-                if !self.is_rest {
-                    self.fetches.insert(*op, *digest);
-                }
+                self.fetches.insert(*op, *digest);
                 // Who finds out that it was lied to begins again, with a tracker that was told nothing.
                 let is_excused = self.is_rest || scene.lies;
                 if let Some(until) = self.not_before.get(digest).filter(|until| **until > scene.now && !is_excused) {

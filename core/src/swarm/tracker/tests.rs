@@ -173,6 +173,54 @@ fn a_limit_of_requests_makes_runs_longer() {
     assert_eq!(longer.iter().map(|run| run.count).collect::<Vec<_>>(), [usual[0].count * 2]);
 }
 
+/// A tracker with one participant, which has failed at `now` with its first run and has to wait for `cooldown`.
+fn told_to_wait(now: Time, cooldown: Duration) -> (Tracker, Assignment) {
+    let mut tracker = tracker(64, 1);
+    let mut cx = Context::new(1, now);
+    let mut runs = tracker.assign(&mut cx, &peer(0), 16);
+    tracker.unassigned(now, &peer(0), runs[0].first, (FailureClass::RateLimited, cooldown), false, true);
+    (tracker, runs.remove(1))
+}
+
+#[test]
+fn the_latest_time_that_the_origin_names_counts() {
+    let (mut tracker, other) = told_to_wait(Time::ZERO, Duration::from_secs(2));
+    let class = FailureClass::RateLimited;
+    tracker.unassigned(Time::ZERO, &peer(0), other.first, (class, Duration::from_secs(5)), false, true);
+    // Late, and of a run that who led before gave out.
+    let late = Time::ZERO + Duration::from_secs(1);
+    tracker.unassigned(late, &peer(0), 40, (class, Duration::from_secs(6)), false, true);
+    tracker.unassigned(late, &peer(0), 44, (class, Duration::ZERO), false, true);
+    assert!(!tracker.is_able(Time::ZERO + Duration::from_millis(6999), &peer(0)));
+    assert!(tracker.is_able(Time::ZERO + Duration::from_secs(7), &peer(0)));
+    assert_eq!(tracker.outage.rests(), 1, "all that is one failure");
+}
+
+#[test]
+fn a_late_run_does_not_shorten_what_the_origin_asked_for() {
+    let (mut tracker, other) = told_to_wait(Time::ZERO, Duration::from_secs(100));
+    tracker.expire(Time::ZERO + other.deadline, &peer(0));
+    assert!(!tracker.is_able(Time::ZERO + Duration::from_millis(99_999), &peer(0)));
+}
+
+#[test]
+fn who_starves_waits_as_long_as_the_origin_asked_for_though_others_got_on() {
+    let (mut tracker, other) = told_to_wait(Time::ZERO, Duration::from_secs(30));
+    let mut cx = context();
+    tracker.enrol(cx.now, &peer(1), introduction(true));
+    tracker.heard(cx.now, &peer(1), &Have::All);
+    tracker.heard(cx.now, &peer(0), &have(other.first, other.count));
+    assert_eq!(tracker.outage.rests(), 0, "a run came in");
+    for second in 0..40 {
+        cx.now = Time::ZERO + Duration::from_secs(second);
+        tracker.starving(cx.now, &peer(0), 0);
+        if !tracker.assign(&mut cx, &peer(0), 16).is_empty() {
+            break;
+        }
+    }
+    assert_eq!(cx.now, Time::ZERO + Duration::from_secs(31));
+}
+
 #[test]
 fn a_blob_of_unknown_size_is_fetched_by_the_leader_itself() {
     let mut tracker = Tracker::default();
