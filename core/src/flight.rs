@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::message::FailureClass;
 use crate::names::{CredentialId, PeerId, RequestId, Source};
-use crate::resolve::Cascade;
+use crate::resolve::{Cascade, stall_window};
 use crate::swarm::download::Download;
 use crate::swarm::neighbours::Neighbours;
 use crate::time::Time;
@@ -180,6 +180,12 @@ impl Flight {
         if !origin_sends {
             self.last_byte = self.last_piece;
         }
+    }
+
+    /// It has had no byte for so long that others would not count on it any more: for so long.
+    pub(crate) fn stands_still(&self, now: Time) -> Option<Duration> {
+        let patience = stall_window(self.source.kind, self.size);
+        (self.stage.is_moving() && now - self.last_byte >= patience).then_some(patience)
     }
 
     pub(crate) fn follows(&self, peer: &PeerId) -> bool {

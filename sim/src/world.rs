@@ -680,9 +680,12 @@ impl World {
         self.watch_settled(node);
     }
 
-    /// Whether two nodes have the same view.
+    /// Whether two nodes have the same view. Each adds itself to what its informer says: with one list between them, they
+    /// see the same members only if both are on it.
     pub(crate) fn see_the_same(&self, one: NodeIndex, other: NodeIndex) -> bool {
-        self.nodes[one].members == self.nodes[other].members
+        let members = &self.nodes[one].members;
+        let lists = |node| members.members().iter().any(|member| member.peer.as_ref() == Some(&self.peer(node)));
+        *members == self.nodes[other].members && lists(one) && lists(other)
     }
 
     /// A blob that the origin has.

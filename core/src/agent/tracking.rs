@@ -197,7 +197,11 @@ impl Agent {
         let now = self.cx.now;
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
-        let stuck = assignments.is_empty() && tracker.is_stuck(now);
+        // Who has what is missing may be a liar, or gone. A participant leaves a swarm that gives it nothing; this is a
+        // leader's way out, so that it does not tell others for minutes that it is pulling.
+        let stands_still = self.flights.get(&digest).and_then(|flight| flight.stands_still(now));
+        let starved = stands_still.is_some_and(|patience| tracker.depends_on_others(now, &self.config.peer, patience));
+        let stuck = assignments.is_empty() && (tracker.is_stuck(now) || starved);
         if stuck && self.flights.contains_key(&digest) {
             let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
             if waited_for {

@@ -131,6 +131,8 @@ pub(crate) struct Tracker {
     wished: BTreeMap<u32, PeerId>,
     /// Who could not get which piece from anybody, since when.
     complaints: BTreeMap<(PeerId, u32), Time>,
+    /// When somebody last had a piece that it did not have before.
+    last_news: Time,
 }
 
 impl Tracker {
@@ -196,6 +198,7 @@ impl Tracker {
         participant.last_heard = now;
         for piece in pieces.iter() {
             if participant.pieces.insert(piece) {
+                self.last_news = now;
                 self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
         }
@@ -555,6 +558,17 @@ impl Tracker {
             && self.assignments.is_empty()
             && !self.participants.values().any(|participant| participant.can_fetch)
             && self.next_run().is_some()
+    }
+
+    /// Something that `peer` misses is with others, and nobody who misses anything may ask the origin: what those others do
+    /// not give it, it will not get. And for `patience` nobody has got anything that it could be given yet.
+    pub(crate) fn depends_on_others(&self, now: Time, peer: &PeerId, patience: Duration) -> bool {
+        self.geometry.is_some()
+            && now - self.last_news >= patience
+            && self.assignments.is_empty()
+            && self.next_run().is_none()
+            && !self.participants.values().any(|participant| participant.can_fetch && !participant.is_seed())
+            && self.participants.get(peer).is_some_and(|participant| !participant.is_seed())
     }
 
     /// When something here is due: a late run, the end of collecting or of a pause.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use longshore_core::config::Scope;
 use longshore_core::digest::Digest;
 use longshore_core::time::Time;
 
@@ -27,6 +28,13 @@ const TWO_LEADERS: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Memory(BTreeMap<Digest, Time>);
 
+/// Whether a node is configured to rank another one.
+fn ranks(world: &World, node: NodeIndex, other: NodeIndex) -> bool {
+    let zone = |node| world.watched_config(node).and_then(|config| config.zone.as_ref());
+    let by_zone = world.watched_config(node).is_some_and(|config| config.scope == Scope::Zone);
+    !by_zone || zone(node).is_none() || zone(node) == zone(other)
+}
+
 /// Looks at all flights, `healthy` after the last fault.
 pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
     let mut leaders: BTreeMap<Digest, Vec<NodeIndex>> = BTreeMap::new();
@@ -50,11 +58,14 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
     for (node, detail) in still {
         world.violate(&RULE, node, &detail);
     }
-    // Nobody takes orders from whom it has convicted: these lead for themselves and those who believe them. And a node of a
-    // version without swarms enrols nobody.
+    // Nobody takes orders from whom it has convicted: these lead for themselves and those who believe them. A node of a
+    // version without swarms enrols nobody. And whoever ranks within its zone does not look for leaders in another one:
+    // each zone is a swarm of its own there.
     leaders.retain(|digest, nodes| {
         let at_peace = |one: &NodeIndex, other: &NodeIndex| {
             world.both_swarm(*one, *other)
+                && ranks(world, *one, *other)
+                && ranks(world, *other, *one)
                 && !world.has_convicted(*one, *other, digest)
                 && !world.has_convicted(*other, *one, digest)
         };

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::input::{Hashed, TransferEvent};
-use crate::message::{Have, Notice, PieceSum};
-use crate::output::{Output, Refusal, Span};
+use crate::message::{EnrolReply, Have, Notice, PieceSum};
+use crate::output::{Explanation, Output, Refusal, Span};
 use crate::piece::MIN_PIECE_BYTES;
 
 impl Bench {
@@ -144,4 +144,38 @@ fn what_was_released_before_a_mismatch_is_served_to_nobody() {
         assert!(!is_served(&outputs) && refusals(&outputs).contains(&&Refusal::NotHere), "{outputs:?}");
         bench.pass(Duration::from_secs(2));
     }
+}
+
+#[test]
+fn a_leader_that_may_not_ask_the_origin_gives_up_when_those_who_could_give_it_lies() {
+    let mut bench = Bench::asked_to_pull();
+    let op = stat_op(&bench.outputs);
+    let reply = bench.enrolment(1, "liar", digest(1), true);
+    assert!(matches!(reply, Some(EnrolReply::Enrolled { .. })), "{reply:?}");
+    bench.turn_away(op);
+    bench.says("liar", 1, Vec::new(), Have::Exactly(Vec::new())).says("liar", 1, Vec::new(), Have::All);
+    bench.served(|_| Hashed::Chained(Midstate([66; 8])));
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(bench.agent.status().flights.len(), 1, "the next one who comes may have it");
+    bench.pass(Duration::from_secs(20));
+    assert!(bench.agent.status().flights.is_empty(), "it would say for minutes that it is pulling");
+    let failed =
+        |output: &Output| matches!(output, Output::Explain(Explanation::Failed { class: FailureClass::Auth, .. }));
+    assert!(bench.outputs.iter().any(failed), "whoever has a credential is not held up");
+}
+
+#[test]
+fn a_leader_that_may_not_ask_the_origin_takes_what_comes_late() {
+    let mut bench = Bench::asked_to_pull();
+    let op = stat_op(&bench.outputs);
+    bench.enrolment(1, "slow", digest(1), true);
+    bench.turn_away(op);
+    bench.says("slow", 1, Vec::new(), Have::Exactly(Vec::new()));
+    for stream in 2..10 {
+        bench.pass(Duration::from_secs(5)).enrolment(stream, "slow", digest(1), true);
+    }
+    bench.take();
+    bench.says("slow", 1, Vec::new(), Have::All);
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::FetchPiece { .. })));
+    assert_eq!(bench.agent.status().flights.len(), 1);
 }

@@ -30,24 +30,37 @@ fn a_tracker_that_enrols_and_leaves_at_once_is_not_asked_faster() {
     assert!((10..=21).contains(&asked), "{asked} enrolments in a second");
 }
 
+impl Bench {
+    /// A node that was asked to pull, and leads. It has asked the origin for the size.
+    pub(super) fn asked_to_pull() -> Self {
+        let mut bench = Self::new(|_| {});
+        bench.input(Input::Members(Roster::new(vec![member("other"), member("third")])));
+        let stream = StreamId(50);
+        bench.input(Input::StreamOpened { stream, peer: PeerId::new("other"), protocol: Protocol::Coord });
+        let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false };
+        bench.input(Input::StreamRequest { stream, request: Request::PleasePull(batch) });
+        bench.pass(Duration::from_secs(4));
+        bench
+    }
+
+    /// The origin wants a credential, and there is none.
+    pub(super) fn turn_away(&mut self, op: OpId) -> &mut Self {
+        let failure = OriginFailure {
+            class: FailureClass::Auth,
+            status: Some(401),
+            retry_after: None,
+            challenge: Vec::new(),
+            detail: "401".into(),
+        };
+        self.input(Input::OriginStat { op, result: Err(failure) })
+    }
+}
+
 /// A node that the origin has turned away: it cannot lead by itself.
 fn turned_away() -> Bench {
-    let mut bench = Bench::new(|_| {});
-    bench.input(Input::Members(Roster::new(vec![member("other"), member("third")])));
-    let stream = StreamId(50);
-    bench.input(Input::StreamOpened { stream, peer: PeerId::new("other"), protocol: Protocol::Coord });
-    let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false };
-    bench.input(Input::StreamRequest { stream, request: Request::PleasePull(batch) });
-    bench.pass(Duration::from_secs(4));
-    let failure = OriginFailure {
-        class: FailureClass::Auth,
-        status: Some(401),
-        retry_after: None,
-        challenge: Vec::new(),
-        detail: "401".into(),
-    };
+    let mut bench = Bench::asked_to_pull();
     let op = stat_op(&bench.outputs);
-    bench.input(Input::OriginStat { op, result: Err(failure) }).pass(Duration::from_secs(1));
+    bench.turn_away(op).pass(Duration::from_secs(1));
     assert!(bench.agent.status().flights.is_empty(), "nobody who takes part can ask the origin");
     bench.take();
     bench
