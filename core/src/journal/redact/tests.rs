@@ -52,7 +52,7 @@ fn a_registry_has_one_pseudonym_wherever_it_stands() {
     let (answers, silent): (std::sync::Arc<str>, std::sync::Arc<str>) = ("canary one".into(), "canary two".into());
     let mut failures = crate::failures::Failures::default();
     failures.origin_answered(now, &answers);
-    let mut config = crate::config::Config::new("node".into(), crate::names::PeerId::new("peer"));
+    let mut config = crate::config::Config::new("node", crate::names::PeerId::new("peer"));
     config.registries = Some(vec![silent.clone()]);
     let source = |registry: &std::sync::Arc<str>| crate::names::Source {
         registry: registry.clone(),
