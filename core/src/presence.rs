@@ -63,7 +63,8 @@ impl Presence {
         }
     }
 
-    /// Compares with what is servable and mends the difference; the index may have forgotten, so all is said again.
+    /// Compares with what is servable and mends the difference. What was announced before is not said again: the index
+    /// publishes it anew by itself (`provider_republish_interval`).
     pub(crate) fn reconcile(&mut self, cx: &mut Context, servable: &BTreeSet<Digest>) {
         let gone: Vec<_> = self.announced.difference(servable).copied().collect();
         self.unavailable(cx, &gone);

@@ -87,7 +87,8 @@ pub struct Flight {
     pub source: String,
     /// What happens now: `queued`, `resolving`, `moving` or `committing`.
     pub stage: String,
-    /// This node's part in it: `leading`, `following` or `undecided`.
+    /// This node's part in it: `leading`, `following`, `undecided`, or `alone`: what it had was not the blob, and it fetches
+    /// all of it from the registry itself.
     pub role: String,
     /// The peer that leads, if this node follows one.
     pub tracker: Option<String>,
