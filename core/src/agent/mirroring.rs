@@ -424,8 +424,9 @@ impl Agent {
     }
 
     fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
-        let asking = |request: &&mut Request| request.state == State::Asking;
-        let Some(request) = self.requests.get_mut(&id).filter(asking) else { return };
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        // It may have been refused meanwhile, because the answer took too long.
+        let waits_for_it = request.state == State::Asking;
         match result {
             Ok(_) => {
                 request.authorized = true;
@@ -434,8 +435,7 @@ impl Agent {
                     self.authorized.insert((credential, request.digest), until);
                 }
                 let digest = request.digest;
-                if request.state != State::Asking {
-                    // It took too long.
+                if !waits_for_it {
                     return;
                 }
                 if self.cache.get(&digest).is_some() {
@@ -450,6 +450,7 @@ impl Agent {
                     self.serve_missing(id);
                 }
             }
+            Err(_) if !waits_for_it => {}
             Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
             // Not proven is not allowed; the next host is the registry itself.
             Err(_) => self.refuse(id, Refusal::NotHere),

@@ -311,6 +311,22 @@ fn a_private_blob_is_served_after_the_origin_has_accepted_the_credential_and_the
 }
 
 #[test]
+fn a_proof_that_comes_too_late_for_one_request_counts_for_the_next() {
+    let mut bench = Bench::with_blobs(vec![blob(1, 10, true)], |config| {
+        config.auth_check = AuthCheck::Origin;
+        config.header_timeout = Duration::from_secs(5);
+    });
+    bench.get(1, digest(1), Some(7));
+    let op = stat_op(&bench.take());
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+    bench.input(Input::OriginStat { op, result: Ok(OriginStat { size: 10, media_type: None }) });
+    assert!(bench.take().is_empty());
+    bench.get(2, digest(1), Some(7));
+    assert!(is_served(&bench.take()));
+}
+
+#[test]
 fn a_private_blob_is_not_served_to_who_cannot_prove_a_right_to_it() {
     let challenge: Vec<std::sync::Arc<str>> = vec!["Basic realm=\"r\"".into()];
     let denied = |class, status| OriginFailure {

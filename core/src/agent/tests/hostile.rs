@@ -13,6 +13,18 @@ fn elsewhere(kind: Kind) -> Source {
 }
 
 impl Bench {
+    /// The first piece of the first run that a participant was given.
+    fn first_run_of(&self, participant: &str) -> u32 {
+        let assigned = self.outputs.iter().find_map(|output| match output {
+            Output::Notify { peer, notice } if peer.as_str() == participant => match **notice {
+                Notice::Assign { first, .. } => Some(first),
+                _ => None,
+            },
+            _ => None,
+        });
+        assigned.expect("the participant gets a run")
+    }
+
     pub(super) fn notice(&mut self, peer: &str, notice: Notice) -> &mut Self {
         self.input(Input::Notice { peer: PeerId::new(peer), notice: notice.into() })
     }
@@ -333,14 +345,7 @@ fn one_participants_word_that_the_origin_limits_it_does_not_stop_the_swarm() {
     assert!(matches!(bench.enrolment(1, "liar", digest(1), true), Some(EnrolReply::Enrolled { .. })));
     let size = 64 * MIN_PIECE_BYTES;
     bench.input(Input::OriginStat { op, result: Ok(OriginStat { size, media_type: None }) });
-    let first = bench.outputs.iter().find_map(|output| match output {
-        Output::Notify { peer, notice } if peer.as_str() == "liar" => match **notice {
-            Notice::Assign { first, .. } => Some(first),
-            _ => None,
-        },
-        _ => None,
-    });
-    let first = first.expect("the participant gets a run");
+    let first = bench.first_run_of("liar");
     let (class, cooldown) = (FailureClass::RateLimited, Duration::from_secs(3600));
     bench.notice("liar", Notice::Unassigned { digest: digest(1), first, count: 1, class, cooldown, no_ranges: false });
     assert!(refusals(&bench.outputs).is_empty());
@@ -449,14 +454,7 @@ fn one_participants_word_that_the_origin_has_nothing_does_not_end_the_swarm() {
     let size = 64 * MIN_PIECE_BYTES;
     assert!(matches!(bench.enrolment(1, "liar", digest(1), true), Some(EnrolReply::Enrolled { .. })));
     bench.input(Input::OriginStat { op, result: Ok(OriginStat { size, media_type: None }) });
-    let first = bench.outputs.iter().find_map(|output| match output {
-        Output::Notify { peer, notice } if peer.as_str() == "liar" => match **notice {
-            Notice::Assign { first, .. } => Some(first),
-            _ => None,
-        },
-        _ => None,
-    });
-    let first = first.expect("the participant gets a run");
+    let first = bench.first_run_of("liar");
     let (class, cooldown) = (FailureClass::NotFound, Duration::from_secs(3600));
     let notice = Notice::Unassigned { digest: digest(1), first, count: 1, class, cooldown, no_ranges: false };
     bench.notice("liar", notice);
