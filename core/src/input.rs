@@ -208,11 +208,15 @@ pub enum CallError {
     Malformed,
 }
 
+/// A driver that receives bytes says so once in this long at most, and at least while they come: far below the patience for a
+/// transfer that stands still, and no work for a fast one.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// What happens to a transfer ([`FetchPiece`](crate::output::Output::FetchPiece),
 /// [`FetchOrigin`](crate::output::Output::FetchOrigin)). After `Done` or `Failed` nothing more comes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TransferEvent {
-    /// Bytes arrived since the last event (reported at most a few times a second).
+    /// Bytes arrived since the last event; see [`PROGRESS_INTERVAL`].
     Progress {
         /// How many.
         bytes: u64,

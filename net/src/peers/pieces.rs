@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use longshore_core::input::{Input, TransferEvent, TransferFailure};
+use longshore_core::input::{Input, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
 use longshore_core::message::{MAX_MESSAGE_BYTES, PieceRequest, PieceSum, Protocol};
 use longshore_core::names::{OpId, PeerId};
 use longshore_core::output::Check;
@@ -20,8 +20,6 @@ use crate::wire::swarm::{PieceHeader, decode_piece_header, encode_piece_request}
 
 /// Bytes that are read from the stream at a time.
 const READ_BYTES: usize = 128 * 1024;
-/// How often progress is reported: a few times a second.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// The end of the stream comes right behind the last byte; a piece is not lost for a peer that forgets it.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{Input, TransferEvent, TransferFailure};
+use longshore_core::input::{Input, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
 use longshore_core::names::{OpId, StreamId};
 use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
@@ -15,9 +15,6 @@ use crate::flows::{FlowId, Progress, Route, Step};
 
 /// A sender whose bytes nobody takes gives up after this long, as the driver of peers does.
 const STALLED_WRITE: Duration = Duration::from_secs(30);
-
-/// How often an agent hears that bytes come, as the drivers tell it.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What an agent has heard of the bytes of a transfer.
 #[derive(Clone, Copy, Debug)]

@@ -1,17 +1,14 @@
 //! Where the bytes of a fetch go: into the staging file, and as numbers into the reports.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use longshore_core::input::{StoreError, TransferEvent};
+use longshore_core::input::{PROGRESS_INTERVAL, StoreError, TransferEvent};
 use longshore_core::piece::Geometry;
 
 use super::{Parts, lost};
 use crate::origin::report::Report;
 use crate::store::intake::{Intake, StoredPiece};
-
-/// How often progress is reported at most.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The end of the pipe.
 #[derive(Debug)]
