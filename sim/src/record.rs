@@ -51,8 +51,6 @@ pub struct Wanted {
 pub struct Words {
     /// What happened.
     pub happened: String,
-    /// How it is connected with its cause, if that needs saying.
-    pub link: &'static str,
     /// What the agent did, one for each output.
     pub did: Vec<String>,
 }
@@ -340,8 +338,7 @@ impl Record {
                 Some(due) => format!("Tick {}", story::due(due)),
                 None => named(&story::input(input)),
             };
-            let link = due.as_ref().map_or_else(|| causes::connection(input).1, |due| causes::of_deadline(due).1);
-            self.said.insert(id, Words { happened, link, did: Vec::new() });
+            self.said.insert(id, Words { happened, did: Vec::new() });
         }
     }
 

@@ -12,7 +12,7 @@ use crate::record::{Record, Wanted};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
 use crate::scenario::{FaultKind, Scenario};
 use crate::world::recorder::Recorder;
-use crate::world::{Image, NodeIndex, Options, PullState, World};
+use crate::world::{Image, Options, PullState, World};
 
 /// Whether everybody is done is looked at this often; when each pull was done is known exactly.
 const LOOK: Duration = Duration::from_millis(100);
@@ -95,8 +95,6 @@ pub struct Report {
     pub violations: Vec<String>,
     /// The expectations that were not met, in words.
     pub disappointments: Vec<String>,
-    /// The last that agents said, one line each.
-    pub last_lines: Vec<String>,
 }
 
 impl Report {
@@ -366,16 +364,7 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
         violations: world.violations.len(),
     };
     summary.took(figures.wall.elapsed(), world);
-    let line = |(at, node, what): &(longshore_core::time::Time, NodeIndex, _)| {
-        format!("{:>12.6} {node:>5} {what:?}", at.as_micros() as f64 / 1e6)
-    };
-    let skipped = world.explanations.len().saturating_sub(40);
-    Report {
-        disappointments: disappointments(scenario, &summary),
-        violations: world.violations.clone(),
-        last_lines: world.explanations.iter().skip(skipped).map(line).collect(),
-        summary,
-    }
+    Report { disappointments: disappointments(scenario, &summary), violations: world.violations.clone(), summary }
 }
 
 /// The optimum for an image, in seconds: T* = (B/r)(1 + log2(N)/M).
