@@ -21,6 +21,7 @@
 mod arriving;
 mod assigning;
 pub mod audit;
+mod choking;
 mod fetching;
 mod flying;
 mod hearing;
@@ -52,6 +53,7 @@ use crate::names::{CredentialId, OpId, PeerId, RequestId, StreamId};
 use crate::output::Output;
 use crate::presence::Presence;
 use crate::spine::{Midstate, Wanted};
+use crate::swarm::choked::Choked;
 use crate::swarm::download::Download;
 use crate::swarm::tracker::Tracker;
 use crate::time::Time;
@@ -119,6 +121,8 @@ pub struct Agent {
     trackers: BTreeMap<Digest, Tracker>,
     requests: BTreeMap<RequestId, mirroring::Request>,
     streams: BTreeMap<StreamId, serving::Stream>,
+    /// Who waits for an upload slot.
+    choked: Choked,
     ops: BTreeMap<OpId, Op>,
     /// Incomplete blobs on disk that no flight works on.
     partials: BTreeMap<Digest, PartialBlob>,
@@ -168,6 +172,7 @@ impl Agent {
             trackers: BTreeMap::new(),
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
+            choked: Choked::default(),
             ops: BTreeMap::new(),
             partials: BTreeMap::new(),
             sizes: BTreeMap::new(),
@@ -275,6 +280,7 @@ impl Agent {
                 Deadline::Track(digest) => self.track(digest),
                 Deadline::Fetch(digest) => self.fill(digest),
                 Deadline::Tell(digest) => self.tell(digest),
+                Deadline::Unchoke => self.unchoke(),
                 Deadline::Announce => self.presence.flush(&mut self.cx),
                 Deadline::Reconcile => self.reconcile(),
                 Deadline::Sweep => self.sweep(),

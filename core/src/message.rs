@@ -267,6 +267,11 @@ pub enum Notice {
         /// The piece.
         piece: u32,
     },
+    /// You were refused because all upload slots were taken: one is free now. Whoever asks first has it.
+    Unchoke {
+        /// The blob that you asked for.
+        digest: Digest,
+    },
     /// I take no part in this swarm any more, and have nothing of it to give.
     Leave {
         /// The blob.

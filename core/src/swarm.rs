@@ -6,6 +6,7 @@
 //! [`download`] is its own progress. [`picker`] chooses the next piece and the peer to ask. [`pace`] says how many runs are
 //! fetched from the origin at a time, [`outage`] how gently a failing origin is asked again.
 
+pub(crate) mod choked;
 pub(crate) mod download;
 pub(crate) mod neighbours;
 pub(crate) mod outage;

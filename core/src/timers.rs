@@ -34,6 +34,8 @@ pub enum Deadline {
     Fetch(Digest),
     /// News for neighbours are due.
     Tell(Digest),
+    /// An upload slot that somebody was told of is free still; others wait.
+    Unchoke,
     /// A queued announcement is due.
     Announce,
     /// What is announced is compared with what is there.

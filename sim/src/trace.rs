@@ -175,6 +175,7 @@ impl TraceHash {
             }
             Notice::Assign { first, count, .. } => self.numbers([2, u64::from(*first), u64::from(*count)]),
             Notice::Starving { piece, .. } => self.numbers([3, u64::from(*piece)]),
+            Notice::Unchoke { digest } => self.digest(digest),
             other => self.text(&format!("{other:?}")),
         }
     }

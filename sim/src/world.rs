@@ -62,8 +62,8 @@ const MAX_EXPLANATIONS: usize = 200_000;
 const MAX_VIOLATIONS: usize = 1000;
 
 /// Names of the kinds that [`World::messages_by_kind`] counts.
-pub const MESSAGE_KINDS: [&str; 9] =
-    ["pull-intent", "please-pull", "enrol", "have", "assign", "unassigned", "starving", "leave", "piece"];
+pub const MESSAGE_KINDS: [&str; 10] =
+    ["pull-intent", "please-pull", "enrol", "have", "assign", "unassigned", "starving", "leave", "unchoke", "piece"];
 
 /// What a world is made of.
 #[derive(Clone, Debug)]

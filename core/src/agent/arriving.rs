@@ -286,7 +286,7 @@ impl Agent {
         let now = self.cx.now;
         let mut gone_missing = None;
         let fetch = self.end_fetch(digest, op, |neighbours, peer| match &failure {
-            TransferFailure::Refused(PieceRefusal::Busy(after)) => neighbours.busy(peer, now + *after),
+            TransferFailure::Refused(PieceRefusal::Busy(after)) => neighbours.busy(peer, now, now + *after),
             TransferFailure::Refused(PieceRefusal::Missing) => neighbours.cancelled(peer),
             _ => {
                 if neighbours.failed(peer, now, NEIGHBOUR_PAUSE) {

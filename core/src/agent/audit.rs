@@ -40,6 +40,8 @@ pub struct Census {
     pub readers: usize,
     /// Swarms that are looked after.
     pub trackers: usize,
+    /// Peers that wait for an upload slot.
+    pub choked: usize,
     /// Armed deadlines beside those that are always armed, and one for each tracker.
     pub deadlines: usize,
 }
@@ -47,7 +49,7 @@ pub struct Census {
 impl Census {
     /// What there is, by name.
     #[must_use]
-    pub fn list(&self) -> [(&'static str, usize); 11] {
+    pub fn list(&self) -> [(&'static str, usize); 12] {
         [
             ("flights", self.flights),
             ("mirror requests", self.requests),
@@ -59,6 +61,7 @@ impl Census {
             ("permissions", self.permissions),
             ("readers", self.readers),
             ("trackers", self.trackers),
+            ("choked", self.choked),
             ("deadlines", self.deadlines),
         ]
     }
@@ -79,6 +82,7 @@ impl Agent {
             permissions: self.authorized.len(),
             readers: self.cache.readers(),
             trackers: self.trackers.len(),
+            choked: self.choked.len(),
             // Sweep and reconcile are always armed.
             deadlines: self.cx.timers.len().saturating_sub(2 + self.trackers.len()),
         }
@@ -117,6 +121,10 @@ impl Agent {
         }
         if self.presence.is_waiting() && !self.armed(Deadline::Announce) {
             return Some("announcements wait for nothing".into());
+        }
+        let idle = !self.streams.values().any(super::serving::Stream::is_piece);
+        if idle && !self.choked.is_empty() && !self.armed(Deadline::Unchoke) {
+            return Some("peers wait for a slot, all are free, and nobody is told".into());
         }
         if let Some((op, what)) = self.ops.iter().find(|(op, _)| !self.armed(Deadline::Transfer(**op))) {
             return Some(format!("operation {op:?} ({what:?}) has no deadline"));

@@ -3,12 +3,15 @@
 use core::time::Duration;
 
 use super::{Agent, Op};
+use crate::config::Config;
 use crate::digest::Digest;
-use crate::flight::{Role, Stage};
+use crate::flight::{Flight, Role, Stage};
 use crate::names::PeerId;
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
+use crate::swarm::neighbours::Asking;
 use crate::swarm::picker::{self, Choice, Zone};
+use crate::time::Time;
 use crate::timers::Deadline;
 
 /// A piece from a peer that makes no progress for this long is asked for elsewhere.
@@ -102,7 +105,7 @@ impl Agent {
         let salt = self.config.peer.end() ^ digest.head();
         loop {
             let Some(flight) = self.flights.get_mut(&digest) else { return };
-            let Some(download) = &mut flight.download else { return };
+            let Some(download) = &flight.download else { return };
             if !matches!(flight.stage, Stage::Moving | Stage::Resolving(_)) {
                 return;
             }
@@ -110,32 +113,29 @@ impl Agent {
                 // What others have does not count: what they have and we miss is given to nobody unless we complain.
                 break;
             }
-            let share = if flight.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };
-            let limit = (self.config.max_downloads / share).max(1) as usize;
-            // What comes from the origin shares the downlink with the rest.
-            let limit = limit.saturating_sub(download.origin_fetches()).max(1);
-            let limit = limit + usize::from(mutant!("download-limit-off-by-one"));
+            let (limit, asking) = (flight.at_a_time(&self.config), flight.asking(&self.config, now));
+            let Some(download) = &mut flight.download else { return };
             let patience = late_after(flight.piece_time);
             let fetches = download.piece_fetches();
             if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
                 return self.cx.wake_by(Deadline::Fetch(digest), patience);
             }
-            if !flight.neighbours.anybody_is_free(now) {
+            if !flight.neighbours.anybody_is_free(Asking::anybody(now)) {
                 break;
             }
             let wanted = download.wanted(window, flight.neighbours.available());
             let behind = download.have().last().unwrap_or(0).saturating_sub(window);
             let starving = now - flight.last_near >= patience;
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
-            let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), now };
+            let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), asking };
             let failures = &self.failures;
             let picked =
                 picker::pick(&mut self.cx, &choice, |peer| failures.may_ask(now, digest, peer)).or_else(|| {
                     // The end game: somebody else is asked for what is late.
                     download.late(now, patience).into_iter().find_map(|(piece, from)| {
                         let other = |peer: &PeerId| *peer != from && failures.may_ask(now, digest, peer);
-                        let neighbours = &flight.neighbours;
-                        let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), now };
+                        let (neighbours, asking) = (&flight.neighbours, Asking::anybody(now));
+                        let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), asking };
                         picker::pick(&mut self.cx, &choice, other)
                     })
                 });
@@ -160,7 +160,7 @@ impl Agent {
         if download.have().is_full() {
             return;
         }
-        if let Some(free) = flight.neighbours.next_free(now) {
+        if let Some(free) = flight.neighbours.next_free(flight.asking(&self.config, now)) {
             self.cx.timers.set_by(Deadline::Fetch(digest), free);
         }
         if download.is_fetching() {
@@ -212,6 +212,24 @@ impl Agent {
         for digest in waiting {
             self.fill_from_origin(digest);
         }
+    }
+}
+
+impl Flight {
+    /// How many pieces are fetched from peers at a time.
+    fn at_a_time(&self, config: &Config) -> usize {
+        let share = if self.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };
+        let limit = (config.max_downloads / share).max(1) as usize;
+        // What comes from the origin shares the downlink with the rest.
+        let from_origin = self.download.as_ref().map_or(0, Download::origin_fetches);
+        limit.saturating_sub(from_origin).max(1) + usize::from(mutant!("download-limit-off-by-one"))
+    }
+
+    /// Whom to ask now. With half of what may be fetched on its way the rest can wait for slots: asking everybody over and
+    /// over would be refused by most.
+    pub(super) fn asking(&self, config: &Config, now: Time) -> Asking {
+        let fetches = self.download.as_ref().map_or(0, Download::piece_fetches);
+        Asking { now, waits: 2 * fetches >= self.at_a_time(config) }
     }
 }
 

@@ -43,6 +43,7 @@ impl Agent {
                     self.track(digest);
                 }
             }
+            Notice::Unchoke { digest } => self.unchoked(peer, digest),
             Notice::Leave { digest } => self.left(peer, digest),
         }
     }
@@ -79,7 +80,7 @@ impl Agent {
             // Whoever is busy, or sends us something already, is not asked for its news now.
             if let Some(flight) = self.flights.get_mut(&digest)
                 && flight.neighbours.heard(peer, pieces)
-                && flight.neighbours.is_free(peer, now)
+                && flight.neighbours.is_free(peer, flight.asking(&self.config, now))
             {
                 self.fill(digest);
             }
@@ -175,6 +176,7 @@ impl Agent {
     }
 
     pub(super) fn peer_disconnected(&mut self, peer: &PeerId) {
+        self.choked.gone(peer);
         let following: Vec<_> =
             self.flights.values().filter(|flight| flight.follows(peer)).map(|flight| flight.digest).collect();
         // A participant that still misses something would have kept the connection busy: it is gone, and what it was

@@ -17,10 +17,10 @@ use crate::spine::Midstate;
 use crate::timers::Deadline;
 
 /// News of pieces that others have as well wait this long for company, so that a fast swarm does not drown in messages.
-pub(super) const TELL_DELAY: Duration = Duration::from_millis(15);
+pub(super) const TELL_DELAY: Duration = Duration::from_millis(20);
 /// A piece that fewer neighbours have is told of at once: it spreads from here, twice as far with each time it is passed on,
 /// and each wait on that way is a wait for everybody.
-pub(super) const COMMON: usize = 2;
+pub(super) const COMMON: usize = 3;
 /// After its first enrolment a participant enrols again so soon, give or take a quarter: those who started with it have come
 /// by then, and the tracker can mix them.
 pub(super) const SECOND_ENROLMENT: Duration = Duration::from_millis(80);

@@ -22,10 +22,6 @@ use crate::piece::Geometry;
 use crate::time::Time;
 use crate::timers::Deadline;
 
-/// Before anything was sent: a refused piece may be asked for again after this long, the time of 1 MiB at 1 Gbit/s.
-pub(super) const FIRST_BUSY_RETRY: Duration = Duration::from_millis(10);
-/// The shortest and the longest time after which a refused piece may be asked for again.
-pub(super) const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 /// A reader has this long, and what the piece takes at [`SLOWEST_PIECE`](super::fetching::SLOWEST_PIECE): as its own patience
 /// for the first byte, and a little, so that it gives up first.
 pub(super) const UPLOAD_PATIENCE: Duration = Duration::from_secs(8);
@@ -57,7 +53,7 @@ impl Stream {
         matches!(self.doing, Doing::Piece { .. })
     }
 
-    fn sending_since(&self) -> Option<Time> {
+    pub(super) fn sending_since(&self) -> Option<Time> {
         match self.doing {
             Doing::Piece { since, .. } => Some(since),
             _ => None,
@@ -142,6 +138,7 @@ impl Agent {
             if let Doing::Piece { digest, holds: true, .. } = late.doing {
                 self.done_reading(digest);
             }
+            self.unchoke();
         }
     }
 
@@ -172,6 +169,7 @@ impl Agent {
             if holds {
                 self.done_reading(digest);
             }
+            self.unchoke();
         }
     }
 
@@ -280,9 +278,9 @@ impl Agent {
     pub(super) fn piece_requested(&mut self, stream: StreamId, request: PieceRequest) {
         self.cx.timers.clear(Deadline::Handshake(stream));
         let PieceRequest { digest, size, piece } = request;
-        let uploads = self.streams.values().filter(|open| open.is_piece()).count();
         let Some(open) = self.streams.get_mut(&stream) else { return };
         open.doing = Doing::Answering;
+        let peer = open.peer.clone();
         let geometry = Geometry::of_blob(size);
         let cached = self.cache.get(&digest).is_some_and(|blob| blob.size == size);
         let download = self.flights.get(&digest).and_then(|flight| flight.download.as_ref());
@@ -290,9 +288,9 @@ impl Agent {
             download.is_some_and(|download| download.geometry() == geometry && download.have().contains(piece));
         let refusal = if piece >= geometry.pieces() || !(cached || staged) {
             Some(PieceRefusal::Missing)
-        } else if uploads >= self.config.max_uploads as usize + usize::from(mutant!("upload-limit-off-by-one")) {
+        } else if self.free_slots() == 0 {
             self.cx.counters.pieces_busy += 1;
-            Some(PieceRefusal::Busy(self.until_a_slot_is_free()))
+            Some(PieceRefusal::Busy(self.choke(&peer, digest)))
         } else {
             None
         };
@@ -307,6 +305,7 @@ impl Agent {
         if let Some(open) = self.streams.get_mut(&stream) {
             open.doing = Doing::Piece { digest, holds: cached, since };
         }
+        self.has_slot(&peer, digest);
         if cached {
             self.cache.hold(&digest);
         }
@@ -314,17 +313,6 @@ impl Agent {
         self.cx.wake(Deadline::Handshake(stream), UPLOAD_PATIENCE + slowest(range.end - range.start));
         let offset = range.start + u64::from(mutant!("piece-from-wrong-offset"));
         self.cx.emit(Output::PieceServe { stream, digest, offset, len: range.end - range.start, claim });
-    }
-
-    /// About how long until one of the uploads is done, and half as long again, because others wait for it as well; not the
-    /// same for all who ask. Where none has begun for a while, those that are under way do not take what uploads took: it
-    /// may last as long again, half of which is a fair guess.
-    fn until_a_slot_is_free(&mut self) -> Duration {
-        let each = self.upload_time * 3 / 2 / self.config.max_uploads.max(1);
-        let latest = self.streams.values().filter_map(Stream::sending_since).max();
-        let stuck = latest.map_or(Duration::ZERO, |since| (self.cx.now - since) / 2);
-        let next = if each.is_zero() { FIRST_BUSY_RETRY } else { each }.max(stuck);
-        self.cx.jitter(next).clamp(BUSY_RETRY.0, BUSY_RETRY.1)
     }
 
     /// Addresses that a peer says it has: how others and we reach it.

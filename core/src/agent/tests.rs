@@ -1,3 +1,4 @@
+mod choking;
 mod fuzz;
 mod hostile;
 mod standstill;

@@ -20,6 +20,9 @@ pub(crate) const MAX_FAR: usize = 10;
 const MAX_EARLY_BYTES: usize = 1024;
 /// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
 pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
+/// Whoever has said that it is busy, or that it has a slot for us, keeps us on its list: for so long it will say when it has
+/// a slot. It may forget us, where many others wait.
+pub(crate) const CHOKED_FOR: Duration = Duration::from_secs(1);
 /// With this many neighbours, one piece from each is enough to have all that may be fetched at a time: whoever is sending us
 /// something has fewer slots for us than others.
 pub(crate) const MANY_NEIGHBOURS: usize = 8;
@@ -35,6 +38,10 @@ pub(crate) struct Neighbour {
     /// Pieces that we are fetching from it now.
     pub(crate) fetching: u32,
     strikes: u32,
+    /// It has a slot for us.
+    pub(crate) unchoked: bool,
+    /// Until then it is expected to say when it has a slot for us.
+    choked_until: Time,
     /// It has everything, whatever the size.
     pub(crate) complete: bool,
     /// What it said that it has, of a blob of so many bytes, when the size was not known here.
@@ -48,8 +55,25 @@ pub(crate) struct Neighbour {
 
 impl Neighbour {
     /// Whether it may be asked for a piece, if we fetch at most `most` at a time from it.
-    pub(crate) fn is_free(&self, now: Time, most: u32) -> bool {
-        self.fetching < most && self.busy_until <= now
+    pub(crate) fn is_free(&self, asking: Asking, most: u32) -> bool {
+        self.fetching < most
+            && self.busy_until <= asking.now
+            && (!asking.waits || self.unchoked || self.choked_until <= asking.now)
+    }
+}
+
+/// How neighbours may be asked for pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    pub(crate) now: Time,
+    /// Enough is on its way: those who will say when they have a slot are not asked before they do.
+    pub(crate) waits: bool,
+}
+
+impl Asking {
+    /// Whoever is not known to be busy now.
+    pub(crate) fn anybody(now: Time) -> Self {
+        Self { now, waits: false }
     }
 }
 
@@ -136,6 +160,8 @@ impl Neighbours {
             fetching: 0,
             busy_until,
             strikes: 0,
+            unchoked: false,
+            choked_until: Time::ZERO,
             early: None,
             greeted: false,
         };
@@ -251,14 +277,14 @@ impl Neighbours {
     }
 
     /// Whether `peer` may be asked for a piece.
-    pub(crate) fn is_free(&self, peer: &PeerId, now: Time) -> bool {
-        self.get(peer).is_some_and(|neighbour| neighbour.is_free(now, self.most_from_each()))
+    pub(crate) fn is_free(&self, peer: &PeerId, asking: Asking) -> bool {
+        self.get(peer).is_some_and(|neighbour| neighbour.is_free(asking, self.most_from_each()))
     }
 
     /// Whether any of them may be asked for a piece.
-    pub(crate) fn anybody_is_free(&self, now: Time) -> bool {
+    pub(crate) fn anybody_is_free(&self, asking: Asking) -> bool {
         let most = self.most_from_each();
-        self.places.iter().any(|place| place.neighbour.is_free(now, most))
+        self.places.iter().any(|place| place.neighbour.is_free(asking, most))
     }
 
     /// The pieces that some neighbour has.
@@ -275,6 +301,7 @@ impl Neighbours {
     pub(crate) fn fetching(&mut self, peer: &PeerId) {
         if let Some(neighbour) = self.get_mut(peer) {
             neighbour.fetching += 1;
+            neighbour.unchoked = false;
         }
     }
 
@@ -286,16 +313,31 @@ impl Neighbours {
         }
     }
 
-    /// `peer` asked us to come back later.
-    pub(crate) fn busy(&mut self, peer: &PeerId, until: Time) {
+    /// `peer` asked us to come back later, if it has not said by `until` that it has a slot.
+    pub(crate) fn busy(&mut self, peer: &PeerId, now: Time, until: Time) {
         let until = if mutant!("busy-peer-polled") { Time::ZERO } else { until };
         match self.get_mut(peer) {
             Some(neighbour) => {
                 neighbour.fetching = neighbour.fetching.saturating_sub(1);
                 neighbour.busy_until = until;
+                neighbour.choked_until = now + CHOKED_FOR;
             }
             // It has left while it was being asked, and may soon be met again.
             None => self.come_back(peer.clone(), until),
+        }
+    }
+
+    /// `peer` has a slot for us. Returns whether it may be asked now.
+    pub(crate) fn unchoked(&mut self, peer: &PeerId, now: Time) -> bool {
+        match self.get_mut(peer) {
+            // After a failure its pause stands, whatever it says.
+            Some(neighbour) if neighbour.strikes == 0 => {
+                neighbour.busy_until = Time::ZERO;
+                neighbour.unchoked = true;
+                neighbour.choked_until = now + CHOKED_FOR;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -331,8 +373,11 @@ impl Neighbours {
     }
 
     /// When the first neighbour that has told us to come back later can be asked again.
-    pub(crate) fn next_free(&self, now: Time) -> Option<Time> {
-        self.places.iter().map(|place| place.neighbour.busy_until).filter(|until| *until > now).min()
+    pub(crate) fn next_free(&self, asking: Asking) -> Option<Time> {
+        let until = |neighbour: &Neighbour| {
+            if asking.waits { neighbour.busy_until.max(neighbour.choked_until) } else { neighbour.busy_until }
+        };
+        self.places.iter().map(|place| until(&place.neighbour)).filter(|until| *until > asking.now).min()
     }
 }
 
@@ -353,22 +398,22 @@ mod tests {
     fn who_was_dropped_and_comes_back_is_left_alone_until_its_time() {
         let (mut neighbours, peer, until) = (Neighbours::default(), PeerId::new("a"), Time::from_micros(5));
         neighbours.add(&peer, None, None);
-        neighbours.busy(&peer, until);
+        neighbours.busy(&peer, Time::ZERO, until);
         neighbours.remove(&peer);
         neighbours.add(&peer, None, None);
-        assert!(!neighbours.is_free(&peer, Time::ZERO));
-        assert!(neighbours.is_free(&peer, until));
+        assert!(!neighbours.is_free(&peer, Asking::anybody(Time::ZERO)));
+        assert!(neighbours.is_free(&peer, Asking::anybody(until)));
         neighbours.remove(&peer);
         // Its answer to what it was asked before comes after it has left.
         let later = Time::from_micros(9);
-        neighbours.busy(&peer, later);
+        neighbours.busy(&peer, Time::ZERO, later);
         neighbours.add(&peer, None, None);
-        assert!(!neighbours.is_free(&peer, until));
-        assert!(neighbours.is_free(&peer, later));
+        assert!(!neighbours.is_free(&peer, Asking::anybody(until)));
+        assert!(neighbours.is_free(&peer, Asking::anybody(later)));
         for other in 0..2 * MAX_NEIGHBOURS {
             let other = PeerId::new(&format!("other-{other}"));
             neighbours.add(&other, None, None);
-            neighbours.busy(&other, until);
+            neighbours.busy(&other, Time::ZERO, until);
             neighbours.remove(&other);
         }
         assert_eq!(neighbours.left.len(), MAX_NEIGHBOURS);

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use super::neighbours::{Neighbour, Neighbours};
+use super::neighbours::{Asking, Neighbour, Neighbours};
 use crate::context::Context;
 use crate::names::PeerId;
-use crate::time::Time;
 
 /// The window at a thousand participants, in pieces; it scales with log2 of their number.
 pub(crate) const WINDOW_AT_THOUSAND: u32 = 16;
@@ -60,7 +59,7 @@ pub(crate) struct Choice<'a> {
     /// Pieces before this one are more than a window behind the newest one that is here.
     pub(crate) behind: u32,
     pub(crate) zone: Option<Zone<'a>>,
-    pub(crate) now: Time,
+    pub(crate) asking: Asking,
 }
 
 impl Choice<'_> {
@@ -84,14 +83,15 @@ impl Choice<'_> {
 /// Picks a piece and a neighbour to ask for it.
 ///
 /// What is far behind comes first: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
-/// piece that the fewest neighbours have; of equally rare ones any. Of its holders one with the fewest fetches. Another zone
+/// piece that the fewest neighbours have; of equally rare ones any. Of its holders one that has a slot for us, or with the
+/// fewest fetches. Another zone
 /// is asked by a few, for what their own zone does not have.
 pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId) -> bool) -> Option<(u32, PeerId)> {
     if choice.wanted.is_empty() {
         return None;
     }
     let most = choice.neighbours.most_from_each();
-    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.now, most) && may_ask(peer);
+    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.asking, most) && may_ask(peer);
     let mut free = Vec::with_capacity(choice.neighbours.len());
     free.extend(choice.neighbours.iter().filter(is_free));
     let mut best: Option<((bool, usize, u32), u32)> = None;
@@ -111,7 +111,9 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     let peer = free
         .into_iter()
         .filter(|(_, neighbour)| neighbour.pieces.contains(piece))
-        .map(|(peer, neighbour)| ((choice.is_far(neighbour), neighbour.fetching, cx.below(1 << 16)), peer))
+        .map(|(peer, neighbour)| {
+            ((choice.is_far(neighbour), !neighbour.unchoked, neighbour.fetching, cx.below(1 << 16)), peer)
+        })
         .min()?
         .1;
     Some((piece, peer.clone()))
@@ -122,6 +124,7 @@ mod tests {
     use super::*;
     use crate::message::Have;
     use crate::swarm::neighbours::MAX_PER_NEIGHBOUR;
+    use crate::time::Time;
 
     fn neighbours(haves: &[(&str, &[u32])]) -> Neighbours {
         let mut neighbours = Neighbours::default();
@@ -135,7 +138,7 @@ mod tests {
 
     fn pick_from(neighbours: &Neighbours, wanted: &[u32], banned: &str) -> Option<(u32, PeerId)> {
         let mut cx = Context::new(1, Time::ZERO);
-        let choice = Choice { neighbours, wanted, behind: 0, zone: None, now: Time::ZERO };
+        let choice = Choice { neighbours, wanted, behind: 0, zone: None, asking: Asking::anybody(Time::ZERO) };
         pick(&mut cx, &choice, |peer| peer.as_str() != banned)
     }
 
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn nobody_is_asked_who_is_convicted_busy_or_at_its_limit() {
         let mut neighbours = neighbours(&[("a", &[1]), ("b", &[1]), ("c", &[1])]);
-        neighbours.busy(&PeerId::new("a"), Time::from_micros(5));
+        neighbours.busy(&PeerId::new("a"), Time::ZERO, Time::from_micros(5));
         for _ in 0..MAX_PER_NEIGHBOUR {
             neighbours.fetching(&PeerId::new("b"));
         }
@@ -160,7 +163,13 @@ mod tests {
     fn what_holds_up_the_prefix_comes_before_what_is_rare() {
         let neighbours = neighbours(&[("a", &[1, 20, 21]), ("b", &[1, 20]), ("c", &[1])]);
         let mut cx = Context::new(1, Time::ZERO);
-        let choice = Choice { neighbours: &neighbours, wanted: &[1, 20, 21], behind: 5, zone: None, now: Time::ZERO };
+        let choice = Choice {
+            neighbours: &neighbours,
+            wanted: &[1, 20, 21],
+            behind: 5,
+            zone: None,
+            asking: Asking::anybody(Time::ZERO),
+        };
         assert_eq!(pick(&mut cx, &choice, |_| true).map(|(piece, _)| piece), Some(1));
     }
 
@@ -181,7 +190,13 @@ mod tests {
                 for piece in 0..256 {
                     let zone = Zone { name: &name, len, salt: u64::from(salt) << 40, starving };
                     let zone = Some(zone);
-                    let choice = Choice { neighbours: &neighbours, wanted: &[piece], behind: 0, zone, now: Time::ZERO };
+                    let choice = Choice {
+                        neighbours: &neighbours,
+                        wanted: &[piece],
+                        behind: 0,
+                        zone,
+                        asking: Asking::anybody(Time::ZERO),
+                    };
                     count += u32::from(pick(&mut cx, &choice, |_| true).is_some());
                 }
             }
@@ -204,12 +219,13 @@ mod tests {
             neighbours.add(&PeerId::new(peer), Some(zone.into()), None);
             neighbours.heard(&PeerId::new(peer), &Have::All);
         }
-        neighbours.busy(&PeerId::new("near"), Time::from_micros(5));
+        neighbours.busy(&PeerId::new("near"), Time::ZERO, Time::from_micros(5));
         let mut cx = Context::new(1, Time::ZERO);
         for (now, expected) in [(0, None), (5, Some((1, PeerId::new("near"))))] {
             let zone = Some(Zone { name: &name, len: 1, salt: 0, starving: false });
             let now = Time::from_micros(now);
-            let choice = Choice { neighbours: &neighbours, wanted: &[1], behind: 0, zone, now };
+            let choice =
+                Choice { neighbours: &neighbours, wanted: &[1], behind: 0, zone, asking: Asking::anybody(now) };
             assert_eq!(pick(&mut cx, &choice, |_| true), expected);
         }
     }

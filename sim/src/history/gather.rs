@@ -377,6 +377,7 @@ fn notice_key(notice: &Notice) -> u64 {
         }
         Notice::Starving { digest, piece } => Key::new(7).digest(digest).number(u64::from(*piece)),
         Notice::Leave { digest } => Key::new(8).digest(digest),
+        Notice::Unchoke { digest } => Key::new(9).digest(digest),
     };
     key.0.value()
 }

@@ -90,6 +90,9 @@ impl Memory {
             }
             // Who says that it has it now is believed, whatever it said before.
             Input::Notice { peer, notice } => {
+                if let Notice::Unchoke { digest } = &**notice {
+                    self.busy.remove(&(peer.clone(), *digest));
+                }
                 if let Notice::Have { digest, pieces, .. } = &**notice {
                     self.vain_requests.retain(|(of, blob, piece), _| {
                         let names = match pieces {

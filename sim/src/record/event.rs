@@ -101,6 +101,7 @@ pub enum Timer {
     Track,
     Fetch,
     Tell,
+    Unchoke,
     Announce,
     Reconcile,
     Sweep,
@@ -122,6 +123,7 @@ impl Timer {
             Some(Deadline::Track(_)) => Self::Track,
             Some(Deadline::Fetch(_)) => Self::Fetch,
             Some(Deadline::Tell(_)) => Self::Tell,
+            Some(Deadline::Unchoke) => Self::Unchoke,
             Some(Deadline::Announce) => Self::Announce,
             Some(Deadline::Reconcile) => Self::Reconcile,
             Some(Deadline::Sweep) => Self::Sweep,
@@ -149,6 +151,7 @@ impl Timer {
             Self::Track => "the leader's next look",
             Self::Fetch => "until something may be fetched again",
             Self::Tell => "the next news for neighbours",
+            Self::Unchoke => "the next who waits for an upload slot",
             Self::Announce | Self::Reconcile | Self::Sweep | Self::None => "housekeeping",
         }
     }

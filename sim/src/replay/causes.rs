@@ -194,7 +194,7 @@ pub(crate) fn of_deadline(deadline: &Deadline) -> (Option<Thread>, &'static str)
         | Deadline::Track(digest)
         | Deadline::Fetch(digest)
         | Deadline::Tell(digest) => (Some(Thread::About(*digest)), "was due; the last input about this digest is"),
-        Deadline::Announce | Deadline::Reconcile | Deadline::Sweep => (None, ""),
+        Deadline::Unchoke | Deadline::Announce | Deadline::Reconcile | Deadline::Sweep => (None, ""),
     }
 }
 
@@ -238,6 +238,7 @@ fn of_notice(peer: &PeerId, notice: &Notice) -> Subject {
         | Notice::Assign { digest, .. }
         | Notice::Unassigned { digest, .. }
         | Notice::Starving { digest, .. }
+        | Notice::Unchoke { digest }
         | Notice::Leave { digest } => Subject::both(digest, peer),
     }
 }

@@ -100,6 +100,7 @@ pub fn due(deadline: &Deadline) -> String {
         Deadline::Track(digest) => format!("track {}", digest.short()),
         Deadline::Fetch(digest) => format!("fetch {}", digest.short()),
         Deadline::Tell(digest) => format!("tell {}", digest.short()),
+        Deadline::Unchoke => "unchoke".to_owned(),
         Deadline::Announce => "announce".to_owned(),
         Deadline::Reconcile => "reconcile".to_owned(),
         Deadline::Sweep => "sweep".to_owned(),
@@ -224,6 +225,7 @@ fn notice(notice: &Notice) -> String {
             format!("unassigned {} {first}+{count} {}", digest.short(), class.name())
         }
         Notice::Starving { digest, piece } => format!("starving {} {piece}", digest.short()),
+        Notice::Unchoke { digest } => format!("unchoke {}", digest.short()),
         Notice::Leave { digest } => format!("leave {}", digest.short()),
     }
 }

@@ -56,6 +56,7 @@ fn kind_of_notice(notice: &Notice) -> usize {
         Notice::Unassigned { .. } => 5,
         Notice::Starving { .. } => 6,
         Notice::Leave { .. } => 7,
+        Notice::Unchoke { .. } => 8,
     }
 }
 

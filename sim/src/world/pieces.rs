@@ -19,7 +19,7 @@ use crate::invariants;
 use crate::replay::causes::Thread;
 
 /// The place of requests for pieces in [`MESSAGE_KINDS`](super::MESSAGE_KINDS).
-const PIECE: usize = 8;
+const PIECE: usize = 9;
 
 /// One piece, asked for by `to` and sent by `from`.
 #[derive(Debug)]

@@ -168,6 +168,7 @@ fn notice() -> BoxedStrategy<Notice> {
             }
         ),
         (digest(), 0_u32..6).prop_map(|(digest, piece)| Notice::Starving { digest, piece }),
+        digest().prop_map(|digest| Notice::Unchoke { digest }),
         digest().prop_map(|digest| Notice::Leave { digest }),
     ]
     .boxed()

@@ -115,7 +115,7 @@ impl Dice {
 
     fn notice(&mut self) -> Notice {
         let digest = self.digest();
-        match self.below(7) {
+        match self.below(8) {
             0..=2 => {
                 let size = self.size(digest);
                 let (pieces, spine, private) = (self.have(), self.spine(), self.below(9) == 0);
@@ -135,7 +135,8 @@ impl Dice {
                 cooldown: self.duration(),
                 no_ranges: self.below(4) == 0,
             },
-            5 => Notice::Starving { digest, piece: self.pick(&PIECES) },
+            5 => Notice::Unchoke { digest },
+            6 => Notice::Starving { digest, piece: self.pick(&PIECES) },
             _ => Notice::Leave { digest },
         }
     }

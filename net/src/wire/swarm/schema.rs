@@ -143,7 +143,7 @@ pub struct Empty {}
 pub struct Notice {
     #[prost(bytes = "vec", tag = "1")]
     pub digest: Vec<u8>,
-    #[prost(oneof = "NoticeKind", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "NoticeKind", tags = "2, 3, 4, 5, 6, 7")]
     pub kind: Option<NoticeKind>,
 }
 
@@ -159,6 +159,8 @@ pub enum NoticeKind {
     Starving(Starving),
     #[prost(message, tag = "6")]
     Leave(Empty),
+    #[prost(message, tag = "7")]
+    Unchoke(Empty),
 }
 
 #[derive(Clone, PartialEq, ProstMessage)]

@@ -159,6 +159,7 @@ pub(super) fn notice() -> impl Strategy<Value = Notice> {
             cooldown: failure.cooldown
         }),
         (digest(), any::<u32>()).prop_map(|(digest, piece)| Notice::Starving { digest, piece }),
+        digest().prop_map(|digest| Notice::Unchoke { digest }),
         digest().prop_map(|digest| Notice::Leave { digest }),
     ]
 }
