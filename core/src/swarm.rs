@@ -12,4 +12,5 @@ pub(crate) mod neighbours;
 pub(crate) mod outage;
 pub(crate) mod pace;
 pub(crate) mod picker;
+pub(crate) mod readiness;
 pub(crate) mod tracker;

@@ -23,6 +23,8 @@ pub struct Queue<E> {
     /// The number of the present bucket since the beginning of time.
     bucket: u64,
     near: Vec<Vec<Entry<E>>>,
+    /// The memory of buckets that are empty, the one used last at the end: it is in the cache still.
+    spare: Vec<Vec<Entry<E>>>,
     near_len: usize,
     far: BinaryHeap<Reverse<Entry<E>>>,
     scheduled: u64,
@@ -69,6 +71,7 @@ impl<E> Default for Queue<E> {
             current: BinaryHeap::new(),
             bucket: 0,
             near: (0..BUCKETS).map(|_| Vec::new()).collect(),
+            spare: Vec::new(),
             near_len: 0,
             far: BinaryHeap::new(),
             scheduled: 0,
@@ -89,7 +92,13 @@ impl<E> Queue<E> {
         if bucket <= self.bucket {
             self.current.push(Reverse(entry));
         } else if bucket < self.bucket + BUCKETS {
-            self.near[(bucket % BUCKETS) as usize].push(entry);
+            let near = &mut self.near[(bucket % BUCKETS) as usize];
+            if near.capacity() == 0
+                && let Some(spare) = self.spare.pop()
+            {
+                *near = spare;
+            }
+            near.push(entry);
             self.near_len += 1;
         } else {
             self.far.push(Reverse(entry));
@@ -122,6 +131,16 @@ impl<E> Queue<E> {
         self.taken
     }
 
+    /// What was far away and is not any more gets its bucket.
+    fn bring_near(&mut self) {
+        while let Some(Reverse(first)) = self.far.peek()
+            && first.bucket() < self.bucket + BUCKETS
+        {
+            let Some(Reverse(entry)) = self.far.pop() else { break };
+            self.place(entry);
+        }
+    }
+
     /// When the next event happens.
     pub fn next_time(&mut self) -> Option<Time> {
         while self.sorted.is_empty() && self.current.is_empty() {
@@ -130,16 +149,16 @@ impl<E> Queue<E> {
                 (0, Some(Reverse(first))) => first.bucket(),
                 _ => self.bucket + 1,
             };
-            let due = &mut self.near[(self.bucket % BUCKETS) as usize];
-            self.near_len -= due.len();
-            self.sorted.append(due);
-            self.sorted.sort_unstable_by(|left, right| right.cmp(left));
-            while let Some(Reverse(first)) = self.far.peek()
-                && first.bucket() < self.bucket + BUCKETS
-            {
-                let Some(Reverse(entry)) = self.far.pop() else { break };
-                self.place(entry);
+            let due = std::mem::take(&mut self.near[(self.bucket % BUCKETS) as usize]);
+            if due.is_empty() {
+                self.bring_near();
+                continue;
             }
+            self.near_len -= due.len();
+            let spare = std::mem::replace(&mut self.sorted, due);
+            self.spare.push(spare);
+            self.sorted.sort_unstable_by(|left, right| right.cmp(left));
+            self.bring_near();
         }
         let firsts = [self.sorted.last(), self.current.peek().map(|Reverse(entry)| entry)];
         firsts.into_iter().flatten().map(|entry| entry.at).min()

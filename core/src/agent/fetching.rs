@@ -9,8 +9,8 @@ use crate::flight::{Flight, Role, Stage};
 use crate::names::PeerId;
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
-use crate::swarm::neighbours::Asking;
 use crate::swarm::picker::{self, Choice, Zone};
+use crate::swarm::readiness::Asking;
 use crate::time::Time;
 use crate::timers::Deadline;
 

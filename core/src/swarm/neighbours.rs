@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::Have;
 use crate::names::PeerId;
 use crate::piece::PieceSet;
+use crate::swarm::readiness::{Asking, Readiness};
 use crate::time::Time;
 
 /// Most neighbours that a participant keeps: those that the tracker named, and those that named us.
@@ -20,28 +21,12 @@ pub(crate) const MAX_FAR: usize = 10;
 const MAX_EARLY_BYTES: usize = 1024;
 /// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
 pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
-/// Whoever has said that it is busy, or that it has a slot for us, keeps us on its list: for so long it will say when it has
-/// a slot. It may forget us, where many others wait.
-pub(crate) const CHOKED_FOR: Duration = Duration::from_secs(1);
 /// With this many neighbours, one piece from each is enough to have all that may be fetched at a time: whoever is sending us
 /// something has fewer slots for us than others.
 pub(crate) const MANY_NEIGHBOURS: usize = 8;
-/// A neighbour that failed this many times in a row is dropped.
-pub(crate) const MAX_STRIKES: u32 = 3;
 
-/// In the order of memory: what is asked of every neighbour whenever a piece is to be fetched comes first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[repr(C)]
 pub(crate) struct Neighbour {
-    /// It said when to come back.
-    pub(crate) busy_until: Time,
-    /// Pieces that we are fetching from it now.
-    pub(crate) fetching: u32,
-    strikes: u32,
-    /// It has a slot for us.
-    pub(crate) unchoked: bool,
-    /// Until then it is expected to say when it has a slot for us.
-    choked_until: Time,
     /// It has everything, whatever the size.
     pub(crate) complete: bool,
     /// What it said that it has, of a blob of so many bytes, when the size was not known here.
@@ -51,30 +36,6 @@ pub(crate) struct Neighbour {
     pub(crate) zone: Option<Arc<str>>,
     /// What it has, as far as it has said; nothing while the blob's size is not known here.
     pub(crate) pieces: PieceSet,
-}
-
-impl Neighbour {
-    /// Whether it may be asked for a piece, if we fetch at most `most` at a time from it.
-    pub(crate) fn is_free(&self, asking: Asking, most: u32) -> bool {
-        self.fetching < most
-            && self.busy_until <= asking.now
-            && (!asking.waits || self.unchoked || self.choked_until <= asking.now)
-    }
-}
-
-/// How neighbours may be asked for pieces.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asking {
-    pub(crate) now: Time,
-    /// Enough is on its way: those who will say when they have a slot are not asked before they do.
-    pub(crate) waits: bool,
-}
-
-impl Asking {
-    /// Whoever is not known to be busy now.
-    pub(crate) fn anybody(now: Time) -> Self {
-        Self { now, waits: false }
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,6 +53,8 @@ pub(crate) struct Neighbours {
     places: Vec<Place>,
     /// The ends of their names, to find them by.
     ends: Vec<u64>,
+    /// Whether they may be asked, in the same order.
+    ready: Vec<Readiness>,
     /// Those that are neighbours no more and have said when to come back: it still holds when they are met again.
     left: Vec<(PeerId, Time)>,
     pieces: u32,
@@ -153,20 +116,11 @@ impl Neighbours {
         };
         let known = self.left.iter().position(|(left, _)| left == peer);
         let busy_until = known.map_or(Time::ZERO, |known| self.left.remove(known).1);
-        let neighbour = Neighbour {
-            zone,
-            pieces: PieceSet::none(self.pieces),
-            complete: false,
-            fetching: 0,
-            busy_until,
-            strikes: 0,
-            unchoked: false,
-            choked_until: Time::ZERO,
-            early: None,
-            greeted: false,
-        };
+        let neighbour =
+            Neighbour { zone, pieces: PieceSet::none(self.pieces), complete: false, early: None, greeted: false };
         self.places.insert(place, Place { peer: peer.clone(), neighbour });
         self.ends.insert(place, peer.end());
+        self.ready.insert(place, Readiness::busy_since_before(busy_until));
         true
     }
 
@@ -186,12 +140,13 @@ impl Neighbours {
     pub(crate) fn remove(&mut self, peer: &PeerId) {
         if let Ok(place) = self.find(peer) {
             self.ends.remove(place);
+            let ready = self.ready.remove(place);
             let removed = self.places.remove(place);
             for piece in removed.neighbour.pieces.iter() {
                 self.lose(piece);
             }
-            if removed.neighbour.busy_until > Time::ZERO {
-                self.come_back(removed.peer, removed.neighbour.busy_until);
+            if let Some(until) = ready.busy_until() {
+                self.come_back(removed.peer, until);
             }
         }
     }
@@ -278,13 +233,21 @@ impl Neighbours {
 
     /// Whether `peer` may be asked for a piece.
     pub(crate) fn is_free(&self, peer: &PeerId, asking: Asking) -> bool {
-        self.get(peer).is_some_and(|neighbour| neighbour.is_free(asking, self.most_from_each()))
+        self.find(peer).is_ok_and(|place| self.ready[place].is_free(asking, self.most_from_each()))
     }
 
     /// Whether any of them may be asked for a piece.
     pub(crate) fn anybody_is_free(&self, asking: Asking) -> bool {
         let most = self.most_from_each();
-        self.places.iter().any(|place| place.neighbour.is_free(asking, most))
+        self.ready.iter().any(|ready| ready.is_free(asking, most))
+    }
+
+    /// Those who may be asked for a piece.
+    pub(crate) fn free(&self, asking: Asking) -> impl Iterator<Item = (&PeerId, &Neighbour, &Readiness)> {
+        let most = self.most_from_each();
+        let all = self.ready.iter().zip(&self.places);
+        all.filter(move |(ready, _)| ready.is_free(asking, most))
+            .map(|(ready, place)| (&place.peer, &place.neighbour, ready))
     }
 
     /// The pieces that some neighbour has.
@@ -297,31 +260,29 @@ impl Neighbours {
         self.holders.get(piece as usize).copied().map_or(0, usize::from)
     }
 
+    fn ready_mut(&mut self, peer: &PeerId) -> Option<&mut Readiness> {
+        self.find(peer).ok().map(|place| &mut self.ready[place])
+    }
+
     /// A fetch from `peer` has started.
     pub(crate) fn fetching(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.get_mut(peer) {
-            neighbour.fetching += 1;
-            neighbour.unchoked = false;
+        if let Some(ready) = self.ready_mut(peer) {
+            ready.asked();
         }
     }
 
     /// A fetch from `peer` ended well.
     pub(crate) fn delivered(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.get_mut(peer) {
-            neighbour.fetching = neighbour.fetching.saturating_sub(1);
-            neighbour.strikes = 0;
+        if let Some(ready) = self.ready_mut(peer) {
+            ready.delivered();
         }
     }
 
     /// `peer` asked us to come back later, if it has not said by `until` that it has a slot.
     pub(crate) fn busy(&mut self, peer: &PeerId, now: Time, until: Time) {
         let until = if mutant!("busy-peer-polled") { Time::ZERO } else { until };
-        match self.get_mut(peer) {
-            Some(neighbour) => {
-                neighbour.fetching = neighbour.fetching.saturating_sub(1);
-                neighbour.busy_until = until;
-                neighbour.choked_until = now + CHOKED_FOR;
-            }
+        match self.ready_mut(peer) {
+            Some(ready) => ready.refused(now, until),
             // It has left while it was being asked, and may soon be met again.
             None => self.come_back(peer.clone(), until),
         }
@@ -329,33 +290,20 @@ impl Neighbours {
 
     /// `peer` has a slot for us. Returns whether it may be asked now.
     pub(crate) fn unchoked(&mut self, peer: &PeerId, now: Time) -> bool {
-        match self.get_mut(peer) {
-            // After a failure its pause stands, whatever it says.
-            Some(neighbour) if neighbour.strikes == 0 => {
-                neighbour.busy_until = Time::ZERO;
-                neighbour.unchoked = true;
-                neighbour.choked_until = now + CHOKED_FOR;
-                true
-            }
-            _ => false,
-        }
+        self.ready_mut(peer).is_some_and(|ready| ready.unchoke(now))
     }
 
     /// A fetch from `peer` was given up for no fault of its own.
     pub(crate) fn cancelled(&mut self, peer: &PeerId) {
-        if let Some(neighbour) = self.get_mut(peer) {
-            neighbour.fetching = neighbour.fetching.saturating_sub(1);
+        if let Some(ready) = self.ready_mut(peer) {
+            ready.cancelled();
         }
     }
 
     /// A fetch from `peer` failed; it is left alone for `pause` and dropped when that happens again and again. Returns
     /// whether it was dropped.
     pub(crate) fn failed(&mut self, peer: &PeerId, now: Time, pause: Duration) -> bool {
-        let Some(neighbour) = self.get_mut(peer) else { return false };
-        neighbour.fetching = neighbour.fetching.saturating_sub(1);
-        neighbour.strikes += 1;
-        neighbour.busy_until = neighbour.busy_until.max(now + pause * neighbour.strikes);
-        let dropped = neighbour.strikes >= MAX_STRIKES;
+        let dropped = self.ready_mut(peer).is_some_and(|ready| ready.failed(now, pause));
         if dropped {
             self.remove(peer);
         }
@@ -374,10 +322,7 @@ impl Neighbours {
 
     /// When the first neighbour that has told us to come back later can be asked again.
     pub(crate) fn next_free(&self, asking: Asking) -> Option<Time> {
-        let until = |neighbour: &Neighbour| {
-            if asking.waits { neighbour.busy_until.max(neighbour.choked_until) } else { neighbour.busy_until }
-        };
-        self.places.iter().map(|place| until(&place.neighbour)).filter(|until| *until > asking.now).min()
+        self.ready.iter().map(|ready| ready.free_at(asking)).filter(|at| *at > asking.now).min()
     }
 }
 

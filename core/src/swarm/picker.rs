@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::neighbours::{Asking, Neighbour, Neighbours};
+use super::neighbours::{Neighbour, Neighbours};
+use super::readiness::Asking;
 use crate::context::Context;
 use crate::names::PeerId;
 
@@ -90,15 +91,13 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     if choice.wanted.is_empty() {
         return None;
     }
-    let most = choice.neighbours.most_from_each();
-    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.asking, most) && may_ask(peer);
     let mut free = Vec::with_capacity(choice.neighbours.len());
-    free.extend(choice.neighbours.iter().filter(is_free));
+    free.extend(choice.neighbours.free(choice.asking).filter(|(peer, ..)| may_ask(peer)));
     let mut best: Option<((bool, usize, u32), u32)> = None;
     for piece in choice.wanted {
-        let mut holders = free.iter().filter(|(_, neighbour)| neighbour.pieces.contains(*piece)).peekable();
+        let mut holders = free.iter().filter(|(_, neighbour, _)| neighbour.pieces.contains(*piece)).peekable();
         if holders.peek().is_none()
-            || (holders.all(|(_, neighbour)| choice.is_far(neighbour)) && !choice.may_import(*piece))
+            || (holders.all(|(_, neighbour, _)| choice.is_far(neighbour)) && !choice.may_import(*piece))
         {
             continue;
         }
@@ -110,9 +109,9 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     let (_, piece) = best?;
     let peer = free
         .into_iter()
-        .filter(|(_, neighbour)| neighbour.pieces.contains(piece))
-        .map(|(peer, neighbour)| {
-            ((choice.is_far(neighbour), !neighbour.unchoked, neighbour.fetching, cx.below(1 << 16)), peer)
+        .filter(|(_, neighbour, _)| neighbour.pieces.contains(piece))
+        .map(|(peer, neighbour, ready)| {
+            ((choice.is_far(neighbour), !ready.unchoked, ready.fetching, cx.below(1 << 16)), peer)
         })
         .min()?
         .1;
