@@ -16,7 +16,7 @@ use crate::time::Time;
 pub(crate) const MAX_NEIGHBOURS: usize = 30;
 const _: () = assert!(MAX_NEIGHBOURS <= u8::MAX as usize, "holders are counted in bytes");
 /// Of those, how many may be in other zones: whoever is known everywhere (a tracker) would know nobody near it.
-pub(crate) const MAX_FAR: usize = 10;
+pub(crate) const MAX_FAR: usize = 5;
 /// The longest have-map that is kept while the size of the blob is not known: of 64 GiB in pieces of 8 MiB.
 const MAX_EARLY_BYTES: usize = 1024;
 /// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
