@@ -224,7 +224,7 @@ impl Agent {
         }
     }
 
-    fn end_fetch(
+    pub(super) fn end_fetch(
         &mut self,
         digest: Digest,
         op: OpId,

@@ -106,7 +106,7 @@ impl Agent {
             if !matches!(flight.stage, Stage::Moving | Stage::Resolving(_)) {
                 return;
             }
-            if download.origin_only {
+            if download.is_by_hand() {
                 // What others have does not count: what they have and we miss is given to nobody unless we complain.
                 break;
             }
@@ -174,6 +174,10 @@ impl Agent {
         }
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
         let missing = download.missing(STARVING_BATCH);
+        if missing.is_empty() {
+            // After a mismatch it waits for somebody who has the whole.
+            return;
+        }
         let role = flight.role.clone();
         if let Some(flight) = self.flights.get_mut(&digest) {
             // The answer to a complaint leads back here.
