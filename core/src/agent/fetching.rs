@@ -129,11 +129,15 @@ impl Agent {
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
             let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), now };
             let failures = &self.failures;
+            let may_ask = |peer: &PeerId, piece: Option<u32>| match piece {
+                None => failures.may_ask(now, digest, peer),
+                Some(piece) => !download.has_doubted(peer, piece),
+            };
             let picked =
-                picker::pick(&mut self.cx, &choice, |peer| failures.may_ask(now, digest, peer)).or_else(|| {
+                picker::pick(&mut self.cx, &choice, may_ask).or_else(|| {
                     // The end game: somebody else is asked for what is late.
                     download.late(now, patience).into_iter().find_map(|(piece, from)| {
-                        let other = |peer: &PeerId| *peer != from && failures.may_ask(now, digest, peer);
+                        let other = |peer: &PeerId, piece| *peer != from && may_ask(peer, piece);
                         let neighbours = &flight.neighbours;
                         let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), now };
                         picker::pick(&mut self.cx, &choice, other)
@@ -168,6 +172,9 @@ impl Agent {
             return;
         }
         self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time).min(STARVING_INTERVAL));
+        if download.is_contradicted() && now - flight.last_byte >= LATE.0 {
+            return self.doubt_everything(digest);
+        }
         let quiet_since = flight.last_byte.max(flight.last_complaint);
         if now - quiet_since < STARVING_INTERVAL || download.has_runs() {
             return;

@@ -26,17 +26,24 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
 const MAX_TURNS: u32 = 4;
 
 impl Agent {
-    /// All pieces are here and they are not the blob. Whoever reads it is cut short.
+    /// All pieces are here and they are not the blob.
     pub(super) fn mismatch(&mut self, digest: Digest) {
+        let Some(download) = self.flights.get(&digest).and_then(|flight| flight.download.as_ref()) else { return };
+        if download.is_by_hand() || !download.has_of_others() {
+            return self.origin_is_wrong(digest);
+        }
+        self.doubt_everything(digest);
+    }
+
+    /// What others delivered counts for nothing until it is known what of it is right. Whoever reads the blob is cut short.
+    /// Also before all pieces are here, when somebody who has the whole says that what is here is not part of it, and nothing
+    /// fits on to it any more.
+    pub(super) fn doubt_everything(&mut self, digest: Digest) {
         let now = self.cx.now;
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let Some(download) = &mut flight.download else { return };
-        let (waited, by_hand) = (download.is_recovering(), download.is_by_hand());
-        let suspects = download.distrust(now);
-        if by_hand || !suspects {
-            return self.origin_is_wrong(digest);
-        }
-        let follows = matches!(flight.role, Role::Following(_));
+        let waited = download.is_recovering();
+        download.distrust(now);
         // Those who read have read what may be wrong. Whoever was told nothing yet waits for the rest, and so does whoever
         // comes back to ask for it.
         let waiters = core::mem::take(&mut flight.waiters);
@@ -48,17 +55,20 @@ impl Agent {
         self.refuse_hopeless(digest);
         // Who sent what does not fit a lie may be the one who is right.
         self.failures.pardon(digest);
-        if waited || !follows {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if waited || flight.role == Role::Leading {
             return self.fetch_by_hand(digest);
         }
+        flight.enrolled = None;
+        let undecided = flight.role == Role::Undecided;
         self.tell_what_is_left(digest);
+        self.cx.wake(Deadline::NoProgress(digest), RECOVERY_PATIENCE);
+        if undecided {
+            // The cascade says whom to follow, or that this one has to do it.
+            return;
+        }
         // An answer to what it said before it knew is of no use.
         self.calls.cancel(&mut self.cx, |call| call.digest == digest);
-        if let Some(flight) = self.flights.get_mut(&digest) {
-            flight.stage = Stage::Moving;
-            flight.enrolled = None;
-        }
-        self.cx.wake(Deadline::NoProgress(digest), RECOVERY_PATIENCE);
         self.enrol(digest);
         self.after_piece(digest);
     }
@@ -89,7 +99,7 @@ impl Agent {
     }
 
     /// Neighbours and tracker must not think any more that it has what counts for nothing now. Who has it whole answers.
-    fn tell_what_is_left(&mut self, digest: Digest) {
+    pub(super) fn tell_what_is_left(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
         let notice = self.exact_notice(flight);
         let mut peers: Vec<_> = flight.neighbours.iter().map(|(peer, _)| peer.clone()).collect();

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::participating::TELL_DELAY;
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::Stage;
@@ -10,6 +11,8 @@ use crate::names::OpId;
 use crate::output::Output;
 use crate::spine::{Midstate, Wanted};
 use crate::swarm::download::Prefix;
+use crate::swarm::download::recovery::Weighed;
+use crate::timers::Deadline;
 
 impl Agent {
     pub(super) fn piece_hashed(&mut self, op: OpId, result: Result<Midstate, StoreError>) {
@@ -18,6 +21,10 @@ impl Agent {
         match result {
             Ok(after) => {
                 download.hashed(op, wanted, after);
+                if download.is_recovering() {
+                    // What was kept and is right can be given to others.
+                    self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
+                }
                 self.after_piece(digest);
             }
             Err(_) => {
@@ -35,7 +42,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
-        download.weigh(self.cx.now);
+        let weighed = download.weigh(self.cx.now);
         download.compare_claims();
         let (suspects, culprits) = (download.confirm_doubts(), download.settle_doubts());
         let next = download.next_to_hash();
@@ -63,6 +70,11 @@ impl Agent {
                 self.commit(digest);
             }
             Prefix::Mismatch => self.mismatch(digest),
+        }
+        match weighed {
+            Weighed::Nothing => {}
+            Weighed::Wrong => self.fill(digest),
+            Weighed::Refuted => self.tell_what_is_left(digest),
         }
     }
 

@@ -129,6 +129,10 @@ pub(crate) struct Download {
     pub(crate) tracker_news: Vec<u32>,
     /// After a mismatch: how it is being made good.
     recovery: Option<Recovery>,
+    /// Somebody who has the whole says that what is here is not part of it.
+    contradicted: bool,
+    /// Who has the whole and says what fits to what is here.
+    believed: Option<PeerId>,
     /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
     pub(crate) no_ranges: bool,
 }
@@ -157,6 +161,8 @@ impl Download {
             news: Vec::new(),
             tracker_news: Vec::new(),
             recovery: None,
+            contradicted: false,
+            believed: None,
             no_ranges: false,
         }
     }
@@ -215,6 +221,9 @@ impl Download {
         if self.unbelieved.len() < MAX_DOUBTS && !self.unbelieved.contains(peer) {
             self.unbelieved.push(peer.clone());
         }
+        if self.believed.as_ref() == Some(peer) {
+            self.believed = None;
+        }
         let tip = self.chain.tip();
         let of_peer = self.claimants.iter().filter(|(piece, (by, _))| **piece > tip && by == peer);
         for (piece, _) in of_peer {
@@ -262,6 +271,16 @@ impl Download {
     /// A piece that somebody sent did not fit to what is here, and nobody knows yet who is wrong.
     pub(crate) fn is_doubtful(&self) -> bool {
         !self.doubts.is_empty()
+    }
+
+    /// Whether a peer has sent a piece that did not fit between the midstates that it would have to fit between now. What it
+    /// says it has makes no other one of it.
+    pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32) -> bool {
+        let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
+        let would_not_fit = |doubt: &Doubt| {
+            doubt.sender == *peer && Some(doubt.from) == before && after.is_some_and(|after| after != doubt.gave)
+        };
+        self.doubts.get(&piece).is_some_and(|doubts| doubts.iter().any(would_not_fit))
     }
 
     /// After the chain has grown: who sent something else than what it runs through. That is no proof, see
@@ -648,6 +667,6 @@ fn pieces_of(fetch: &Fetch) -> core::ops::Range<u32> {
     }
 }
 
-mod recovery;
+pub(crate) mod recovery;
 #[cfg(test)]
 mod tests;

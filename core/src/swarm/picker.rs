@@ -85,18 +85,21 @@ impl Choice<'_> {
 ///
 /// What is far behind comes first: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
 /// piece that the fewest neighbours have; of equally rare ones any. Of its holders one with the fewest fetches. Another zone
-/// is asked by a few, for what their own zone does not have.
-pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId) -> bool) -> Option<(u32, PeerId)> {
+/// is asked by a few, for what their own zone does not have. `may_ask`: somebody for anything at all, and for one piece.
+pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId, Option<u32>) -> bool) -> Option<(u32, PeerId)> {
     if choice.wanted.is_empty() {
         return None;
     }
     let most = choice.neighbours.most_from_each();
-    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.now, most) && may_ask(peer);
+    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.now, most) && may_ask(peer, None);
     let mut free = Vec::with_capacity(choice.neighbours.len());
     free.extend(choice.neighbours.iter().filter(is_free));
     let mut best: Option<((bool, usize, u32), u32)> = None;
     for piece in choice.wanted {
-        let mut holders = free.iter().filter(|(_, neighbour)| neighbour.pieces.contains(*piece)).peekable();
+        let has = |(peer, neighbour): &&(&PeerId, &Neighbour)| {
+            neighbour.pieces.contains(*piece) && may_ask(peer, Some(*piece))
+        };
+        let mut holders = free.iter().filter(has).peekable();
         if holders.peek().is_none()
             || (holders.all(|(_, neighbour)| choice.is_far(neighbour)) && !choice.may_import(*piece))
         {
@@ -110,7 +113,7 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     let (_, piece) = best?;
     let peer = free
         .into_iter()
-        .filter(|(_, neighbour)| neighbour.pieces.contains(piece))
+        .filter(|(peer, neighbour)| neighbour.pieces.contains(piece) && may_ask(peer, Some(piece)))
         .map(|(peer, neighbour)| ((choice.is_far(neighbour), neighbour.fetching, cx.below(1 << 16)), peer))
         .min()?
         .1;
@@ -136,7 +139,7 @@ mod tests {
     fn pick_from(neighbours: &Neighbours, wanted: &[u32], banned: &str) -> Option<(u32, PeerId)> {
         let mut cx = Context::new(1, Time::ZERO);
         let choice = Choice { neighbours, wanted, behind: 0, zone: None, now: Time::ZERO };
-        pick(&mut cx, &choice, |peer| peer.as_str() != banned)
+        pick(&mut cx, &choice, |peer, _| peer.as_str() != banned)
     }
 
     #[test]
@@ -161,7 +164,7 @@ mod tests {
         let neighbours = neighbours(&[("a", &[1, 20, 21]), ("b", &[1, 20]), ("c", &[1])]);
         let mut cx = Context::new(1, Time::ZERO);
         let choice = Choice { neighbours: &neighbours, wanted: &[1, 20, 21], behind: 5, zone: None, now: Time::ZERO };
-        assert_eq!(pick(&mut cx, &choice, |_| true).map(|(piece, _)| piece), Some(1));
+        assert_eq!(pick(&mut cx, &choice, |_, _| true).map(|(piece, _)| piece), Some(1));
     }
 
     #[test]
@@ -182,7 +185,7 @@ mod tests {
                     let zone = Zone { name: &name, len, salt: u64::from(salt) << 40, starving };
                     let zone = Some(zone);
                     let choice = Choice { neighbours: &neighbours, wanted: &[piece], behind: 0, zone, now: Time::ZERO };
-                    count += u32::from(pick(&mut cx, &choice, |_| true).is_some());
+                    count += u32::from(pick(&mut cx, &choice, |_, _| true).is_some());
                 }
             }
             count
@@ -210,7 +213,7 @@ mod tests {
             let zone = Some(Zone { name: &name, len: 1, salt: 0, starving: false });
             let now = Time::from_micros(now);
             let choice = Choice { neighbours: &neighbours, wanted: &[1], behind: 0, zone, now };
-            assert_eq!(pick(&mut cx, &choice, |_| true), expected);
+            assert_eq!(pick(&mut cx, &choice, |_, _| true), expected);
         }
     }
 

@@ -52,11 +52,21 @@ pub(super) struct Recovery {
     told: usize,
 }
 
+/// What came of checking the pieces that were kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weighed {
+    /// Nothing yet.
+    Nothing,
+    /// Some are wrong and can be fetched again.
+    Wrong,
+    /// Whoever claimed the midstates is not believed: others may tell.
+    Refuted,
+}
+
 impl Download {
     /// The blob is not what its digest says: nothing counts any more that did not come from the origin by our own hand. The
-    /// rest is kept until somebody knows which of it is right. Returns whether there is anybody to suspect: if we fetched
-    /// everything ourselves, the origin is wrong, and nothing can be saved.
-    pub(crate) fn distrust(&mut self, now: Time) -> bool {
+    /// rest is kept until somebody knows which of it is right.
+    pub(crate) fn distrust(&mut self, now: Time) {
         let mut recovery = self.recovery.take().unwrap_or_else(|| Recovery {
             by_hand: false,
             kept: PieceSet::none(self.geometry.pieces()),
@@ -75,7 +85,8 @@ impl Download {
             .map(|(piece, stored)| (piece, stored.clone()))
             .collect();
         for (piece, stored) in &doubtful {
-            let between = || Some(Evidence::Between(self.chain.before(*piece)?, self.chain.before(piece + 1)?));
+            let around = || Some((self.chain.before(*piece)?, self.chain.before(piece + 1)?));
+            let between = || self.chain.link(*piece).or_else(around).map(|(from, to)| Evidence::Between(from, to));
             let is_author = |sum: &PieceSum, peer: &PeerId| sum.author == *peer;
             if let Via::Peer(peer) = &stored.via {
                 let is_author = stored.sum.as_ref().is_some_and(|sum| is_author(sum, peer));
@@ -89,11 +100,17 @@ impl Download {
         self.forget_claims();
         // They were judged by a chain that ran through a lie.
         self.unbelieved.clear();
+        self.contradicted = false;
+        self.believed = None;
         self.doubts.clear();
         self.news.clear();
         self.tracker_news.clear();
         self.recovery = Some(recovery);
-        !doubtful.is_empty()
+    }
+
+    /// Whether there is anybody to suspect: if we fetched everything ourselves, the origin is wrong, and nothing can be saved.
+    pub(crate) fn has_of_others(&self) -> bool {
+        self.have.iter().any(|piece| self.stored(piece).is_none_or(|stored| stored.via != Via::Origin))
     }
 
     /// Nobody's word is left.
@@ -133,6 +150,29 @@ impl Download {
             recovery.told = told;
             recovery.moved = now;
         }
+    }
+
+    /// Somebody who has the whole tells all of its midstates. If they are not those that our own chain runs through, one of us
+    /// was deceived. If they are, they go on where we do not know yet: what others say, who do not have the whole, stands back.
+    pub(crate) fn compare_whole(&mut self, claimant: &PeerId, spine: &[(u32, Midstate)]) {
+        let tip = self.chain.tip();
+        if spine.len() < self.geometry.pieces() as usize || tip == 0 || self.recovery.is_some() {
+            return;
+        }
+        let differs = |(piece, state): &(u32, Midstate)| *piece <= tip && self.chain.before(*piece) != Some(*state);
+        if spine.iter().any(differs) {
+            self.contradicted = true;
+        } else if self.believed.is_none() && !self.unbelieved.contains(claimant) {
+            self.believed = Some(claimant.clone());
+            for (piece, _) in spine {
+                self.known.remove(*piece);
+            }
+        }
+    }
+
+    /// Whether somebody who has the whole says that what is here is not part of it.
+    pub(crate) fn is_contradicted(&self) -> bool {
+        self.contradicted
     }
 
     /// Whether what somebody says of midstates can be used. After a mismatch only what reaches the digest, from somebody who
@@ -210,11 +250,13 @@ impl Download {
 
     /// Once everything was checked that can be: what does not fit is fetched again, unless it is most of what is here. A spine
     /// that somebody has made up fits nothing at all: then whoever claimed it is not believed, and what is kept stays.
-    pub(crate) fn weigh(&mut self, now: Time) {
+    pub(crate) fn weigh(&mut self, now: Time) -> Weighed {
         if self.hashing.is_some() || self.next_to_check().is_some() {
-            return;
+            return Weighed::Nothing;
         }
-        let Some(recovery) = self.recovery.as_mut().filter(|recovery| !recovery.unfit.is_empty()) else { return };
+        let Some(recovery) = self.recovery.as_mut().filter(|recovery| !recovery.unfit.is_empty()) else {
+            return Weighed::Nothing;
+        };
         recovery.moved = now;
         let is_credible = recovery.fits >= recovery.unfit.count();
         let unfit = core::mem::replace(&mut recovery.unfit, PieceSet::none(self.geometry.pieces()));
@@ -222,12 +264,14 @@ impl Download {
             for piece in unfit.iter() {
                 recovery.kept.remove(piece);
             }
+            Weighed::Wrong
         } else {
             let claimants: Vec<_> = self.claimants.values().map(|(claimant, _)| claimant.clone()).collect();
             for claimant in claimants {
                 self.disown(&claimant);
             }
             self.forget_claims();
+            Weighed::Refuted
         }
     }
 
