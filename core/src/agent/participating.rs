@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::hearing::MAX_SPINE;
-use super::recovering::RECOVERY_INTERVAL;
+use super::recovering::recovery_interval;
 use super::{Agent, ENROL_INTERVAL};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
@@ -50,7 +50,7 @@ impl Agent {
             return self.cx.timers.set_by(Deadline::Enrol(digest), *at + ENROL_PAUSE);
         }
         if !mutant!("enrolment-never-renewed") {
-            let interval = if flight.is_recovering() { RECOVERY_INTERVAL } else { ENROL_INTERVAL };
+            let interval = if flight.is_recovering() { recovery_interval(flight.size) } else { ENROL_INTERVAL };
             self.cx.wake(Deadline::Enrol(digest), interval);
         }
         if self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Enrol) {

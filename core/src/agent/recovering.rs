@@ -18,12 +18,20 @@ use crate::swarm::download::Download;
 use crate::swarm::tracker::Introduction;
 use crate::timers::Deadline;
 
-/// Whoever waits for somebody who has the whole asks its tracker this often.
-pub(super) const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-/// It waits this long without getting any nearer, and what the blob takes at [`BLOB_RATE`].
-const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever waits for somebody who has the whole asks its tracker this often, and less often the more there is to wait for: each
+/// answer tells midstates, and there may be a thousand who ask.
+const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
+/// A second more for so many bytes.
+const RECOVERY_RATE: u64 = 1_000_000_000;
+/// It waits so many halves of that without getting any nearer.
+const RECOVERY_PATIENCE: u32 = 5;
 /// With so many better ones among its neighbours, or more, it waits as long as anybody.
 const MAX_TURNS: u32 = 4;
+
+/// How often whoever waits after a mismatch looks how far its tracker is.
+pub(super) fn recovery_interval(size: Option<u64>) -> Duration {
+    RECOVERY_INTERVAL + Duration::from_millis(size.unwrap_or(0) / (RECOVERY_RATE / 1000))
+}
 
 impl Agent {
     /// All pieces are here and they are not the blob.
@@ -62,7 +70,7 @@ impl Agent {
         flight.enrolled = None;
         let undecided = flight.role == Role::Undecided;
         self.tell_what_is_left(digest);
-        self.cx.wake(Deadline::NoProgress(digest), RECOVERY_PATIENCE);
+        self.cx.wake(Deadline::NoProgress(digest), RECOVERY_INTERVAL);
         if undecided {
             // The cascade says whom to follow, or that this one has to do it.
             return;
@@ -139,8 +147,7 @@ impl Agent {
     pub(super) fn waits_too_long(&self, flight: &Flight) -> Option<Result<(), Duration>> {
         let now = self.cx.now;
         let (since, moved) = flight.download.as_ref()?.waits_since()?;
-        let size = flight.size.unwrap_or(0);
-        let each = RECOVERY_PATIENCE + Duration::from_millis(size / (BLOB_RATE / 1000));
+        let each = recovery_interval(flight.size) * RECOVERY_PATIENCE / 2;
         let ranked = self.members.top(&flight.digest, usize::MAX);
         let before = ranked.iter().take_while(|peer| !self.members.is_own(peer));
         let better = before.filter(|peer| flight.neighbours.contains(peer) && !flight.follows(peer)).count() as u32;

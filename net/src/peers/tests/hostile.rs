@@ -188,3 +188,40 @@ async fn pieces_of_a_wrong_length_are_malformed_and_short_ones_are_broken() {
     assert_eq!(fetched(LENGTH, piece(LENGTH, LENGTH as usize - 1, None)).await, unreachable);
     assert_eq!(fetched(LENGTH, vec![]).await, unreachable);
 }
+
+#[tokio::test]
+async fn who_loses_a_race_against_other_bytes_is_not_to_blame() {
+    const LENGTH: u64 = 100_000;
+    let mut node = Node::start().await;
+    node.store.stage_now(digest(1), LENGTH, super::pieces::facts()).unwrap();
+    let stranger = Stranger::start().await;
+    node.learn(&stranger.local());
+    let peer = stranger.local().peer_id;
+    let mut streams = stranger.accept(SWARM_PROTOCOL);
+    stranger.run();
+    let (half, goes_on) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (_, mut stream) = streams.next().await.unwrap();
+        let bytes = piece(LENGTH, LENGTH as usize, None);
+        stream.write_all(&bytes[..bytes.len() / 2]).await.unwrap();
+        stream.flush().await.unwrap();
+        goes_on.await.unwrap();
+        stream.write_all(&bytes[bytes.len() / 2..]).await.unwrap();
+        stream.close().await.unwrap();
+    });
+    node.driver.fetch_piece(OpId(1), peer, digest(1), LENGTH, 0, Check::Alone);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Meanwhile somebody else's bytes are there first, and they are others.
+    let geometry = Geometry::of_blob(LENGTH);
+    let mut rival = crate::store::intake::Intake::open(&node.store, digest(1), geometry, 0, Check::Alone).unwrap();
+    let mut stored = 0;
+    rival.write(&vec![66; LENGTH as usize], |_| stored += 1).unwrap();
+    assert_eq!(stored, 1);
+    half.send(()).unwrap();
+    let ended = node.expect("the end of the transfer", |input| match input {
+        Input::Transfer { event: event @ (TransferEvent::Done | TransferEvent::Failed(_)), .. } => Some(event.clone()),
+        _ => None,
+    });
+    assert_eq!(ended.await, TransferEvent::Done);
+    assert_eq!(node.count(|input| matches!(input, Input::Transfer { event: TransferEvent::Piece { .. }, .. })), 0);
+}
