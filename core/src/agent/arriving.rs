@@ -224,7 +224,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn end_fetch(
+    fn end_fetch(
         &mut self,
         digest: Digest,
         op: OpId,

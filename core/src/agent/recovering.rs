@@ -25,6 +25,8 @@ const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
 const RECOVERY_RATE: u64 = 1_000_000_000;
 /// It waits so many halves of that without getting any nearer.
 const RECOVERY_PATIENCE: u32 = 5;
+/// Whoever has waited long enough looks this often whether everything has come that was on its way.
+const CLOSING_INTERVAL: Duration = Duration::from_millis(50);
 /// With so many better ones among its neighbours, or more, it waits as long as anybody.
 const MAX_TURNS: u32 = 4;
 
@@ -146,7 +148,11 @@ impl Agent {
     /// Whether whoever waits after a mismatch has waited long enough; else when to look again.
     pub(super) fn waits_too_long(&self, flight: &Flight) -> Option<Result<(), Duration>> {
         let now = self.cx.now;
-        let (since, moved) = flight.download.as_ref()?.waits_since()?;
+        let download = flight.download.as_ref()?;
+        let (since, moved) = download.waits_since()?;
+        if download.is_closing() {
+            return Some(Ok(()));
+        }
         let each = recovery_interval(flight.size) * RECOVERY_PATIENCE / 2;
         let ranked = self.members.top(&flight.digest, usize::MAX);
         let before = ranked.iter().take_while(|peer| !self.members.is_own(peer));
@@ -163,17 +169,16 @@ impl Agent {
         let own = self.config.peer.clone();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let Some(download) = &mut flight.download else { return };
+        if download.piece_fetches() > 0 {
+            // What is written now must not be written over what the origin sends.
+            download.close();
+            return self.cx.wake(Deadline::NoProgress(digest), CLOSING_INTERVAL);
+        }
         download.rely_on_origin();
-        let ops: Vec<_> = download.piece_ops();
         let role = core::mem::replace(&mut flight.role, Role::Leading);
         flight.stage = Stage::Moving;
         // From here on it is given the time of a flight that has just begun.
         flight.last_byte = now;
-        for op in ops {
-            self.cx.emit(Output::CancelTransfer { op });
-            self.finish_op(op);
-            self.end_fetch(digest, op, |neighbours, peer| neighbours.cancelled(peer));
-        }
         if let Role::Following(tracker) = role {
             // Its tracker must not think any more that it has what it has thrown away.
             self.cx.emit(Output::Notify { peer: tracker, notice: Notice::Leave { digest }.into() });

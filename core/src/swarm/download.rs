@@ -359,12 +359,6 @@ impl Download {
         self.fetches.get(&op)
     }
 
-    /// Fetches of single pieces, from peers.
-    pub(crate) fn piece_ops(&self) -> Vec<OpId> {
-        let from_peer = |fetch: &Fetch| matches!(fetch, Fetch::Piece { .. });
-        self.fetches.iter().filter(|(_, fetch)| from_peer(fetch)).map(|(op, _)| *op).collect()
-    }
-
     pub(crate) fn ops(&self) -> impl Iterator<Item = OpId> + '_ {
         self.fetches.keys().copied().chain(self.hashing)
     }

@@ -408,7 +408,10 @@ impl Tracker {
         for (piece, peer) in core::mem::take(&mut self.wished) {
             let is_new = !wishing[before..].contains(&peer);
             if wishing[..before].contains(&peer) || is_new && wishing.len() as u32 >= (limit / 2).max(1) {
-                // Whoever still starves then says so.
+                // It has its turn when somebody has got what it wished for.
+                if self.participants.get(&peer).is_some_and(|it| !it.pieces.contains(piece)) {
+                    self.wished.insert(piece, peer);
+                }
                 continue;
             }
             if resting && !self.assignments.is_empty() {

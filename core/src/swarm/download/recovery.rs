@@ -38,6 +38,8 @@ struct Suspect {
 pub(super) struct Recovery {
     /// Nothing counts but what this node fetches from the origin itself.
     by_hand: bool,
+    /// That is to begin when what is on its way from peers has come: nobody is asked for more.
+    is_closing: bool,
     /// Pieces whose bytes are here and count for nothing until they fit between the midstates of somebody who has it whole.
     kept: PieceSet,
     /// Those of them that do not fit.
@@ -69,6 +71,7 @@ impl Download {
     pub(crate) fn distrust(&mut self, now: Time) {
         let mut recovery = self.recovery.take().unwrap_or_else(|| Recovery {
             by_hand: false,
+            is_closing: false,
             kept: PieceSet::none(self.geometry.pieces()),
             unfit: PieceSet::none(self.geometry.pieces()),
             fits: 0,
@@ -128,6 +131,17 @@ impl Download {
         if let Some(recovery) = &mut self.recovery {
             recovery.by_hand = true;
         }
+    }
+
+    /// Nothing more is asked of peers: as soon as nothing is on its way from them any more, everything is fetched by hand.
+    pub(crate) fn close(&mut self) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.is_closing = true;
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| recovery.is_closing && !recovery.by_hand)
     }
 
     pub(crate) fn is_recovering(&self) -> bool {
@@ -190,7 +204,8 @@ impl Download {
     pub(super) fn may_come_from_peers(&self, piece: u32) -> bool {
         let can_be_checked = || matches!(self.check(piece), Check::From(_));
         let recovery = self.recovery.as_ref();
-        recovery.is_none_or(|recovery| recovery.by_hand || !recovery.kept.contains(piece) && can_be_checked())
+        let waiting = |recovery: &Recovery| !recovery.is_closing && !recovery.kept.contains(piece) && can_be_checked();
+        recovery.is_none_or(|recovery| recovery.by_hand || waiting(recovery))
     }
 
     /// Something is about to be written where a piece was kept.
