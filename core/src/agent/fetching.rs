@@ -133,16 +133,15 @@ impl Agent {
                 None => failures.may_ask(now, digest, peer),
                 Some(piece) => !download.has_doubted(peer, piece),
             };
-            let picked =
-                picker::pick(&mut self.cx, &choice, may_ask).or_else(|| {
-                    // The end game: somebody else is asked for what is late.
-                    download.late(now, patience).into_iter().find_map(|(piece, from)| {
-                        let other = |peer: &PeerId, piece| *peer != from && may_ask(peer, piece);
-                        let neighbours = &flight.neighbours;
-                        let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), now };
-                        picker::pick(&mut self.cx, &choice, other)
-                    })
-                });
+            let picked = picker::pick(&mut self.cx, &choice, may_ask).or_else(|| {
+                // The end game: somebody else is asked for what is late.
+                download.late(now, patience).into_iter().find_map(|(piece, from)| {
+                    let other = |peer: &PeerId, piece| *peer != from && may_ask(peer, piece);
+                    let neighbours = &flight.neighbours;
+                    let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), now };
+                    picker::pick(&mut self.cx, &choice, other)
+                })
+            });
             let Some((piece, peer)) = picked else { break };
             let check = download.check(piece);
             let size = download.geometry().size();

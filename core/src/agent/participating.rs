@@ -178,13 +178,7 @@ impl Agent {
     }
 
     /// Takes in midstates that somebody has told; `is_whole`: somebody who says that it has the whole blob.
-    pub(super) fn hear_spine(
-        &mut self,
-        digest: Digest,
-        claimant: &PeerId,
-        spine: &[(u32, Midstate)],
-        is_whole: bool,
-    ) {
+    pub(super) fn hear_spine(&mut self, digest: Digest, claimant: &PeerId, spine: &[(u32, Midstate)], is_whole: bool) {
         // What a convict claimed makes room for what others claim, not for more of the same.
         if self.failures.suppressed(self.cx.now, digest, claimant) == Some(Suppression::Convicted) {
             return;

@@ -113,10 +113,12 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         let notice = self.exact_notice(flight);
         let mut peers: Vec<_> = flight.neighbours.iter().map(|(peer, _)| peer.clone()).collect();
-        if let Role::Following(tracker) = &flight.role
-            && !peers.contains(tracker)
-        {
-            peers.push(tracker.clone());
+        if let Role::Following(tracker) = &flight.role {
+            // As a tracker it counts what participants have, and only ever more of it: this one begins anew.
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: Notice::Leave { digest }.into() });
+            if !peers.contains(tracker) {
+                peers.push(tracker.clone());
+            }
         }
         for peer in peers {
             self.cx.emit(Output::Notify { peer, notice: notice.clone().into() });

@@ -86,12 +86,17 @@ impl Choice<'_> {
 /// What is far behind comes first: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
 /// piece that the fewest neighbours have; of equally rare ones any. Of its holders one with the fewest fetches. Another zone
 /// is asked by a few, for what their own zone does not have. `may_ask`: somebody for anything at all, and for one piece.
-pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId, Option<u32>) -> bool) -> Option<(u32, PeerId)> {
+pub(crate) fn pick(
+    cx: &mut Context,
+    choice: &Choice<'_>,
+    may_ask: impl Fn(&PeerId, Option<u32>) -> bool,
+) -> Option<(u32, PeerId)> {
     if choice.wanted.is_empty() {
         return None;
     }
     let most = choice.neighbours.most_from_each();
-    let is_free = |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.now, most) && may_ask(peer, None);
+    let is_free =
+        |(peer, neighbour): &(&PeerId, &Neighbour)| neighbour.is_free(choice.now, most) && may_ask(peer, None);
     let mut free = Vec::with_capacity(choice.neighbours.len());
     free.extend(choice.neighbours.iter().filter(is_free));
     let mut best: Option<((bool, usize, u32), u32)> = None;

@@ -448,7 +448,8 @@ impl Tracker {
 
     /// Who fetches what others have, each once.
     fn wishing(&self) -> Vec<PeerId> {
-        let mut wishing: Vec<_> = self.assignments.iter().filter(|run| run.is_wish).map(|run| run.peer.clone()).collect();
+        let mut wishing: Vec<_> =
+            self.assignments.iter().filter(|run| run.is_wish).map(|run| run.peer.clone()).collect();
         wishing.sort();
         wishing.dedup();
         wishing

@@ -184,7 +184,10 @@ fn after_a_mismatch_honest_peers_that_did_not_fit_the_lie_are_believed_again() {
     // A first piece that is wrong, and an honest peer that says something else than it leads to.
     assert!(matches!(
         {
-            download.started(OpId(1), Fetch::Piece { peer: peer("liar"), piece: 0, check: Check::Alone, since: Time::ZERO });
+            download.started(
+                OpId(1),
+                Fetch::Piece { peer: peer("liar"), piece: 0, check: Check::Alone, since: Time::ZERO },
+            );
             let claim = PieceSum { piece: 0, sum: [66; 32], author: peer("liar") };
             download.arrived(OpId(1), 0, Hashed::Alone([66; 32]), Some(claim), &peer("me"))
         },
@@ -197,7 +200,11 @@ fn after_a_mismatch_honest_peers_that_did_not_fit_the_lie_are_believed_again() {
     assert!(download.takes_claims(true, &[]) && !download.takes_claims(false, &[(1, state(1))]));
     download.claim(1, state(1), &peer("honest"));
     assert_eq!(download.next_to_hash(), Some(Wanted { piece: 0, from: Midstate::INITIAL }));
-    assert_eq!(download.wanted(9, &PieceSet::all(2)), [1], "what is here is checked, and what can be checked is fetched");
+    assert_eq!(
+        download.wanted(9, &PieceSet::all(2)),
+        [1],
+        "what is here is checked, and what can be checked is fetched"
+    );
     download.hashing(OpId(2));
     download.hashed(OpId(2), Wanted { piece: 0, from: Midstate::INITIAL }, state(66));
     assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Refuted, "nothing fits");
