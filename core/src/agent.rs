@@ -14,6 +14,7 @@
 //! | which bytes to fetch next, and from whom | `agent/fetching.rs` |
 //! | what arrived, and what did not | `agent/arriving.rs` |
 //! | whether what is here is the blob | `agent/verifying.rs` |
+//! | after it was not: how that is made good | `agent/recovering.rs` |
 //! | complete blobs: recover, commit, announce, evict, prefetch | `agent/keeping.rs` |
 //! | what to show to people | `agent/status.rs` |
 //! | what contradicts itself | `agent/audit.rs` |
@@ -28,6 +29,7 @@ mod hearing;
 mod keeping;
 mod mirroring;
 mod participating;
+mod recovering;
 mod serving;
 pub mod status;
 mod tracking;

@@ -145,6 +145,12 @@ impl Failures {
         self.suppress(now, digest, peer.clone(), Suppression::Spoiled, pause);
     }
 
+    /// What spoke against those who sent pieces of a blob that do not fit was itself wrong. Convictions stand.
+    pub(crate) fn pardon(&mut self, digest: Digest) {
+        self.spoiled.retain(|(of, _), _| *of != digest);
+        self.suppressed.retain(|(of, _), (why, _)| *of != digest || *why != Suppression::Spoiled);
+    }
+
     /// A piece from a peer was as it should be.
     pub(crate) fn readable(&mut self, digest: Digest, peer: &PeerId) {
         if !self.spoiled.is_empty() {

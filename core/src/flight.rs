@@ -159,9 +159,15 @@ impl Flight {
         self.turned_away.is_none()
     }
 
-    /// After a mismatch it fetches everything from the origin by itself: nobody follows it, and it follows nobody.
+    /// After a mismatch it fetches everything from the origin by itself. It follows nobody; whoever follows it gets nothing to
+    /// fetch.
     pub(crate) fn is_alone(&self) -> bool {
-        self.download.as_ref().is_some_and(|download| download.origin_only)
+        self.download.as_ref().is_some_and(Download::is_by_hand)
+    }
+
+    /// What was released of it may be wrong, and what is here counts only when it is whole.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.download.as_ref().is_some_and(Download::is_recovering)
     }
 
     /// What it has, as it travels; empty before the size is known.

@@ -95,6 +95,7 @@ scenarios! {
     origin_slow "origin-slow",
     origin_rate_limited "origin-rate-limited",
     corrupt_peer "corrupt-peer",
+    half_truth "half-truth",
     join_storm "join-storm",
     rolling_update "rolling-update",
     cross_zone "cross-zone",

@@ -109,7 +109,7 @@ impl Agent {
             if !matches!(flight.stage, Stage::Moving | Stage::Resolving(_)) {
                 return;
             }
-            if download.origin_only {
+            if download.is_by_hand() {
                 // What others have does not count: what they have and we miss is given to nobody unless we complain.
                 break;
             }
@@ -129,16 +129,19 @@ impl Agent {
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
             let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), asking };
             let failures = &self.failures;
-            let picked =
-                picker::pick(&mut self.cx, &choice, |peer| failures.may_ask(now, digest, peer)).or_else(|| {
-                    // The end game: somebody else is asked for what is late.
-                    download.late(now, patience).into_iter().find_map(|(piece, from)| {
-                        let other = |peer: &PeerId| *peer != from && failures.may_ask(now, digest, peer);
-                        let (neighbours, asking) = (&flight.neighbours, Asking::anybody(now));
-                        let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), asking };
-                        picker::pick(&mut self.cx, &choice, other)
-                    })
-                });
+            let may_ask = |peer: &PeerId, piece: Option<u32>| match piece {
+                None => failures.may_ask(now, digest, peer),
+                Some(piece) => !download.has_doubted(peer, piece),
+            };
+            let picked = picker::pick(&mut self.cx, &choice, may_ask).or_else(|| {
+                // The end game: somebody else is asked for what is late.
+                download.late(now, patience).into_iter().find_map(|(piece, from)| {
+                    let other = |peer: &PeerId, piece| *peer != from && may_ask(peer, piece);
+                    let (neighbours, asking) = (&flight.neighbours, Asking::anybody(now));
+                    let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), asking };
+                    picker::pick(&mut self.cx, &choice, other)
+                })
+            });
             let Some((piece, peer)) = picked else { break };
             let check = download.check(piece);
             let size = download.geometry().size();
@@ -168,12 +171,19 @@ impl Agent {
             return;
         }
         self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time).min(STARVING_INTERVAL));
+        if download.is_contradicted() && now - flight.last_byte >= LATE.0 {
+            return self.doubt_everything(digest);
+        }
         let quiet_since = flight.last_byte.max(flight.last_complaint);
         if now - quiet_since < STARVING_INTERVAL || download.has_runs() {
             return;
         }
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
         let missing = download.missing(STARVING_BATCH);
+        if missing.is_empty() {
+            // After a mismatch it waits for somebody who has the whole.
+            return;
+        }
         let role = flight.role.clone();
         if let Some(flight) = self.flights.get_mut(&digest) {
             // The answer to a complaint leads back here.

@@ -272,6 +272,9 @@ impl Agent {
 
     /// Takes the lead: tracks the swarm, and hands out what nobody has.
     pub(super) fn lead(&mut self, digest: Digest) {
+        if self.flights.get(&digest).is_some_and(Flight::is_recovering) {
+            return self.fetch_by_hand(digest);
+        }
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.role = Role::Leading;
         let introduction = Introduction {
@@ -441,6 +444,12 @@ impl Agent {
         let stall = stall_window(flight.source.kind, flight.size);
         if matches!(flight.stage, Stage::Committing) {
             return self.cx.wake(Deadline::NoProgress(digest), limit);
+        }
+        if let Some(waits) = self.waits_too_long(flight) {
+            return match waits {
+                Ok(()) => self.fetch_by_hand(digest),
+                Err(more) => self.cx.wake(Deadline::NoProgress(digest), more),
+            };
         }
         if idle >= limit && !matches!(flight.stage, Stage::Queued) {
             let detail = format!("no byte in {} s", limit.as_secs());

@@ -76,7 +76,7 @@ impl Agent {
             if !flight.neighbours.contains(peer) {
                 self.meet(digest, peer, None);
             }
-            self.hear_spine(digest, peer, spine);
+            self.hear_spine(digest, peer, spine, *pieces == Have::All);
             // Whoever is busy, or sends us something already, is not asked for its news now.
             if let Some(flight) = self.flights.get_mut(&digest)
                 && flight.neighbours.heard(peer, pieces)

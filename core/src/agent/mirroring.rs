@@ -147,9 +147,11 @@ impl Agent {
         let Request { digest, method, source, credential, .. } = request.clone();
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
-        // What was released before a mismatch is not the blob, and is there until the whole has been fetched again.
+        // What was released before a mismatch is not the blob, and is there until the whole is: who asks waits for that, unless
+        // it takes too long.
+        let hopeless = |flight: &Flight| flight.is_recovering() && !self.can_be_made_good_in_time(flight);
         if self.failures.honoured(now, &digest).is_some()
-            || self.flights.get(&digest).is_some_and(Flight::is_alone)
+            || self.flights.get(&digest).is_some_and(hopeless)
             || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
         {
             return self.refuse(id, Refusal::NotHere);
@@ -212,6 +214,8 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         let Some(size) = flight.size else { return };
         let (released, media_type, private) = (flight.released, flight.media_type.clone(), flight.is_private());
+        // What was released before a mismatch may be wrong.
+        let is_readable = released > 0 && !flight.is_recovering();
         if flight.source.kind == Kind::Manifest && media_type.is_none() {
             return;
         }
@@ -219,7 +223,7 @@ impl Agent {
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
             let waits = request.state == State::Waiting || mutant!("headers-sent-twice");
-            if waits && (request.method == Method::Head || released > 0) {
+            if waits && (request.method == Method::Head || is_readable) {
                 if self.must_authorize(id, private) {
                     self.authorize(id);
                 } else {
@@ -267,8 +271,9 @@ impl Agent {
             // Half of the time is over.
             return if unproven { self.authorize(id) } else { self.cx.timers.set(Deadline::Headers(id), due) };
         }
+        let fresh = self.cx.now - flight.last_byte < FRESH && !flight.is_recovering();
         match flight.size {
-            Some(size) if state == State::Waiting && typed && !unproven && self.cx.now - flight.last_byte < FRESH => {
+            Some(size) if state == State::Waiting && typed && !unproven && fresh => {
                 let media_type = flight.media_type.clone();
                 self.answer(id, size, media_type);
             }
@@ -327,6 +332,11 @@ impl Agent {
         } else {
             self.refuse(id, Refusal::Unauthorized { challenge });
         }
+    }
+
+    /// Whether headers are out and a body is growing.
+    pub(super) fn is_being_served(&self, id: RequestId) -> bool {
+        self.requests.get(&id).is_some_and(|request| request.state == State::Serving)
     }
 
     /// A flight ended without its blob: everybody who waits is told so in the way that lets containerd go on.

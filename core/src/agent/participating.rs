@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::hearing::MAX_SPINE;
+use super::recovering::recovery_interval;
 use super::{Agent, ENROL_INTERVAL};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
@@ -49,7 +50,8 @@ impl Agent {
             return self.cx.timers.set_by(Deadline::Enrol(digest), *at + ENROL_PAUSE);
         }
         if !mutant!("enrolment-never-renewed") {
-            self.cx.wake(Deadline::Enrol(digest), ENROL_INTERVAL);
+            let interval = if flight.is_recovering() { recovery_interval(flight.size) } else { ENROL_INTERVAL };
+            self.cx.wake(Deadline::Enrol(digest), interval);
         }
         if self.calls.any(|call| call.digest == digest && call.purpose == Purpose::Enrol) {
             return;
@@ -87,6 +89,11 @@ impl Agent {
         let digest = call.digest;
         let tracker = &call.peer;
         let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if flight.is_alone() {
+            // It was enrolled after it had left.
+            let notice = Notice::Leave { digest };
+            return self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
+        }
         if !flight.follows(tracker) || matches!(flight.stage, Stage::Committing) {
             return;
         }
@@ -101,7 +108,8 @@ impl Agent {
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);
                 }
-                self.hear_spine(digest, tracker, &spine);
+                self.hear_spine(digest, tracker, &spine, false);
+                self.tracker_answered_waiting(digest, tracker, &spine);
                 for Neighbour { peer, addresses, zone } in neighbours {
                     let enough = |flight: &Flight| flight.neighbours.len() >= ENOUGH_NEIGHBOURS;
                     if self.flights.get(&digest).is_some_and(enough) {
@@ -169,15 +177,23 @@ impl Agent {
         }
     }
 
-    pub(super) fn hear_spine(&mut self, digest: Digest, claimant: &PeerId, spine: &[(u32, Midstate)]) {
+    /// Takes in midstates that somebody has told; `is_whole`: somebody who says that it has the whole blob.
+    pub(super) fn hear_spine(&mut self, digest: Digest, claimant: &PeerId, spine: &[(u32, Midstate)], is_whole: bool) {
         // What a convict claimed makes room for what others claim, not for more of the same.
         if self.failures.suppressed(self.cx.now, digest, claimant) == Some(Suppression::Convicted) {
             return;
         }
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
-        if let Some(download) = download {
+        if let Some(download) = download.filter(|download| download.takes_claims(is_whole, spine)) {
+            if is_whole {
+                download.compare_whole(claimant, spine);
+            }
             for (piece, state) in spine.iter().take(MAX_SPINE) {
                 download.claim(*piece, *state, claimant);
+            }
+            if download.waits_since().is_some() {
+                // What is here can be checked now.
+                self.after_piece(digest);
             }
         }
     }

@@ -215,7 +215,7 @@ impl Agent {
         let now = self.cx.now;
         let flight = self.flights.get(digest);
         // Only who leads is somebody to follow: two participants that found each other would wait for each other.
-        let leading = flight.filter(|flight| flight.role == Role::Leading && !flight.is_alone());
+        let leading = flight.filter(|flight| flight.role == Role::Leading);
         PullIntent {
             has_cached: self.cache.get(digest).is_some(),
             in_flight_for: leading.map(|flight| now - flight.started),

@@ -83,7 +83,15 @@ impl Agent {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.private |= private;
             if flight.is_alone() {
-                return EnrolReply::NotTracking;
+                // What others have counts for nothing here, and what they fetched would not either. But it will have the
+                // whole, and how far it is tells those who wait for that whether to go on waiting.
+                self.meet(digest, peer, zone);
+                let mut neighbours = Vec::new();
+                self.add_own_contact(&mut neighbours);
+                let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
+                let spine = flight.download.as_ref().map(|download| download.chain().computed(1, MAX_SPINE));
+                let (spine, private) = (spine.unwrap_or_default(), flight.is_private());
+                return EnrolReply::Enrolled { size: flight.size, neighbours, spine, private };
             }
         }
         if let Some(size) = size

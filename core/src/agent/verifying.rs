@@ -2,16 +2,16 @@
 
 use core::time::Duration;
 
+use super::participating::TELL_DELAY;
 use super::{Agent, Op};
 use crate::digest::Digest;
-use crate::flight::{Role, Stage};
+use crate::flight::Stage;
 use crate::input::StoreError;
-use crate::message::{FailureClass, Notice};
 use crate::names::OpId;
 use crate::output::Output;
-use crate::resolve::stall_window;
 use crate::spine::{Midstate, Wanted};
-use crate::swarm::download::{Download, Prefix};
+use crate::swarm::download::Prefix;
+use crate::swarm::download::recovery::Weighed;
 use crate::timers::Deadline;
 
 impl Agent {
@@ -21,6 +21,10 @@ impl Agent {
         match result {
             Ok(after) => {
                 download.hashed(op, wanted, after);
+                if download.is_recovering() {
+                    // What was kept and is right can be given to others.
+                    self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
+                }
                 self.after_piece(digest);
             }
             Err(_) => {
@@ -38,6 +42,7 @@ impl Agent {
             return;
         }
         let size = download.geometry().size();
+        let weighed = download.weigh(self.cx.now);
         download.compare_claims();
         let (suspects, culprits) = (download.confirm_doubts(), download.settle_doubts());
         let next = download.next_to_hash();
@@ -66,6 +71,11 @@ impl Agent {
             }
             Prefix::Mismatch => self.mismatch(digest),
         }
+        match weighed {
+            Weighed::Nothing => {}
+            Weighed::Wrong => self.fill(digest),
+            Weighed::Refuted => self.tell_what_is_left(digest),
+        }
     }
 
     fn release(&mut self, digest: Digest, bytes: u64) {
@@ -78,70 +88,5 @@ impl Agent {
         self.cx.emit(Output::Release { digest, bytes });
         self.answer_waiters(digest);
         self.bodies_move(digest);
-    }
-
-    /// All pieces are here and they are not the blob. Whoever reads it is cut short, and everything that peers delivered
-    /// is fetched again from the origin, which shows who lied.
-    fn mismatch(&mut self, digest: Digest) {
-        let now = self.cx.now;
-        let own = self.config.peer.clone();
-        let Some(flight) = self.flights.get_mut(&digest) else { return };
-        let Some(download) = &mut flight.download else { return };
-        let again = download.origin_only;
-        let suspects = download.distrust();
-        let waiters = core::mem::take(&mut flight.waiters);
-        let patience = self.config.body_timeout;
-        self.failures.honour(now, digest, patience);
-        self.dismiss_waiters(waiters, FailureClass::Transient, &[]);
-        if again || !suspects {
-            self.cx.emit(Output::Discard { digest });
-            if let Some(flight) = self.flights.get_mut(&digest) {
-                flight.download = None;
-            }
-            let detail = "the origin's bytes do not have this digest";
-            return self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
-        }
-        // Nobody else's pieces count now: this node fetches for itself. Its tracker must not think any more that it has what
-        // it has thrown away.
-        if let Some(flight) = self.flights.get(&digest)
-            && let Role::Following(tracker) = &flight.role
-        {
-            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: Notice::Leave { digest }.into() });
-        }
-        self.end_tracking(digest);
-        // Whatever it was about to find out about others changes nothing now.
-        self.calls.cancel(&mut self.cx, |call| call.digest == digest);
-        self.cx.timers.clear(Deadline::Probe(digest));
-        self.cx.timers.clear(Deadline::Enrol(digest));
-        if let Some(flight) = self.flights.get_mut(&digest) {
-            flight.role = Role::Leading;
-            flight.stage = Stage::Moving;
-            let stall = stall_window(flight.source.kind, flight.size);
-            self.cx.wake(Deadline::NoProgress(digest), stall);
-        }
-        let tracker = self.trackers.entry(digest).or_default();
-        let flight = self.flights.get(&digest);
-        if let Some(download) = flight.and_then(|flight| flight.download.as_ref()) {
-            tracker.learn(download.geometry(), false);
-            let introduction = crate::swarm::tracker::Introduction {
-                pieces: download.have().to_bytes(),
-                can_fetch: true,
-                addresses: Vec::new(),
-                zone: None,
-            };
-            tracker.enrol(now, &own, introduction);
-        }
-        self.track(digest);
-    }
-
-    pub(super) fn convict_culprits(&mut self, digest: Digest) {
-        let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
-        for (peer, is_author) in download.map(Download::culprits).unwrap_or_default() {
-            if is_author {
-                self.convict(digest, &peer, "delivered bytes that the origin does not send");
-            } else if self.failures.may_ask(self.cx.now, digest, &peer) {
-                self.failures.spoiled(self.cx.now, digest, &peer);
-            }
-        }
     }
 }

@@ -15,6 +15,7 @@ use crate::names::{OpId, PeerId};
 use crate::output::Check;
 use crate::piece::{Geometry, PieceSet};
 use crate::spine::{Chain, Midstate, Wanted};
+use crate::swarm::download::recovery::Recovery;
 use crate::time::Time;
 
 /// Most runs that wait for the origin: far more than an honest tracker gives to one participant.
@@ -126,9 +127,12 @@ pub(crate) struct Download {
     /// Accepted pieces that the neighbours have not been told of, and those that the tracker has not.
     pub(crate) news: Vec<u32>,
     pub(crate) tracker_news: Vec<u32>,
-    /// After a mismatch: what everybody delivered, to be compared with what the origin sends.
-    suspects: BTreeMap<u32, (PieceSum, PeerId)>,
-    pub(crate) origin_only: bool,
+    /// After a mismatch: how it is being made good.
+    recovery: Option<Recovery>,
+    /// Somebody who has the whole says that what is here is not part of it.
+    contradicted: bool,
+    /// Who has the whole and says what fits to what is here.
+    believed: Option<PeerId>,
     /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
     pub(crate) no_ranges: bool,
 }
@@ -156,8 +160,9 @@ impl Download {
             runs: VecDeque::new(),
             news: Vec::new(),
             tracker_news: Vec::new(),
-            suspects: BTreeMap::new(),
-            origin_only: false,
+            recovery: None,
+            contradicted: false,
+            believed: None,
             no_ranges: false,
         }
     }
@@ -216,6 +221,9 @@ impl Download {
         if self.unbelieved.len() < MAX_DOUBTS && !self.unbelieved.contains(peer) {
             self.unbelieved.push(peer.clone());
         }
+        if self.believed.as_ref() == Some(peer) {
+            self.believed = None;
+        }
         let tip = self.chain.tip();
         let of_peer = self.claimants.iter().filter(|(piece, (by, _))| **piece > tip && by == peer);
         for (piece, _) in of_peer {
@@ -263,6 +271,16 @@ impl Download {
     /// A piece that somebody sent did not fit to what is here, and nobody knows yet who is wrong.
     pub(crate) fn is_doubtful(&self) -> bool {
         !self.doubts.is_empty()
+    }
+
+    /// Whether a peer has sent a piece that did not fit between the midstates that it would have to fit between now. What it
+    /// says it has makes no other one of it.
+    pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32) -> bool {
+        let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
+        let would_not_fit = |doubt: &Doubt| {
+            doubt.sender == *peer && Some(doubt.from) == before && after.is_some_and(|after| after != doubt.gave)
+        };
+        self.doubts.get(&piece).is_some_and(|doubts| doubts.iter().any(would_not_fit))
     }
 
     /// After the chain has grown: who sent something else than what it runs through. That is no proof, see
@@ -351,7 +369,7 @@ impl Download {
         let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
         available
             .without(&self.have, self.chain.tip())
-            .filter(|piece| !queued(*piece))
+            .filter(|piece| !queued(*piece) && self.may_come_from_peers(*piece))
             .filter(|piece| !self.fetched.contains_key(piece) || mutant!("piece-asked-twice"))
             .take(window as usize)
             .collect()
@@ -359,7 +377,11 @@ impl Download {
 
     /// The first missing pieces that nobody has been asked for, at most `limit`.
     pub(crate) fn missing(&self, limit: usize) -> Vec<u32> {
-        self.have.missing_from(self.chain.tip()).filter(|piece| !self.fetched.contains_key(piece)).take(limit).collect()
+        self.have
+            .missing_from(self.chain.tip())
+            .filter(|piece| !self.fetched.contains_key(piece) && self.may_come_from_peers(*piece))
+            .take(limit)
+            .collect()
     }
 
     /// Missing pieces that one peer is slow to deliver, oldest first: in the end game somebody else may be asked as well.
@@ -438,11 +460,13 @@ impl Download {
         self.compared = 0;
         // What is being hashed now may change meanwhile: what that gives is not waited for.
         self.hashing = None;
+        self.keep_nothing();
     }
 
     pub(crate) fn started(&mut self, op: OpId, fetch: Fetch) {
         for piece in pieces_of(&fetch) {
             *self.fetched.entry(piece).or_default() += 1;
+            self.overwrites(piece);
         }
         self.piece_fetches += usize::from(matches!(fetch, Fetch::Piece { .. }));
         self.fetches.insert(op, fetch);
@@ -540,11 +564,8 @@ impl Download {
             }
             (Hashed::Chained(_), Check::Alone) => return Verdict::Wrong,
         };
-        if let (Via::Origin, Some(sum), Some((suspect, _))) = (&via, &sum, self.suspects.get(&piece))
-            && suspect.sum == sum.sum
-        {
-            // The origin says the same: whoever delivered it is cleared.
-            self.suspects.remove(&piece);
+        if let (Via::Origin, Some(sum)) = (&via, &sum) {
+            self.origin_says(sum);
         }
         self.have.insert(piece);
         self.store(piece, Stored { sum, via });
@@ -574,12 +595,12 @@ impl Download {
         if self.hashing.is_some() || self.chain.tip() >= self.geometry.pieces() {
             return None;
         }
-        self.chain.next(|piece| self.have.contains(piece))
+        self.chain.next(|piece| self.have.contains(piece)).or_else(|| self.next_to_check())
     }
 
     /// Whether it could hash on and does not. After a mismatch it waits for what it has to fetch again.
     pub(crate) fn idles(&self) -> bool {
-        !self.origin_only && self.next_to_hash().is_some()
+        self.recovery.is_none() && self.next_to_hash().is_some()
     }
 
     pub(crate) fn hashing(&mut self, op: OpId) {
@@ -590,7 +611,9 @@ impl Download {
     pub(crate) fn hashed(&mut self, op: OpId, wanted: Wanted, after: Midstate) {
         if self.hashing == Some(op) {
             self.hashing = None;
-            self.chain.hashed(wanted.piece, wanted.from, after);
+            if !self.checked(wanted, after) {
+                self.chain.hashed(wanted.piece, wanted.from, after);
+            }
         }
     }
 
@@ -598,6 +621,7 @@ impl Download {
     pub(crate) fn unreadable(&mut self, op: OpId, piece: u32) {
         if self.hashing == Some(op) {
             self.hashing = None;
+            self.overwrites(piece);
             if !mutant!("unreadable-piece-kept") {
                 self.lose(piece);
             }
@@ -623,43 +647,6 @@ impl Download {
         if fits || mutant!("digest-not-compared") { Prefix::Whole } else { Prefix::Mismatch }
     }
 
-    /// The blob is not what its digest says: forget everything that did not come from the origin by our own hand, and
-    /// remember who delivered it. If we fetched everything ourselves, the origin is wrong, and nothing can be saved.
-    /// Returns whether there is anybody to suspect.
-    pub(crate) fn distrust(&mut self) -> bool {
-        let doubtful: Vec<_> = self
-            .have
-            .iter()
-            .filter_map(|piece| Some((piece, self.stored(piece)?)))
-            .filter(|(_, stored)| stored.via != Via::Origin)
-            .map(|(piece, stored)| (piece, stored.clone()))
-            .collect();
-        for (piece, stored) in &doubtful {
-            if let (Via::Peer(peer), Some(sum)) = (&stored.via, &stored.sum) {
-                self.suspects.insert(*piece, (sum.clone(), peer.clone()));
-            }
-            self.lose(*piece);
-        }
-        self.chain = Self::new(self.digest, self.geometry).chain;
-        self.known = PieceSet::none(self.geometry.pieces());
-        self.compared = 0;
-        self.doubts.clear();
-        self.origin_only = true;
-        self.news.clear();
-        self.tracker_news.clear();
-        !doubtful.is_empty()
-    }
-
-    /// After the origin has been asked for everything: who delivered other bytes than it sent, and whether it vouched for
-    /// them itself. Who passed on what somebody else vouched for may have been deceived as this node was.
-    pub(crate) fn culprits(&mut self) -> Vec<(PeerId, bool)> {
-        let suspects = core::mem::take(&mut self.suspects).into_values();
-        let mut culprits: Vec<_> = suspects.map(|(sum, peer)| (peer.clone(), sum.author == peer)).collect();
-        culprits.sort();
-        culprits.dedup();
-        culprits
-    }
-
     /// Pieces fetched by this node from the origin since they were last told of, with their sums.
     pub(crate) fn sums_of(&self, pieces: &[u32]) -> Vec<PieceSum> {
         let from_origin = |piece: &&u32| self.stored(**piece).is_some_and(|stored| stored.via == Via::Origin);
@@ -674,5 +661,6 @@ fn pieces_of(fetch: &Fetch) -> core::ops::Range<u32> {
     }
 }
 
+pub(crate) mod recovery;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::neighbours::{Neighbour, Neighbours};
-use super::readiness::Asking;
+use super::readiness::{Asking, Readiness};
 use crate::context::Context;
 use crate::names::PeerId;
 
@@ -85,17 +85,24 @@ impl Choice<'_> {
 ///
 /// What is far behind comes first: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
 /// piece that the fewest neighbours have; of equally rare ones any. Of its holders one that has a slot for us, or with the
-/// fewest fetches. Another zone
-/// is asked by a few, for what their own zone does not have.
-pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&PeerId) -> bool) -> Option<(u32, PeerId)> {
+/// fewest fetches. Another zone is asked by a few, for what their own zone does not have. `may_ask`: somebody for anything at
+/// all, and for one piece.
+pub(crate) fn pick(
+    cx: &mut Context,
+    choice: &Choice<'_>,
+    may_ask: impl Fn(&PeerId, Option<u32>) -> bool,
+) -> Option<(u32, PeerId)> {
     if choice.wanted.is_empty() {
         return None;
     }
     let mut free = Vec::with_capacity(choice.neighbours.len());
-    free.extend(choice.neighbours.free(choice.asking).filter(|(peer, ..)| may_ask(peer)));
+    free.extend(choice.neighbours.free(choice.asking).filter(|(peer, ..)| may_ask(peer, None)));
     let mut best: Option<((bool, usize, u32), u32)> = None;
     for piece in choice.wanted {
-        let mut holders = free.iter().filter(|(_, neighbour, _)| neighbour.pieces.contains(*piece)).peekable();
+        let has = |(peer, neighbour, _): &&(&PeerId, &Neighbour, &Readiness)| {
+            neighbour.pieces.contains(*piece) && may_ask(peer, Some(*piece))
+        };
+        let mut holders = free.iter().filter(has).peekable();
         if holders.peek().is_none()
             || (holders.all(|(_, neighbour, _)| choice.is_far(neighbour)) && !choice.may_import(*piece))
         {
@@ -109,7 +116,7 @@ pub(crate) fn pick(cx: &mut Context, choice: &Choice<'_>, may_ask: impl Fn(&Peer
     let (_, piece) = best?;
     let peer = free
         .into_iter()
-        .filter(|(_, neighbour, _)| neighbour.pieces.contains(piece))
+        .filter(|(peer, neighbour, _)| neighbour.pieces.contains(piece) && may_ask(peer, Some(piece)))
         .map(|(peer, neighbour, ready)| {
             ((choice.is_far(neighbour), !ready.unchoked, ready.fetching, cx.below(1 << 16)), peer)
         })
@@ -138,7 +145,7 @@ mod tests {
     fn pick_from(neighbours: &Neighbours, wanted: &[u32], banned: &str) -> Option<(u32, PeerId)> {
         let mut cx = Context::new(1, Time::ZERO);
         let choice = Choice { neighbours, wanted, behind: 0, zone: None, asking: Asking::anybody(Time::ZERO) };
-        pick(&mut cx, &choice, |peer| peer.as_str() != banned)
+        pick(&mut cx, &choice, |peer, _| peer.as_str() != banned)
     }
 
     #[test]
@@ -169,7 +176,7 @@ mod tests {
             zone: None,
             asking: Asking::anybody(Time::ZERO),
         };
-        assert_eq!(pick(&mut cx, &choice, |_| true).map(|(piece, _)| piece), Some(1));
+        assert_eq!(pick(&mut cx, &choice, |_, _| true).map(|(piece, _)| piece), Some(1));
     }
 
     #[test]
@@ -196,7 +203,7 @@ mod tests {
                         zone,
                         asking: Asking::anybody(Time::ZERO),
                     };
-                    count += u32::from(pick(&mut cx, &choice, |_| true).is_some());
+                    count += u32::from(pick(&mut cx, &choice, |_, _| true).is_some());
                 }
             }
             count
@@ -225,7 +232,7 @@ mod tests {
             let now = Time::from_micros(now);
             let choice =
                 Choice { neighbours: &neighbours, wanted: &[1], behind: 0, zone, asking: Asking::anybody(now) };
-            assert_eq!(pick(&mut cx, &choice, |_| true), expected);
+            assert_eq!(pick(&mut cx, &choice, |_, _| true), expected);
         }
     }
 

@@ -86,6 +86,8 @@ pub(crate) struct Assignment {
     /// 0: the whole blob, whose size is not known.
     pub(crate) count: u32,
     pub(crate) deadline: Duration,
+    /// Others have it, and this participant could get it from none of them.
+    is_wish: bool,
     since: Time,
     until: Time,
 }
@@ -398,7 +400,20 @@ impl Tracker {
             return handed_out;
         }
         let resting = self.outage.rests() > 0;
+        let limit = self.outage.limit(self.pace.width(limit));
+        // All that one participant wishes takes the place of one run, and it wishes again when it has that: whoever complains of
+        // everything and fetches nothing holds up one place and not the swarm.
+        let mut wishing = self.wishing();
+        let before = wishing.len();
         for (piece, peer) in core::mem::take(&mut self.wished) {
+            let is_new = !wishing[before..].contains(&peer);
+            if wishing[..before].contains(&peer) || is_new && wishing.len() as u32 >= (limit / 2).max(1) {
+                // It has its turn when somebody has got what it wished for.
+                if self.participants.get(&peer).is_some_and(|it| !it.pieces.contains(piece)) {
+                    self.wished.insert(piece, peer);
+                }
+                continue;
+            }
             if resting && !self.assignments.is_empty() {
                 // One at a time; who starves complains again.
                 continue;
@@ -410,23 +425,37 @@ impl Tracker {
             match self.geometry {
                 // All or nothing, and one at a time.
                 Some(geometry) if self.no_ranges && self.assignments.is_empty() => {
-                    handed_out.push(self.hand_out(now, peer, 0, geometry.pieces()));
+                    handed_out.push(self.hand_out(now, peer, 0, geometry.pieces(), false));
                 }
                 _ if self.no_ranges => {}
-                _ => handed_out.push(self.hand_out(now, peer, piece, 1)),
+                _ => {
+                    if is_new {
+                        wishing.push(peer.clone());
+                    }
+                    handed_out.push(self.hand_out(now, peer, piece, 1, true));
+                }
             }
         }
-        let limit = self.outage.limit(self.pace.width(limit));
-        while (self.assignments.len() as u32) < limit {
+        let wishing = wishing.len();
+        while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
             let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
-            handed_out.push(self.hand_out(now, peer, first, count));
+            handed_out.push(self.hand_out(now, peer, first, count, false));
         }
         handed_out
     }
 
-    fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32) -> Assignment {
+    /// Who fetches what others have, each once.
+    fn wishing(&self) -> Vec<PeerId> {
+        let mut wishing: Vec<_> =
+            self.assignments.iter().filter(|run| run.is_wish).map(|run| run.peer.clone()).collect();
+        wishing.sort();
+        wishing.dedup();
+        wishing
+    }
+
+    fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
         let bytes = match self.geometry {
             Some(geometry) if count > 0 => {
                 geometry.range(first + count - 1).end.saturating_sub(geometry.range(first).start)
@@ -435,7 +464,7 @@ impl Tracker {
         };
         // One byte a microsecond is 1 MB/s: slower origins teach us by what runs take.
         let deadline = MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + Duration::from_micros(bytes);
-        let assignment = Assignment { peer, first, count, deadline, since: now, until: now + deadline };
+        let assignment = Assignment { peer, first, count, deadline, is_wish, since: now, until: now + deadline };
         self.assignments.push(assignment.clone());
         assignment
     }

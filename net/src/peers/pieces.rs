@@ -110,7 +110,12 @@ impl Fetch {
         let _ = stream.close().await;
         intake.finish(|piece| stored = Some(piece));
         // The length was the piece's own, so its last byte has completed it.
-        let StoredPiece { piece, hashed } = stored.ok_or(TransferFailure::Malformed)?;
+        let Some(StoredPiece { piece, hashed }) = stored else {
+            // Somebody else's bytes were there first, and are others. Who of the two is wrong, nobody knows yet: this one has sent
+            // all that it was asked for.
+            self.report(TransferEvent::Progress { bytes: unreported });
+            return Ok(());
+        };
         self.report(TransferEvent::Piece { piece, bytes: unreported, hashed, claim });
         Ok(())
     }

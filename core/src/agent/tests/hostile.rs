@@ -110,7 +110,7 @@ impl Bench {
         run.expect("a run is fetched from the origin")
     }
 
-    fn call_to(&mut self, peer: &str) -> crate::names::CallId {
+    pub(super) fn call_to(&mut self, peer: &str) -> crate::names::CallId {
         let call = self.outputs.iter().rev().find_map(|output| match output {
             Output::Call { call, peer: called, .. } if called.as_str() == peer => Some(*call),
             _ => None,

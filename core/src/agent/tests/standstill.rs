@@ -57,18 +57,70 @@ impl Bench {
     }
 }
 
-#[test]
-fn after_a_mismatch_what_only_others_have_is_fetched_from_the_origin_as_well() {
+/// A participant that has got everything from its tracker, and it is another blob; and what it did then.
+fn mismatched(pieces: u64) -> (Bench, Vec<Output>) {
     let mut bench = Bench::following("tracker", digest(1), None);
-    bench.enrolled("tracker", 9 * MIN_PIECE_BYTES).says("tracker", 9, Vec::new(), Have::All);
-    // All of it comes, and it is another blob.
+    bench.agent.config.call_timeout = Duration::from_secs(60);
+    bench.enrolled("tracker", pieces * MIN_PIECE_BYTES).says("tracker", pieces, Vec::new(), Have::All);
     let outputs = bench.served(|piece| Hashed::Alone([piece as u8; 32]));
+    (bench, outputs)
+}
+
+fn leaves(output: &Output) -> bool {
+    matches!(output, Output::Notify { peer, notice }
+        if peer.as_str() == "tracker" && matches!(**notice, Notice::Leave { .. }))
+}
+
+fn end() -> Midstate {
+    Midstate::from_bytes(*digest(1).as_bytes())
+}
+
+#[test]
+fn after_a_mismatch_only_what_is_wrong_is_fetched_again() {
+    let (mut bench, outputs) = mismatched(4);
+    assert!(Bench::runs_from_origin(&outputs).is_empty(), "everybody would fetch everything");
+    let has_nothing = |output: &Output| {
+        matches!(output, Output::Notify { peer, notice } if peer.as_str() == "tracker"
+            && matches!(&**notice, Notice::Have { pieces: Have::Exactly(bytes), .. } if bytes.iter().all(|byte| *byte == 0)))
+    };
+    assert!(
+        outputs.iter().any(has_nothing) && outputs.iter().any(leaves),
+        "others would think that it has what it has not"
+    );
+    // The tracker has fetched it by hand, and says by which midstates it goes.
+    let spine = (1..4).map(|piece| (piece, Midstate([piece; 8]))).chain([(4, end())]).collect();
+    bench.says("tracker", 4, spine, Have::All);
+    let outputs = bench.served(|piece| {
+        assert_eq!(piece, 3, "the others are right");
+        Hashed::Chained(end())
+    });
+    assert!(outputs.iter().any(|output| matches!(output, Output::Commit { .. })), "{outputs:?}");
+}
+
+#[test]
+fn a_spine_that_nothing_fits_is_not_believed() {
+    let (mut bench, _) = mismatched(4);
+    let spine = (1..4).map(|piece| (piece, Midstate([60 + piece; 8]))).chain([(4, end())]).collect();
+    bench.says("liar", 4, spine, Have::All);
+    let outputs = bench.served(|_| panic!("all of it was right"));
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Commit { .. })));
+    let spine = (1..4).map(|piece| (piece, Midstate([piece; 8]))).chain([(4, end())]).collect();
+    bench.says("honest", 4, spine, Have::All);
+    let outputs = bench.served(|piece| {
+        assert_eq!(piece, 3, "the others are right");
+        Hashed::Chained(end())
+    });
+    assert!(outputs.iter().any(|output| matches!(output, Output::Commit { .. })), "{outputs:?}");
+}
+
+#[test]
+fn after_a_mismatch_who_waits_in_vain_fetches_by_hand_what_only_others_have_as_well() {
+    let (mut bench, _) = mismatched(9);
+    bench.take();
+    bench.pass(Duration::from_secs(2));
+    let outputs = bench.take();
     let runs = Bench::runs_from_origin(&outputs);
     assert_eq!(runs.iter().map(|(_, first, count)| (*first, *count)).collect::<Vec<_>>(), [(0, 4), (4, 4)]);
-    let leaves = |output: &Output| {
-        matches!(output, Output::Notify { peer, notice }
-            if peer.as_str() == "tracker" && matches!(**notice, Notice::Leave { .. }))
-    };
     assert!(outputs.iter().any(leaves), "the tracker would think that it has what it has thrown away");
     // Somebody enrols who has the piece that was not given out yet.
     bench.enrolment(9, "other", digest(1), true);
@@ -86,6 +138,31 @@ fn after_a_mismatch_what_only_others_have_is_fetched_from_the_origin_as_well() {
     outputs.append(&mut bench.outputs);
     let runs = Bench::runs_from_origin(&outputs);
     assert_eq!(runs.iter().map(|(_, first, count)| (*first, *count)).collect::<Vec<_>>(), [(8, 1)]);
+}
+
+#[test]
+fn who_is_enrolled_after_it_has_left_says_so_again() {
+    let (mut bench, outputs) = mismatched(4);
+    // The enrolment is on its way while it gives up waiting, and may overtake the news of that.
+    bench.outputs = outputs;
+    let (neighbours, spine) = (Vec::new(), Vec::new());
+    let call = bench.call_to("tracker");
+    bench.pass(Duration::from_secs(2)).take();
+    let reply = EnrolReply::Enrolled { size: Some(4 * MIN_PIECE_BYTES), neighbours, spine, private: false };
+    bench.input(Input::Reply { call, response: Response::Enrol(reply) });
+    assert!(bench.outputs.iter().any(leaves));
+}
+
+#[test]
+fn who_fetches_by_hand_tells_those_who_follow_how_far_it_is_and_gives_them_nothing_to_fetch() {
+    let (mut bench, _) = mismatched(4);
+    bench.pass(Duration::from_secs(2));
+    let reply = bench.enrolment(9, "other", digest(1), true);
+    assert!(matches!(reply, Some(EnrolReply::Enrolled { .. })), "{reply:?}");
+    bench.pass(Duration::from_secs(4));
+    let assigns =
+        |output: &Output| matches!(output, Output::Notify { notice, .. } if matches!(**notice, Notice::Assign { .. }));
+    assert!(!bench.outputs.iter().any(assigns));
 }
 
 #[test]
@@ -136,13 +213,13 @@ fn what_was_released_before_a_mismatch_is_served_to_nobody() {
     // All of it comes, was released on the way, and is another blob.
     let outputs = bench.served(|piece| Hashed::Alone([piece as u8; 32]));
     assert!(outputs.iter().any(|output| matches!(output, Output::Release { .. })));
-    assert!(!Bench::runs_from_origin(&outputs).is_empty() || bench.agent.counters().origin_fetches > 0);
     for again in 0..3 {
         bench.take();
         bench.get(100 + again, digest(1), None);
+        // It waits for what is right, for as long as it may.
+        bench.pass(Duration::from_secs(25));
         let outputs = bench.take();
         assert!(!is_served(&outputs) && refusals(&outputs).contains(&&Refusal::NotHere), "{outputs:?}");
-        bench.pass(Duration::from_secs(2));
     }
 }
 

@@ -137,3 +137,75 @@ fn who_claimed_one_midstate_that_is_none_is_not_believed_in_others() {
     download.claim(2, state(2), &peer("honest"));
     assert!(matches!(fetch(&mut download, 1, "honest", 1, 2), Verdict::Accepted(_)));
 }
+
+#[test]
+fn a_piece_that_did_not_fit_is_not_asked_of_the_same_one_until_something_else_is_claimed() {
+    let mut download = two_pieces();
+    download.claim(1, state(66), &peer("liar"));
+    assert_eq!(fetch(&mut download, 1, "honest", 0, 1), Verdict::Doubtful);
+    assert!(download.has_doubted(&peer("honest"), 0), "whatever it says it has");
+    assert!(!download.has_doubted(&peer("other"), 0) && !download.has_doubted(&peer("honest"), 1));
+    download.disown(&peer("liar"));
+    download.claim(1, state(1), &peer("other"));
+    assert!(!download.has_doubted(&peer("honest"), 0));
+}
+
+/// Two pieces that fit between midstates of the liar's own; then the blob comes from the origin.
+#[test]
+fn who_delivered_what_fits_its_own_midstates_is_remembered_when_that_is_not_the_blob() {
+    let mut download = two_pieces();
+    download.claim(1, state(66), &peer("liar"));
+    assert!(matches!(fetch(&mut download, 1, "liar", 0, 66), Verdict::Accepted(_)));
+    download.chain.hashed(0, download.chain.state(), state(66));
+    let (op, check) = (OpId(2), Check::Alone);
+    download.started(op, Fetch::Origin { start: 1, first: 1, end: 2, check });
+    download.arrived(op, 1, Hashed::Alone([1; 32]), None, &peer("me"));
+    download.ended(op);
+    download.chain.hashed(1, state(66), state(77));
+    assert_eq!(download.prefix(), Prefix::Mismatch);
+    assert!(download.has_of_others());
+    download.distrust(Time::ZERO);
+    download.rely_on_origin();
+    let op = OpId(3);
+    download.started(op, Fetch::Origin { start: 0, first: 0, end: 1, check });
+    assert!(matches!(download.arrived(op, 0, Hashed::Alone([0; 32]), None, &peer("me")), Verdict::Accepted(_)));
+    download.ended(op);
+    for piece in 0..2 {
+        download.chain.hashed(piece, download.chain.state(), state(piece + 1));
+    }
+    assert_eq!(download.prefix(), Prefix::Whole);
+    // It said nothing of the origin, so it may have been deceived itself.
+    assert_eq!(download.culprits(), [(peer("liar"), false)]);
+}
+
+#[test]
+fn after_a_mismatch_honest_peers_that_did_not_fit_the_lie_are_believed_again() {
+    let mut download = two_pieces();
+    // A first piece that is wrong, and an honest peer that says something else than it leads to.
+    assert!(matches!(
+        {
+            download.started(
+                OpId(1),
+                Fetch::Piece { peer: peer("liar"), piece: 0, check: Check::Alone, since: Time::ZERO },
+            );
+            let claim = PieceSum { piece: 0, sum: [66; 32], author: peer("liar") };
+            download.arrived(OpId(1), 0, Hashed::Alone([66; 32]), Some(claim), &peer("me"))
+        },
+        Verdict::Accepted(_)
+    ));
+    download.claim(1, state(1), &peer("honest"));
+    download.chain.hashed(0, download.chain.state(), state(66));
+    download.compare_claims();
+    download.distrust(Time::ZERO);
+    assert!(download.takes_claims(true, &[]) && !download.takes_claims(false, &[(1, state(1))]));
+    download.claim(1, state(1), &peer("honest"));
+    assert_eq!(download.next_to_hash(), Some(Wanted { piece: 0, from: Midstate::INITIAL }));
+    assert_eq!(
+        download.wanted(9, &PieceSet::all(2)),
+        [1],
+        "what is here is checked, and what can be checked is fetched"
+    );
+    download.hashing(OpId(2));
+    download.hashed(OpId(2), Wanted { piece: 0, from: Midstate::INITIAL }, state(66));
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Refuted, "nothing fits");
+}

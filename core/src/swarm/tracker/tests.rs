@@ -404,3 +404,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_complains_of_everything_holds_up_one_place() {
+    let mut tracker = tracker(256, 6);
+    let mut cx = context();
+    tracker.heard(cx.now, &peer(0), &have(0, 100));
+    // It says that it cannot get any of these, and does not fetch them when it may.
+    let complain = |tracker: &mut Tracker, now| (0..64).for_each(|piece| tracker.starving(now, &peer(1), piece));
+    complain(&mut tracker, cx.now);
+    cx.now = cx.now + COMPLAINT_AGE;
+    complain(&mut tracker, cx.now);
+    let limit = 8;
+    let honest = |runs: &[Assignment]| runs.iter().filter(|run| run.first >= 100).count();
+    let width = tracker.pace.width(limit) as usize;
+    let runs = tracker.assign(&mut cx, &peer(0), limit);
+    assert_eq!(runs.len() - honest(&runs), 64, "a wish for all that it misses is one");
+    assert_eq!(honest(&runs), width - 1, "the others go on");
+    // Before it has got them it can wish for nothing more.
+    for piece in 64..100 {
+        tracker.starving(cx.now, &peer(1), piece);
+    }
+    cx.now = cx.now + COMPLAINT_AGE;
+    for piece in 64..100 {
+        tracker.starving(cx.now, &peer(1), piece);
+    }
+    assert_eq!(tracker.assign(&mut cx, &peer(0), limit), []);
+}
+
+#[test]
+fn wishes_of_all_together_take_half_of_the_width() {
+    let mut tracker = tracker(256, 20);
+    let mut cx = context();
+    tracker.heard(cx.now, &peer(0), &have(0, 100));
+    for _ in 0..2 {
+        for number in 1..20 {
+            tracker.starving(cx.now, &peer(number), u32::from(number));
+        }
+        cx.now = cx.now + COMPLAINT_AGE;
+    }
+    let limit = 8;
+    let width = tracker.pace.width(limit) as usize;
+    let runs = tracker.assign(&mut cx, &peer(0), limit);
+    assert_eq!(runs.iter().filter(|run| run.first < 100).count(), (width / 2).max(1));
+    assert_eq!(runs.len(), width);
+}

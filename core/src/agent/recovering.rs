@@ -1,0 +1,221 @@
+//! What was vouched for is not the blob: how it is made good without everybody fetching everything again.
+//!
+//! The leader fetches all of it from the origin by its own hand. Whoever follows it waits: it keeps what it has, and checks it by
+//! the midstates of the first one that has the whole, so that it fetches only what is wrong, from whoever has it right. Where
+//! that one does not come, those fetch by hand that are the best among their neighbours, and in the end everybody does.
+
+use core::time::Duration;
+
+use super::Agent;
+use crate::digest::Digest;
+use crate::flight::{Flight, Role, Stage};
+use crate::message::{FailureClass, Have, Notice};
+use crate::names::PeerId;
+use crate::output::{Explanation, Output};
+use crate::resolve::{BLOB_RATE, stall_window};
+use crate::spine::Midstate;
+use crate::swarm::download::Download;
+use crate::swarm::tracker::Introduction;
+use crate::timers::Deadline;
+
+/// Whoever waits for somebody who has the whole asks its tracker this often, and less often the more there is to wait for: each
+/// answer tells midstates, and there may be a thousand who ask.
+const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
+/// A second more for so many bytes.
+const RECOVERY_RATE: u64 = 1_000_000_000;
+/// It waits so many halves of that without getting any nearer.
+const RECOVERY_PATIENCE: u32 = 5;
+/// Whoever has waited long enough looks this often whether everything has come that was on its way.
+const CLOSING_INTERVAL: Duration = Duration::from_millis(50);
+/// With so many better ones among its neighbours, or more, it waits as long as anybody.
+const MAX_TURNS: u32 = 4;
+
+/// How often whoever waits after a mismatch looks how far its tracker is.
+pub(super) fn recovery_interval(size: Option<u64>) -> Duration {
+    RECOVERY_INTERVAL + Duration::from_millis(size.unwrap_or(0) / (RECOVERY_RATE / 1000))
+}
+
+impl Agent {
+    /// All pieces are here and they are not the blob.
+    pub(super) fn mismatch(&mut self, digest: Digest) {
+        let Some(download) = self.flights.get(&digest).and_then(|flight| flight.download.as_ref()) else { return };
+        if download.is_by_hand() || !download.has_of_others() {
+            return self.origin_is_wrong(digest);
+        }
+        self.doubt_everything(digest);
+    }
+
+    /// What others delivered counts for nothing until it is known what of it is right. Whoever reads the blob is cut short.
+    /// Also before all pieces are here, when somebody who has the whole says that what is here is not part of it, and nothing
+    /// fits on to it any more.
+    pub(super) fn doubt_everything(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Some(download) = &mut flight.download else { return };
+        let waited = download.is_recovering();
+        download.distrust(now);
+        // Those who read have read what may be wrong. Whoever was told nothing yet waits for the rest, and so does whoever
+        // comes back to ask for it.
+        let waiters = core::mem::take(&mut flight.waiters);
+        let (cut, waiting): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|id| self.is_being_served(*id));
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.waiters.extend(waiting);
+        }
+        self.dismiss_waiters(cut, FailureClass::Transient, &[]);
+        self.refuse_hopeless(digest);
+        // Who sent what does not fit a lie may be the one who is right.
+        self.failures.pardon(digest);
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if waited || flight.role == Role::Leading {
+            return self.fetch_by_hand(digest);
+        }
+        flight.enrolled = None;
+        let undecided = flight.role == Role::Undecided;
+        self.tell_what_is_left(digest);
+        self.cx.wake(Deadline::NoProgress(digest), RECOVERY_INTERVAL);
+        if undecided {
+            // The cascade says whom to follow, or that this one has to do it.
+            return;
+        }
+        // An answer to what it said before it knew is of no use.
+        self.calls.cancel(&mut self.cx, |call| call.digest == digest);
+        self.enrol(digest);
+        self.after_piece(digest);
+    }
+
+    fn origin_is_wrong(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let patience = self.config.body_timeout;
+        self.failures.honour(now, digest, patience);
+        self.cx.emit(Output::Discard { digest });
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.download = None;
+        }
+        let detail = "the origin's bytes do not have this digest";
+        self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
+    }
+
+    /// Whether a blob can be made good before headers are due for whoever asks for it now. Else it does not wait in vain.
+    pub(super) fn can_be_made_good_in_time(&self, flight: &Flight) -> bool {
+        Duration::from_secs(flight.size.unwrap_or(0) / BLOB_RATE) * 2 < self.config.header_timeout
+    }
+
+    fn refuse_hopeless(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if !self.can_be_made_good_in_time(flight) {
+            let waiters = self.flights.get_mut(&digest).map(|flight| core::mem::take(&mut flight.waiters));
+            self.dismiss_waiters(waiters.unwrap_or_default(), FailureClass::Transient, &[]);
+        }
+    }
+
+    /// Neighbours and tracker must not think any more that it has what counts for nothing now. Who has it whole answers.
+    pub(super) fn tell_what_is_left(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let notice = self.exact_notice(flight);
+        let mut peers: Vec<_> = flight.neighbours.iter().map(|(peer, _)| peer.clone()).collect();
+        if let Role::Following(tracker) = &flight.role {
+            // As a tracker it counts what participants have, and only ever more of it: this one begins anew.
+            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: Notice::Leave { digest }.into() });
+            if !peers.contains(tracker) {
+                peers.push(tracker.clone());
+            }
+        }
+        for peer in peers {
+            self.cx.emit(Output::Notify { peer, notice: notice.clone().into() });
+        }
+    }
+
+    fn exact_notice(&self, flight: &Flight) -> Notice {
+        let pieces = Have::Exactly(flight.pieces_bytes());
+        let (sums, spine) = (Vec::new(), Vec::new());
+        Notice::Have { digest: flight.digest, size: flight.size, pieces, sums, spine, private: flight.is_private() }
+    }
+
+    /// A tracker has answered somebody who waits after a mismatch.
+    pub(super) fn tracker_answered_waiting(&mut self, digest: Digest, tracker: &PeerId, spine: &[(u32, Midstate)]) {
+        let now = self.cx.now;
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Some(download) = flight.download.as_mut().filter(|download| download.waits_since().is_some()) else {
+            return;
+        };
+        download.tracker_moves(now, spine.len());
+        // What was on its way when the mismatch was found may have come after the news of it.
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let notice = self.exact_notice(flight);
+        self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
+        // It says when it has the whole to those whom it knows as neighbours.
+        self.meet(digest, tracker, None);
+    }
+
+    /// Whether whoever waits after a mismatch has waited long enough; else when to look again.
+    pub(super) fn waits_too_long(&self, flight: &Flight) -> Option<Result<(), Duration>> {
+        let now = self.cx.now;
+        let download = flight.download.as_ref()?;
+        let (since, moved) = download.waits_since()?;
+        if download.is_closing() {
+            return Some(Ok(()));
+        }
+        let each = recovery_interval(flight.size) * RECOVERY_PATIENCE / 2;
+        let ranked = self.members.top(&flight.digest, usize::MAX);
+        let before = ranked.iter().take_while(|peer| !self.members.is_own(peer));
+        let better = before.filter(|peer| flight.neighbours.contains(peer) && !flight.follows(peer)).count() as u32;
+        let patience = (each * (1 + better.min(MAX_TURNS))).min(stall_window(flight.source.kind, flight.size));
+        let until = (moved + patience).min(since + stall_window(flight.source.kind, flight.size));
+        Some(if now >= until { Ok(()) } else { Err(until - now) })
+    }
+
+    /// Nobody else's pieces count: this node fetches everything from the origin. It answers whoever follows it, and gives out
+    /// nothing.
+    pub(super) fn fetch_by_hand(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let own = self.config.peer.clone();
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Some(download) = &mut flight.download else { return };
+        if download.piece_fetches() > 0 {
+            // What is written now must not be written over what the origin sends.
+            download.close();
+            return self.cx.wake(Deadline::NoProgress(digest), CLOSING_INTERVAL);
+        }
+        download.rely_on_origin();
+        let role = core::mem::replace(&mut flight.role, Role::Leading);
+        flight.stage = Stage::Moving;
+        // From here on it is given the time of a flight that has just begun.
+        flight.last_byte = now;
+        if let Role::Following(tracker) = role {
+            // Its tracker must not think any more that it has what it has thrown away.
+            self.cx.emit(Output::Notify { peer: tracker, notice: Notice::Leave { digest }.into() });
+        }
+        self.end_tracking(digest);
+        // Whatever it was about to find out about others changes nothing now. An enrolment that overtakes the news that it
+        // leaves is answered, and then it says so again.
+        self.calls.cancel(&mut self.cx, |call| call.digest == digest && call.purpose != crate::calls::Purpose::Enrol);
+        self.cx.timers.clear(Deadline::Probe(digest));
+        self.cx.timers.clear(Deadline::Enrol(digest));
+        self.cx.explain(Explanation::Leading { digest });
+        if let Some(flight) = self.flights.get(&digest) {
+            let stall = stall_window(flight.source.kind, flight.size);
+            self.cx.wake(Deadline::NoProgress(digest), stall);
+        }
+        let tracker = self.trackers.entry(digest).or_default();
+        let flight = self.flights.get(&digest);
+        if let Some(download) = flight.and_then(|flight| flight.download.as_ref()) {
+            tracker.learn(download.geometry(), false);
+            let pieces = download.have().to_bytes();
+            let introduction = Introduction { pieces, can_fetch: true, addresses: Vec::new(), zone: None };
+            tracker.enrol(now, &own, introduction);
+        }
+        self.track(digest);
+        self.after_piece(digest);
+    }
+
+    pub(super) fn convict_culprits(&mut self, digest: Digest) {
+        let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
+        for (peer, is_author) in download.map(Download::culprits).unwrap_or_default() {
+            if is_author {
+                self.convict(digest, &peer, "delivered bytes that the origin does not send");
+            } else if self.failures.may_ask(self.cx.now, digest, &peer) {
+                self.failures.spoiled(self.cx.now, digest, &peer);
+            }
+        }
+    }
+}
