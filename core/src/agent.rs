@@ -5,6 +5,7 @@
 //! | room | file |
 //! |---|---|
 //! | containerd's requests | `agent/mirroring.rs` |
+//! | what they ask of the origin, and when | `agent/asking.rs` |
 //! | peers' streams: admission, coordination, pieces | `agent/serving.rs` |
 //! | a flight's life: start, cascade, lead or follow, end | `agent/flying.rs` |
 //! | a participant's talk with tracker and neighbours | `agent/participating.rs` |
@@ -20,6 +21,7 @@
 //! | what contradicts itself | `agent/audit.rs` |
 
 mod arriving;
+mod asking;
 mod assigning;
 pub mod audit;
 mod choking;
@@ -135,6 +137,8 @@ pub struct Agent {
     /// Downloads of blobs that were committed lately: they vouch for pieces that peers are asking for.
     recent: BTreeMap<Digest, Download>,
     spine_waiters: BTreeMap<Digest, Vec<hearing::SpineWaiter>>,
+    /// Registries that limit how often they are asked, while requests wait for them.
+    limited: BTreeMap<Arc<str>, asking::Limited>,
     /// Who uses which credential: requests and flights.
     credentials: BTreeMap<CredentialId, u32>,
     /// Credentials that the origin accepted for a private blob, until when.
@@ -181,6 +185,7 @@ impl Agent {
             spines: BTreeMap::new(),
             recent: BTreeMap::new(),
             spine_waiters: BTreeMap::new(),
+            limited: BTreeMap::new(),
             credentials: BTreeMap::new(),
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,

@@ -85,6 +85,11 @@ pub(crate) struct Flight {
     pub(crate) turned_away: Option<FailureClass>,
     /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
     pub(crate) led_for_others: bool,
+    /// Somebody has enrolled with us for it while it was queued. It runs besides those that may run at a time: if each of
+    /// several nodes kept the flight queued that others wait for, all would wait for ever.
+    pub(crate) others_wait: bool,
+    /// Until when whoever has what is missing has said to be busy: it will come, only not yet.
+    pub(crate) busy_until: Time,
     /// With whom it enrolled last, and when.
     pub(crate) enrolled: Option<(PeerId, Time)>,
     /// Its tracker has answered an enrolment.
@@ -129,6 +134,8 @@ impl Flight {
             whole_assigned: false,
             turned_away: None,
             led_for_others: false,
+            others_wait: false,
+            busy_until: Time::ZERO,
             enrolled: None,
             introduced: false,
             referrals: 0,

@@ -253,8 +253,8 @@ impl Agent {
             // What was not reported is still ours to fetch; what we have is passed over.
             download.enqueue(start, end - start);
         }
+        self.share_origin();
         self.fill(digest);
-        self.fill_others(digest);
     }
 
     pub(super) fn transfer_late(&mut self, op: OpId) {
@@ -284,6 +284,11 @@ impl Agent {
     fn transfer_failed(&mut self, digest: Digest, op: OpId, failure: TransferFailure) {
         self.finish_op(op);
         let now = self.cx.now;
+        if let TransferFailure::Refused(PieceRefusal::Busy(after)) = &failure
+            && let Some(flight) = self.flights.get_mut(&digest)
+        {
+            flight.busy_until = flight.busy_until.max(now + *after);
+        }
         let mut gone_missing = None;
         let fetch = self.end_fetch(digest, op, |neighbours, peer| match &failure {
             TransferFailure::Refused(PieceRefusal::Busy(after)) => neighbours.busy(peer, now, now + *after),
@@ -323,12 +328,12 @@ impl Agent {
                     download.no_ranges |= no_ranges;
                 }
                 self.origin_failed(digest, first, end - first, failure, no_ranges);
-                self.fill_others(digest);
+                self.share_origin();
             }
             None => {
                 let (failure, no_ranges) = origin_failure(failure);
                 self.origin_failed(digest, 0, 0, failure, no_ranges);
-                self.fill_others(digest);
+                self.share_origin();
             }
         }
     }

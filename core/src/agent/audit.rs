@@ -185,7 +185,10 @@ impl Agent {
                 State::Waiting | State::Reading if !self.armed(Deadline::Headers(*id)) => {
                     "may wait for headers for ever"
                 }
-                State::Asking if !self.ops.values().any(|op| op.request() == Some(*id)) => {
+                State::Asking
+                    if !self.ops.values().any(|op| op.request() == Some(*id))
+                        && !self.limited.values().any(|limited| limited.waits(*id)) =>
+                {
                     "waits for no answer of the origin"
                 }
                 State::Serving if request.method == Method::Get && !request.holds && flight.is_none() => {
@@ -215,16 +218,17 @@ impl Agent {
     }
 
     fn memories_contradict(&self) -> Option<String> {
-        let running = self.flights.values().filter(|flight| flight.is_running()).count();
         let most = self.config.max_running_flights as usize;
+        let counted = || self.flights.values().filter(|flight| !flight.others_wait);
+        let (flights, running) = (counted().count(), counted().filter(|flight| flight.is_running()).count());
         if running > most {
             return Some(format!("{running} flights run, {most} may"));
         }
-        if running < self.flights.len().min(most) {
-            return Some(format!(
-                "{} flights wait although only {running} of {most} run",
-                self.flights.len() - running
-            ));
+        if running < flights.min(most) {
+            return Some(format!("{} flights wait although only {running} of {most} run", flights - running));
+        }
+        if let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running()) {
+            return Some(format!("others wait for the flight of {}, which does not run", flight.digest.short()));
         }
         if let Some((id, op)) =
             self.ops.iter().find(|(_, op)| op.digest().is_some_and(|of| !self.flights.contains_key(&of)))
@@ -246,6 +250,9 @@ impl Agent {
         }
         if let Some(digest) = self.runs_overdue() {
             return Some(format!("a run of {} is late and nobody else's", digest.short()));
+        }
+        if let Some(registry) = self.limited.iter().find(|(_, limited)| limited.is_forgotten(&self.cx.timers)) {
+            return Some(format!("nobody asks {} again", registry.0));
         }
         let holding = self.requests.values().filter(|request| request.holds).count()
             + self.streams.values().filter(|stream| stream.holds()).count();

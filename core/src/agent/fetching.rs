@@ -6,7 +6,7 @@ use super::{Agent, Op};
 use crate::config::Config;
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
-use crate::names::PeerId;
+use crate::names::{Kind, PeerId};
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::picker::{self, Choice, Zone};
@@ -31,6 +31,9 @@ const LATE_FACTOR: u32 = 8;
 pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
+/// If those who have the piece say that they are busy, it waits for its turn this long; from then on they are not believed.
+/// Where several nodes share a slow line between zones, it takes seconds until each has its turn.
+const BUSY_PATIENCE: Duration = Duration::from_secs(15);
 /// For so many pieces at a time.
 pub(super) const STARVING_BATCH: usize = 64;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
@@ -57,45 +60,66 @@ impl Agent {
     }
 
     fn fill_from_origin(&mut self, digest: Digest) {
-        let limit = self.config.max_origin_fetches as usize;
+        while self.fetch_from_origin(digest) {}
+    }
+
+    /// A slot for the origin is free: who has the fewest gets it, then who has waited for the longest. If each took its own
+    /// again, a large blob would keep all of them, and whoever waits for a small one would be sent away.
+    pub(super) fn share_origin(&mut self) {
         loop {
-            let Some(flight) = self.flights.get(&digest) else { return };
-            // Most calls end here: what the other flights do is looked at only if there is something to start.
-            let nothing_to_do = match &flight.download {
-                Some(download) => !download.has_runs(),
-                None => !flight.whole_assigned,
-            };
-            if nothing_to_do || self.origin_fetches() >= limit + usize::from(mutant!("origin-limit-off-by-one")) {
+            let waiting = self.flights.values().filter(|flight| flight.stage.is_moving()).filter(|flight| {
+                flight.whole_assigned && flight.download.is_none()
+                    || flight.download.as_ref().is_some_and(Download::has_runs)
+            });
+            let next = waiting.min_by_key(|flight| {
+                let slots = flight.download.as_ref().map_or(0, Download::origin_fetches);
+                (slots, flight.waiters.is_empty(), flight.last_byte)
+            });
+            let Some(digest) = next.map(|flight| flight.digest) else { return };
+            let is_over = |agent: &Self| agent.origin_fetches() >= agent.config.max_origin_fetches as usize;
+            if !self.fetch_from_origin(digest) && is_over(self) {
                 return;
             }
-            let Some(flight) = self.flights.get_mut(&digest) else { return };
-            if !matches!(flight.stage, Stage::Moving) {
-                return;
-            }
-            let (source, credential) = (flight.source.clone(), flight.credential);
-            let Some(download) = &mut flight.download else {
-                if flight.whole_assigned {
-                    flight.whole_assigned = false;
-                    self.cx.counters.origin_fetches += 1;
-                    let op = self.start_op(Op::FetchWhole(digest), ORIGIN_PATIENCE);
-                    let span = Span::Unknown { max_bytes: MAX_MANIFEST_BYTES };
-                    self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check: Check::Alone });
-                }
-                return;
-            };
-            let Some((first, count)) = download.next_run() else { return };
-            let geometry = download.geometry();
-            let size = geometry.size();
-            let span =
-                if count == geometry.pieces() { Span::All { size } } else { Span::Pieces { size, first, count } };
-            self.cx.counters.origin_fetches += 1;
-            let op = self.start_op(Op::Fetch(digest), ORIGIN_PATIENCE);
-            let check = Check::Alone;
-            if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
-                download.started(op, Fetch::Origin { start: first, first, end: first + count, check });
-            }
-            self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
         }
+    }
+
+    /// Starts one fetch from the origin, if there is something to start and may be.
+    fn fetch_from_origin(&mut self, digest: Digest) -> bool {
+        let limit = self.config.max_origin_fetches as usize + usize::from(mutant!("origin-limit-off-by-one"));
+        let Some(flight) = self.flights.get(&digest) else { return false };
+        // Most calls end here: what the other flights do is looked at only if there is something to start.
+        let nothing_to_do = match &flight.download {
+            Some(download) => !download.has_runs(),
+            None => !flight.whole_assigned,
+        };
+        if nothing_to_do || self.origin_fetches() >= limit {
+            return false;
+        }
+        let Some(flight) = self.flights.get_mut(&digest) else { return false };
+        if !matches!(flight.stage, Stage::Moving) {
+            return false;
+        }
+        let (source, credential) = (flight.source.clone(), flight.credential);
+        let check = Check::Alone;
+        let Some(download) = &mut flight.download else {
+            flight.whole_assigned = false;
+            self.cx.counters.origin_fetches += 1;
+            let op = self.start_op(Op::FetchWhole(digest), ORIGIN_PATIENCE);
+            let span = Span::Unknown { max_bytes: MAX_MANIFEST_BYTES };
+            self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
+            return true;
+        };
+        let Some((first, count)) = download.next_run() else { return false };
+        let geometry = download.geometry();
+        let size = geometry.size();
+        let span = if count == geometry.pieces() { Span::All { size } } else { Span::Pieces { size, first, count } };
+        self.cx.counters.origin_fetches += 1;
+        let op = self.start_op(Op::Fetch(digest), ORIGIN_PATIENCE);
+        if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+            download.started(op, Fetch::Origin { start: first, first, end: first + count, check });
+        }
+        self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
+        true
     }
 
     fn fill_from_peers(&mut self, digest: Digest) {
@@ -123,7 +147,10 @@ impl Agent {
             if !flight.neighbours.anybody_is_free(Asking::anybody(now)) {
                 break;
             }
-            let wanted = download.wanted(window, flight.neighbours.available());
+            let mut wanted = download.wanted(window, flight.neighbours.available());
+            // What somebody may be reading is written again by nobody but the origin: a piece is in the file before it is
+            // known to be right. It is missing only after a fetch of the whole, over everything, that came to nothing.
+            wanted.retain(|piece| download.geometry().range(*piece).start >= flight.released);
             let behind = download.have().last().unwrap_or(0).saturating_sub(window);
             let starving = now - flight.last_near >= patience;
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
@@ -175,7 +202,12 @@ impl Agent {
             return self.doubt_everything(digest);
         }
         let quiet_since = flight.last_byte.max(flight.last_complaint);
-        if now - quiet_since < STARVING_INTERVAL || download.has_runs() {
+        // Whoever has it and is busy gives it to others and will give it to us: the origin would have to send it again. A
+        // manifest is small, and everything else waits for it.
+        let waits_its_turn = flight.source.kind != Kind::Manifest
+            && now < flight.busy_until + STARVING_INTERVAL
+            && now - flight.last_byte < BUSY_PATIENCE;
+        if now - quiet_since < STARVING_INTERVAL || waits_its_turn || download.has_runs() {
             return;
         }
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
@@ -207,20 +239,6 @@ impl Agent {
                 self.cx.wake_by(Deadline::Track(digest), Duration::from_millis(1));
             }
             Role::Undecided => {}
-        }
-    }
-
-    /// A slot for the origin may have become free for another flight.
-    pub(super) fn fill_others(&mut self, digest: Digest) {
-        let waiting: Vec<_> = self
-            .flights
-            .values()
-            .filter(|flight| flight.digest != digest)
-            .filter(|flight| flight.whole_assigned || flight.download.as_ref().is_some_and(Download::has_runs))
-            .map(|flight| flight.digest)
-            .collect();
-        for digest in waiting {
-            self.fill_from_origin(digest);
         }
     }
 }

@@ -29,6 +29,9 @@ pub(super) const INDEX_GRACE: Duration = Duration::from_millis(100);
 pub(super) const COLLECT: Duration = Duration::from_millis(500);
 /// A tracker that did not answer, or whose swarm stood still, is passed over for this long.
 pub(super) const STALLED_SUPPRESSION: Duration = Duration::from_secs(10);
+/// A participant that the origin has turned away and that nobody here waits for ends when this many trackers in a row did
+/// not help it: what it has may be the work of a liar, so that nobody's pieces fit, and it cannot find out from the origin.
+const HOPELESS: u32 = 2;
 
 impl Agent {
     /// Makes sure that there is a flight for `digest`. A credential is kept for its origin requests: call
@@ -59,10 +62,15 @@ impl Agent {
         }
     }
 
-    /// Starts queued flights while there is room: those that containerd waits for first, then in order of arrival.
+    /// Starts queued flights while there is room: those that containerd waits for first, then in order of arrival. What
+    /// others wait for needs no room.
     pub(super) fn promote(&mut self) {
+        while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running()) {
+            self.begin(flight.digest);
+        }
         loop {
-            let running = self.flights.values().filter(|flight| flight.is_running()).count();
+            let counted = self.flights.values().filter(|flight| flight.is_running() && !flight.others_wait);
+            let running = counted.count();
             if running >= self.config.max_running_flights as usize + usize::from(mutant!("running-limit-off-by-one")) {
                 return;
             }
@@ -83,6 +91,8 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| matches!(flight.stage, Stage::Queued)) else {
             return;
         };
+        // It could not move before.
+        flight.last_byte = self.cx.now;
         if flight.led_for_others {
             // What the cascade would find is known to those who enrol here, and did not help them.
             flight.stage = Stage::Moving;
@@ -231,20 +241,57 @@ impl Agent {
         result: Result<OriginStat, OriginFailure>,
     ) {
         match (result, tracker) {
-            (Err(failure), _) => {
-                self.turned_away(digest, failure.class, failure.retry_after.unwrap_or(FIRST_COOLDOWN));
-            }
             (Ok(_), Some(tracker)) => {
                 if self.flights.get(&digest).is_some_and(|flight| flight.follows(&tracker)) {
                     self.tracker_lost(digest, &tracker);
                 }
             }
-            (Ok(_), None) => {
-                let undecided = |flight: &Flight| flight.role == Role::Undecided && flight.stage.is_moving();
-                if self.flights.get(&digest).is_some_and(undecided) {
-                    self.lead(digest);
-                }
+            (Ok(_), None) => self.may_be_given(digest, Duration::ZERO),
+            // That says nothing about the blob.
+            (Err(failure), None) if self.asks_again_soon(&failure) => {
+                self.may_be_given(digest, failure.retry_after.unwrap_or_default());
             }
+            (Err(failure), _) => {
+                self.turned_away(digest, failure.class, failure.retry_after.unwrap_or(FIRST_COOLDOWN));
+            }
+        }
+    }
+
+    /// The origin was asked for the words in which it turns those without a credential away.
+    pub(super) fn challenge_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+        match result {
+            // It turned others away, and perhaps us a while ago: if we believed each other, that would never end.
+            Ok(_) => self.may_be_given(digest, Duration::ZERO),
+            Err(failure) if self.asks_again_soon(&failure) => {
+                self.may_be_given(digest, failure.retry_after.unwrap_or_default());
+            }
+            Err(failure) => {
+                let detail = "the origin wants a credential";
+                self.fail_flight(digest, FailureClass::Auth, detail, failure.challenge, None);
+            }
+        }
+    }
+
+    /// The origin is there and is asked too often; somebody who waits here can wait for it.
+    fn asks_again_soon(&self, failure: &OriginFailure) -> bool {
+        failure.class == FailureClass::RateLimited
+            && failure.retry_after.is_none_or(|after| after < self.config.header_timeout)
+    }
+
+    /// The origin does not say that there is nothing for us, whatever others have heard: this node looks for itself, `after`
+    /// a while.
+    fn may_be_given(&mut self, digest: Digest, after: Duration) {
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.stage.is_moving()) else { return };
+        flight.turned_away = None;
+        match flight.role.clone() {
+            Role::Undecided => {
+                if !after.is_zero() {
+                    self.trackers.entry(digest).or_default().collect_until(self.cx.now + after);
+                }
+                self.lead(digest);
+            }
+            Role::Following(tracker) => self.tracker_lost(digest, &tracker),
+            Role::Leading => self.can_fetch_after_all(digest),
         }
     }
 
@@ -456,6 +503,12 @@ impl Agent {
             return self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
         }
         let next = match &flight.role {
+            Role::Following(_)
+                if idle >= stall * HOPELESS && !flight.can_fetch_origin() && flight.waiters.is_empty() =>
+            {
+                let detail = "nobody gives what is missing, and the origin turned this node away";
+                return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), Some(Duration::ZERO));
+            }
             Role::Following(tracker) if idle >= stall => {
                 let tracker = tracker.clone();
                 self.cx.wake(Deadline::NoProgress(digest), stall);
@@ -499,11 +552,17 @@ impl Agent {
             let notice = Notice::Leave { digest };
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
         }
+        let others = if personal { self.waiters_with_another_credential(&flight) } else { Vec::new() };
         if !mutant!("waiters-never-dismissed") {
-            self.dismiss_waiters(flight.waiters.iter().copied(), class, &challenge);
+            let dismissed = flight.waiters.iter().copied().filter(|id| !others.contains(id));
+            self.dismiss_waiters(dismissed, class, &challenge);
         }
         self.park(&flight);
         self.release_credential(flight.credential);
+        // Each time at least one credential fewer is left to try.
+        for id in others {
+            self.serve_missing(id);
+        }
         if !mutant!("queue-never-promoted") {
             self.promote();
         }

@@ -10,6 +10,7 @@ use crate::input::{Child, PartialBlob, Proof, RecordedPiece, StoreError, StoredB
 use crate::message::{Have, Notice};
 use crate::names::{Kind, Source};
 use crate::output::Output;
+use crate::swarm::download::Prefix;
 use crate::timers::Deadline;
 
 /// Incomplete blobs on disk that no flight works on: as many as flights can be admitted, and some. The ones beyond are
@@ -47,6 +48,11 @@ impl Agent {
         if !flight.size_vouched || download.is_doubtful() {
             // It may be a liar's: the next flight would start with it, and fail by it, for ever. So with pieces: what is here
             // and what others have do not fit together.
+            return self.cx.emit(Output::Discard { digest: flight.digest });
+        }
+        if matches!(download.prefix(), Prefix::Bytes(bytes) if bytes < flight.released) {
+            // What was given to readers does not count any more, and will be written again: whoever reads the same file for
+            // the next flight would be given it before it is hashed.
             return self.cx.emit(Output::Discard { digest: flight.digest });
         }
         let pieces: Vec<_> = download

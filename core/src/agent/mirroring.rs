@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::asking::Question;
 use super::{Agent, Op};
 use crate::config::AuthCheck;
 use crate::digest::Digest;
@@ -43,11 +44,11 @@ pub(super) enum State {
 pub(crate) struct Request {
     pub(super) digest: Digest,
     pub(super) method: Method,
-    source: Source,
+    pub(super) source: Source,
     pub(super) credential: Option<CredentialId>,
     pub(super) state: State,
     /// When it gets headers or a refusal at the latest, whatever else it has to wait for.
-    due: Time,
+    pub(super) due: Time,
     /// It reads a committed blob.
     pub(super) holds: bool,
     /// The origin would serve it.
@@ -81,7 +82,7 @@ impl Agent {
     }
 
     /// Whether the origin has to be asked before this requester gets something private.
-    fn must_authorize(&self, id: RequestId, private: bool) -> bool {
+    pub(super) fn must_authorize(&self, id: RequestId, private: bool) -> bool {
         if !private || self.config.auth_check == AuthCheck::Off || mutant!("private-blob-unchecked") {
             return false;
         }
@@ -91,17 +92,7 @@ impl Agent {
     }
 
     fn authorize(&mut self, id: RequestId) {
-        self.ask_origin(id, Op::Authorize(id));
-    }
-
-    /// The origin has the time that is left of the requester's patience.
-    fn ask_origin(&mut self, id: RequestId, op: Op) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        request.state = State::Asking;
-        self.cx.timers.set(Deadline::Headers(id), request.due);
-        let (source, digest, credential) = (request.source.clone(), request.digest, request.credential);
-        let op = self.start_op(op, STAT_PATIENCE);
-        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
+        self.ask_origin(id, Question::Permission);
     }
 
     fn serve_present(&mut self, id: RequestId) {
@@ -142,7 +133,7 @@ impl Agent {
         }
     }
 
-    fn serve_missing(&mut self, id: RequestId) {
+    pub(super) fn serve_missing(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let Request { digest, method, source, credential, .. } = request.clone();
         self.cx.counters.mirror_misses += 1;
@@ -173,7 +164,7 @@ impl Agent {
                     let size = named.size;
                     self.answer(id, size, None);
                 }
-                None => self.ask_origin(id, Op::Head(id)),
+                None => self.ask_origin(id, Question::Size),
             };
         }
         self.want(digest, &source, credential);
@@ -264,6 +255,11 @@ impl Agent {
     pub(super) fn headers_due(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let (digest, state, due) = (request.digest, request.state, request.due);
+        if state == State::Asking && self.cx.now < due {
+            // It is its turn to ask a registry that limits us.
+            let registry = request.source.registry.clone();
+            return self.ask_next(&registry);
+        }
         let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
         let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
         let unproven = self.must_authorize(id, flight.is_private());
@@ -319,8 +315,10 @@ impl Agent {
             && matches!(request.state, State::Asking | State::Waiting | State::Reading)
         {
             request.state = State::Over;
+            let registry = request.source.registry.clone();
             self.cx.counters.mirror_refused += 1;
             self.cx.emit(Output::MirrorRefuse { request: id, refusal });
+            self.leave_queue(&registry, id);
         }
     }
 
@@ -337,6 +335,18 @@ impl Agent {
     /// Whether headers are out and a body is growing.
     pub(super) fn is_being_served(&self, id: RequestId) -> bool {
         self.requests.get(&id).is_some_and(|request| request.state == State::Serving)
+    }
+
+    /// Those who wait for a flight that the origin has turned away, and whose credential it has not seen.
+    pub(super) fn waiters_with_another_credential(&self, flight: &Flight) -> Vec<RequestId> {
+        let unseen = |id: &RequestId| {
+            self.requests.get(id).is_some_and(|request| {
+                request.state == State::Waiting
+                    && request.credential.is_some()
+                    && request.credential != flight.credential
+            })
+        };
+        flight.waiters.iter().copied().filter(unseen).collect()
     }
 
     /// A flight ended without its blob: everybody who waits is told so in the way that lets containerd go on.
@@ -404,6 +414,7 @@ impl Agent {
         self.cx.timers.clear(Deadline::Headers(id));
         self.cx.timers.clear(Deadline::Body(id));
         self.leave_flight(id, request.digest);
+        self.leave_queue(&request.source.registry, id);
         if !mutant!("credential-never-forgotten") {
             self.release_credential(request.credential);
         }
@@ -415,25 +426,24 @@ impl Agent {
     /// The origin answered a question about a blob that somebody waits for.
     pub(super) fn origin_stat(&mut self, op: OpId, result: Result<OriginStat, OriginFailure>) {
         match self.finish_op(op) {
-            // It was refused meanwhile.
-            Some(Op::Head(id)) if !self.requests.get(&id).is_some_and(|request| request.state == State::Asking) => {}
-            Some(Op::Head(id)) => match result {
-                Ok(stat) => self.answer(id, stat.size, stat.media_type),
-                Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
-                Err(_) => self.refuse(id, Refusal::NotHere),
-            },
-            Some(Op::Authorize(id)) => self.authorization_answered(id, result),
+            Some(Op::Head(id)) => self.question_answered(op, id, Question::Size, result),
+            Some(Op::Authorize(id)) => self.question_answered(op, id, Question::Permission, result),
             Some(Op::Size(digest)) => self.size_answered(digest, result),
             Some(Op::Confirm(digest, tracker)) => self.failure_checked(digest, tracker, result),
-            Some(Op::Challenge(digest)) => {
-                let challenge = result.err().map(|failure| failure.challenge).unwrap_or_default();
-                self.fail_flight(digest, FailureClass::Auth, "the origin wants a credential", challenge, None);
-            }
+            Some(Op::Challenge(digest)) => self.challenge_answered(digest, result),
             _ => {}
         }
     }
 
-    fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
+    pub(super) fn size_of_request_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
+        match result {
+            Ok(stat) => self.answer(id, stat.size, stat.media_type),
+            Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
+            Err(_) => self.refuse(id, Refusal::NotHere),
+        }
+    }
+
+    pub(super) fn authorization_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         // It may have been refused meanwhile, because the answer took too long.
         let waits_for_it = request.state == State::Asking;
@@ -444,26 +454,29 @@ impl Agent {
                     let until = self.cx.now + AUTHORIZATION_TTL;
                     self.authorized.insert((credential, request.digest), until);
                 }
-                let digest = request.digest;
-                if !waits_for_it {
-                    return;
-                }
-                if self.cache.get(&digest).is_some() {
-                    return self.serve_present(id);
-                }
-                // Its flight goes on, and may have ended meanwhile.
-                let waits = self.flights.get(&digest).is_some_and(|flight| flight.waiters.contains(&id));
-                if waits {
-                    self.wait_for_flight(id);
-                    self.answer_waiters(digest);
-                } else {
-                    self.serve_missing(id);
+                if waits_for_it {
+                    self.permitted(id);
                 }
             }
             Err(_) if !waits_for_it => {}
             Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
             // Not proven is not allowed; the next host is the registry itself.
             Err(_) => self.refuse(id, Refusal::NotHere),
+        }
+    }
+
+    /// The origin would serve this requester: it gets the blob, or goes on waiting for it.
+    pub(super) fn permitted(&mut self, id: RequestId) {
+        let Some(digest) = self.requests.get(&id).map(|request| request.digest) else { return };
+        if self.cache.get(&digest).is_some() {
+            return self.serve_present(id);
+        }
+        // Its flight goes on, and may have ended meanwhile.
+        if self.flights.get(&digest).is_some_and(|flight| flight.waiters.contains(&id)) {
+            self.wait_for_flight(id);
+            self.answer_waiters(digest);
+        } else {
+            self.serve_missing(id);
         }
     }
 }

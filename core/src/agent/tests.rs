@@ -1,6 +1,7 @@
 mod choking;
 mod fuzz;
 mod hostile;
+mod patience;
 mod standstill;
 mod storms;
 

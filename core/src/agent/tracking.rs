@@ -99,6 +99,10 @@ impl Agent {
         {
             self.learn_size(digest, size, None);
         }
+        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| !flight.is_running()) {
+            flight.others_wait = true;
+            self.promote();
+        }
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
         if let Role::Following(tracker) = &flight.role {
             let tracker = tracker.clone();
@@ -272,14 +276,11 @@ impl Agent {
         if flight.role != Role::Leading || !matches!(flight.stage, Stage::Moving) {
             return;
         }
-        // It takes part in our swarm: it has found us, and could lead if it wanted.
-        if self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(&call.peer)) {
-            return;
-        }
-        if let Some(Response::PullIntent(intent)) = response
-            && (intent.has_cached || intent.in_flight_for.is_some())
-            && !mutant!("never-steps-down")
-        {
+        let Some(Response::PullIntent(intent)) = response else { return };
+        // It has it whole and takes part in our swarm: it has found us, and could lead if it wanted. Who leads does not take
+        // part any more, even if it was heard of here a moment ago.
+        let takes_part = self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(&call.peer));
+        if (intent.in_flight_for.is_some() || intent.has_cached && !takes_part) && !mutant!("never-steps-down") {
             // Step down: our participants are sent on when they show their next sign of life.
             self.follow(digest, call.peer.clone());
         }
