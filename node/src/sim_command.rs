@@ -18,7 +18,7 @@ use longshore_sim::failure;
 use longshore_sim::fuzz::shrink::shrink;
 use longshore_sim::fuzz::{Found, Limits, draw, try_seed};
 use longshore_sim::invariants::TABLE;
-use longshore_sim::run::{Report, Summary, run};
+use longshore_sim::run::{Report, Summary, run, run_strictly};
 use longshore_sim::scenario::Scenario;
 use longshore_sim::scenario::units::Span;
 use longshore_sim::stopwatch::Stopwatch;
@@ -89,6 +89,11 @@ struct RunArgs {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+    /// Look at all rules, as 'sim fuzz' does; the first one that is broken ends the run
+    ///
+    /// Without: what every flight does is not looked at all the time, nor what is left a quarter of an hour later.
+    #[arg(long)]
+    strict: bool,
     /// Write a journal of each agent into this directory, for 'longshore replay'; made if it is missing
     ///
     /// node-00003.journal is the node's first life, node-00003-2.journal the one after its first restart. The run is the
@@ -192,13 +197,15 @@ fn run_file(args: &RunArgs, print: impl Fn(&str)) -> Result<ExitCode, String> {
     let seed = args.seed.unwrap_or(scenario.seed);
     let World::Core = args.world;
     let result = match &args.journal {
-        Some(directory) => Some(journals::run(&scenario, seed, directory)?),
+        Some(directory) => Some(journals::run(&scenario, seed, directory, args.strict)?),
         // What panicked is told below, from a second run that is recorded.
+        None if args.strict => catch_unwind(|| run_strictly(&scenario, seed, u64::MAX)).ok(),
         None => catch_unwind(|| run(&scenario, seed)).ok(),
     };
     let is_good = result.as_ref().is_some_and(Report::is_good);
     if !is_good {
-        let again = format!("longshore sim run {} --seed {seed}", args.file.display());
+        let strict = if args.strict { " --strict" } else { "" };
+        let again = format!("longshore sim run {} --seed {seed}{strict}", args.file.display());
         let text = failure::report(&scenario, seed, &again, "");
         // Whoever reads JSON gets nothing else on standard output.
         if args.json { eprintln!("{text}") } else { print(&format!("{text}\n")) }

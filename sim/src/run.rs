@@ -125,12 +125,14 @@ pub fn run_strictly(scenario: &Scenario, seed: u64, events: u64) -> Report {
     run_in(scenario, seed, &mut world)
 }
 
-/// Runs `scenario` with `seed` and writes a journal of every agent; the same run, with the same trace hash.
+/// Runs `scenario` with `seed` and writes a journal of every agent; the same run, with the same trace hash. `strictly`: as
+/// [`run_strictly`] does.
 ///
 /// # Errors
 /// Why a journal is not complete, in words.
-pub fn run_recorded(scenario: &Scenario, seed: u64, recorder: Recorder) -> Result<Report, String> {
+pub fn run_recorded(scenario: &Scenario, seed: u64, recorder: Recorder, strictly: bool) -> Result<Report, String> {
     let mut world = World::recorded(scenario.options(seed), Some(recorder));
+    world.strict = strictly;
     let report = run_in(scenario, seed, &mut world);
     world.close_journals()?;
     Ok(report)

@@ -3,12 +3,13 @@
 //! The rules themselves are in [`invariants`](crate::invariants), one file each, with what each has to remember; here is who
 //! gets to see what. All of it is cheap: it runs at every step of a thousand agents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore_core::config::Config;
 use longshore_core::digest::Digest;
 use longshore_core::input::Input;
+use longshore_core::message::Request;
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
@@ -66,6 +67,8 @@ pub(crate) struct Watched {
     inputs: u64,
     /// Since when it has the members that it has.
     view_since: Time,
+    /// Since when it has been asking others about a blob.
+    asks_since: BTreeMap<Digest, Time>,
 }
 
 impl Watched {
@@ -86,6 +89,7 @@ impl Watched {
             ended: Vec::new(),
             inputs: 0,
             view_since: Time::ZERO,
+            asks_since: BTreeMap::new(),
         }
     }
 
@@ -111,6 +115,13 @@ impl Watched {
         let scene = &mut Scene { now, world_now, config: &self.config, lies, broken: &mut broken };
         if let Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) = output {
             self.ended.push(*digest);
+            self.asks_since.remove(digest);
+        }
+        if let Output::Explain(Explanation::Resolved { digest, .. }) = output {
+            self.asks_since.remove(digest);
+        }
+        if let Output::Call { request: Request::PullIntent { digest }, .. } = output {
+            self.asks_since.entry(*digest).or_insert(world_now);
         }
         if let Output::Explain(Explanation::Leading { digest }) = output {
             self.leads.push(*digest);
@@ -228,10 +239,23 @@ impl World {
         if !length.is_zero() && self.see_the_same(one, other) { length } else { Duration::ZERO }
     }
 
+    /// For how long a node has been asking others about a blob.
+    pub(crate) fn asks_for(&self, node: NodeIndex, digest: &Digest) -> Duration {
+        let watched = self.watched.get(node).and_then(Option::as_ref);
+        let since = watched.and_then(|watched| watched.asks_since.get(digest));
+        since.map_or(Duration::ZERO, |since| self.now() - *since)
+    }
+
     /// Whether one node has convicted another for a blob, in this life, and still means it.
     pub(crate) fn has_convicted(&self, node: NodeIndex, other: NodeIndex, digest: &Digest) -> bool {
         let watched = self.watched.get(node).and_then(Option::as_ref);
         watched.is_some_and(|watched| watched.manners.has_convicted(&self.peer(other), digest))
+    }
+
+    /// Whether a node asks the origin for as much at a time as it may.
+    pub(crate) fn fills_its_share_of_the_origin(&self, node: NodeIndex) -> bool {
+        let watched = self.watched.get(node).and_then(Option::as_ref);
+        watched.is_some_and(|watched| watched.limits.from_origin() >= watched.config.max_origin_fetches as usize)
     }
 
     /// What drivers still do for an agent that is quiet.

@@ -336,17 +336,18 @@ fn of_pull(scenario: &Scenario, record: &Record, pull: &PullRecord) -> Found {
     Found { event, title, since }
 }
 
-/// Runs `scenario` and tells why the target happened.
+/// Runs `scenario` and tells why the target happened. `strictly`: all rules are looked at, and the first one that is broken
+/// ends the run.
 ///
 /// # Errors
 /// In words, if there is no such thing.
-pub fn why(scenario: &Scenario, seed: u64, target: &Target) -> Result<String, String> {
-    let recorded = run_with_record(scenario, seed, Wanted { events: true, ..Wanted::default() });
+pub fn why(scenario: &Scenario, seed: u64, target: &Target, strictly: bool) -> Result<String, String> {
+    let recorded = run_with_record(scenario, seed, Wanted { events: true, strictly, ..Wanted::default() });
     let found = find(scenario, &recorded, target)?;
     let chain = Chain::of(&recorded.record, found.event);
     let shown = chain.shown(&recorded.record);
     let words = Chain::wanted(&recorded.record, &shown);
-    let said = run_with_record(scenario, seed, Wanted { words, ..Wanted::default() });
+    let said = run_with_record(scenario, seed, Wanted { words, strictly, ..Wanted::default() });
     Ok(format!("why: {}\n\n{}", found.title, tell(&recorded.record, &said.record, &chain, &shown, found.since)))
 }
 

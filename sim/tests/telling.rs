@@ -97,7 +97,7 @@ fn every_line_of_a_chain_has_words() {
 
 #[test]
 fn a_broken_rule_is_explained_by_the_fault_that_broke_it() {
-    let text = why(&scenario(SILENT), 1, &Target::Violation(1)).expect("a broken rule");
+    let text = why(&scenario(SILENT), 1, &Target::Violation(1), false).expect("a broken rule");
     assert!(text.starts_with("why: every-pull-finishes"), "{text}");
     assert!(text.contains("fault: origin-silent"), "{text}");
 }
@@ -137,7 +137,7 @@ fn what_does_not_exist_is_not_explained() {
         (Target::Node(5), "there is no node 5; the last one is 4"),
         (Target::Blob(0, "zz".into()), "no blob of this run"),
     ] {
-        let error = why(&calm, 1, &target).expect_err(expected);
+        let error = why(&calm, 1, &target, false).expect_err(expected);
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -147,7 +147,7 @@ fn how_a_node_came_by_a_blob_is_explained() {
     let calm = scenario(CALM);
     let record = recorded(&calm, 1).record;
     let manifest = record.digest(record.pulls()[0].manifest).expect("a digest").hex();
-    let text = why(&calm, 1, &Target::Blob(3, manifest[..8].to_owned())).expect("a chain");
+    let text = why(&calm, 1, &Target::Blob(3, manifest[..8].to_owned()), false).expect("a chain");
     assert!(text.contains("on node 3"), "{text}");
 }
 

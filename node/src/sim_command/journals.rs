@@ -11,11 +11,11 @@ use longshore_sim::run::{Report, run_recorded};
 use longshore_sim::scenario::Scenario;
 use longshore_sim::world::recorder::Recorder;
 
-/// Runs a scenario with a journal of each agent in `directory`.
+/// Runs a scenario with a journal of each agent in `directory`; `strictly`, as the hunt does.
 ///
 /// # Errors
 /// In words, when a journal is there already or cannot be written.
-pub(super) fn run(scenario: &Scenario, seed: u64, directory: &Path) -> Result<Report, String> {
+pub(super) fn run(scenario: &Scenario, seed: u64, directory: &Path, strictly: bool) -> Result<Report, String> {
     let refuse = |error| format!("cannot write journals into {}: {error}", directory.display());
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refuse)?;
     let directory_of_sink = directory.to_owned();
@@ -30,6 +30,6 @@ pub(super) fn run(scenario: &Scenario, seed: u64, directory: &Path) -> Result<Re
         };
         file.write_all(bytes)
     };
-    run_recorded(scenario, seed, Recorder::new(Box::new(sink)))
+    run_recorded(scenario, seed, Recorder::new(Box::new(sink)), strictly)
         .map_err(|problem| format!("the journals in {} are not complete: {problem}", directory.display()))
 }

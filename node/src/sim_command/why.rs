@@ -24,6 +24,9 @@ pub(super) struct WhyArgs {
     /// How that node came by this blob, or why it did not; some of its first hex digits are enough
     #[arg(long, value_name = "DIGEST", requires = "node")]
     digest: Option<String>,
+    /// Look at all rules, as 'sim fuzz' does; the first one that is broken ends the run
+    #[arg(long)]
+    strict: bool,
 }
 
 fn parse_target(text: &str) -> Result<Target, String> {
@@ -47,7 +50,8 @@ pub(super) fn run(args: &WhyArgs, print: impl Fn(&str)) -> Result<(), String> {
         (None, Some(node), None) => Target::Node(node),
         (None, None, _) => Target::Anything,
     };
-    print(&why(&scenario, seed, &target).map_err(|error| format!("{}, seed {seed}: {error}", args.file.display()))?);
+    let told = why(&scenario, seed, &target, args.strict);
+    print(&told.map_err(|error| format!("{}, seed {seed}: {error}", args.file.display()))?);
     Ok(())
 }
 

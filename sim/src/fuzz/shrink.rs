@@ -69,7 +69,7 @@ fn first_that_fails(
 ) -> Option<Found> {
     let events = best.report.as_ref().map(|report| report.summary.events);
     let most = events.map_or(u64::MAX, |events| events.saturating_mul(PATIENCE.0) + PATIENCE.1);
-    for candidate in candidates {
+    for candidate in candidates.into_iter().filter(can_be_kept) {
         for seed in [best.seed].into_iter().chain(1..=other_seeds) {
             if !there_is_time() {
                 return None;
@@ -82,6 +82,11 @@ fn first_that_fails(
         }
     }
     None
+}
+
+/// What is found is kept as a file: what could not be read again is no smaller scenario.
+fn can_be_kept(scenario: &Scenario) -> bool {
+    Scenario::parse(&scenario.to_toml()).is_ok_and(|read| read == *scenario)
 }
 
 /// What an edit makes of a scenario, if it changes anything.
@@ -220,5 +225,44 @@ fn with_nodes(scenario: &mut Scenario, nodes: usize) {
         fault.others.retain(|node| *node < nodes);
         fault.count = fault.count.map(|count| count.min(nodes));
         fault.zone = fault.zone.map(|zone| zone.min(scenario.cluster.zones - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::{Limits, draw};
+
+    /// Everything that the passes try, and that makes sense, can be written and read again.
+    #[test]
+    fn what_is_tried_can_be_kept_as_a_file() {
+        let text = "name = 'x'\n[cluster]\nnodes = 4\nmembership-lag = '5s'\n[[images]]\nlayers = ['1MiB']\n\
+                    [[faults]]\nat = '1s'\nwhat = 'informer-stale'\ncount = 2\ndelay = '3s'\n";
+        let stale = Scenario::parse(text).expect("a scenario");
+        // Without the lag of its cluster, this fault is refused.
+        assert!(nothing_special(&stale).iter().any(|candidate| !can_be_kept(candidate)));
+        let drawn = (0..100).map(|seed| draw(seed, Limits { nodes: 10, layer_bytes: 32 << 20 }));
+        for scenario in drawn.chain([stale]) {
+            let passes: [Pass; 4] = [fewer_faults, fewer_nodes, less_to_pull, nothing_special];
+            for candidate in passes.iter().flat_map(|pass| pass(&scenario)).filter(can_be_kept) {
+                assert_eq!(Scenario::parse(&candidate.to_toml()), Ok(candidate));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_found_smaller_is_read_again() {
+        // The cluster's defaults have no lag: this rule breaks without it, and the file would be refused.
+        let text = "name = 'x'\nlimit = '1s'\n[cluster]\nnodes = 4\nmembership-lag = '5s'\n[[images]]\nlayers = ['64MiB']\n\
+                    [[faults]]\nat = '0s'\nwhat = 'origin-silent'\n\
+                    [[faults]]\nat = '100ms'\nwhat = 'informer-stale'\ncount = 2\ndelay = '3s'\n";
+        let scenario = Scenario::parse(text).expect("a scenario");
+        let found = *try_scenario_for(scenario, 1, u64::MAX).expect_err("pulls that do not finish");
+        for steps in 0..40 {
+            let left = std::cell::Cell::new(steps);
+            let small = shrink_while(found.clone(), || left.replace(left.get().saturating_sub(1)) > 0);
+            let file = small.scenario.to_toml();
+            assert_eq!(Scenario::parse(&file), Ok(small.scenario), "{file}");
+        }
     }
 }

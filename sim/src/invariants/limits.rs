@@ -50,6 +50,11 @@ impl Memory {
         std::mem::take(&mut self.admits)
     }
 
+    /// Requests to the origin that run.
+    pub(crate) fn from_origin(&self) -> usize {
+        self.transfers.values().filter(|transfer| transfer.peer.is_none()).count()
+    }
+
     /// Transfers and uploads.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         (self.transfers.len(), self.uploads.len())

@@ -44,9 +44,12 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
         if agent.census().flights == 0 {
             continue;
         }
+        // A node whose slots for a slow origin are all taken by other blobs does not stand still, and nor does its leading.
+        let waits_for_a_slot = world.fills_its_share_of_the_origin(node);
         for flight in agent.status().flights {
             let active = flight.stage == "moving" || flight.stage == "resolving";
-            if active && flight.idle_seconds > STANDSTILL && healthy.as_secs() > STANDSTILL {
+            let has_turn = !(waits_for_a_slot && flight.role == "leading");
+            if active && has_turn && flight.idle_seconds > STANDSTILL && healthy.as_secs() > STANDSTILL {
                 let (digest, idle) = (flight.digest.short(), flight.idle_seconds);
                 still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longshore_core::config::AuthCheck;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, Method};
 use longshore_core::names::{CredentialId, Kind, RequestId};
@@ -27,7 +28,9 @@ pub(crate) fn is_accepted(credential: Option<CredentialId>) -> bool {
 impl World {
     /// Somebody without a credential asks for what is here, or is coming.
     pub(crate) fn intrude(&mut self, node: NodeIndex, digest: Digest) {
-        if !self.origin.private || self.options.knobs.auth_check != Some(true) {
+        // Nodes of the other version may have been told otherwise.
+        let checks = self.watched_config(node).is_some_and(|config| config.auth_check == AuthCheck::Origin);
+        if !self.origin.private || !checks {
             return;
         }
         let request = RequestId(self.next_id());

@@ -24,7 +24,9 @@ impl World {
         let Some(other) = self.node_indices().find(|other| self.peer(*other) == *peer) else { return };
         // Within zones they rank other nodes; and a node that does not, ranks others than one that does.
         let by_zone = |node| self.watched_config(node).is_none_or(|config| config.scope == Scope::Zone);
-        if !by_zone(node) && !by_zone(other) && self.same_view_for(node, other) >= SETTLED {
+        // Who asks compares with what it saw when it began to ask. The answer may wait long for a machine that is suspended.
+        let settled = SETTLED.max(self.asks_for(node, digest));
+        if !by_zone(node) && !by_zone(other) && self.same_view_for(node, other) >= settled {
             let detail = format!("{peer} ranks itself {theirs:?} for {digest}, and is {ours} here");
             self.violate(&RULE, node, &detail);
         }

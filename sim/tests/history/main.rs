@@ -24,7 +24,7 @@ pub(crate) fn recorded(text: &str) -> (Report, BTreeMap<String, Vec<u8>>) {
         Ok(())
     };
     let scenario = Scenario::parse(text).unwrap();
-    let report = run_recorded(&scenario, scenario.seed, Recorder::new(Box::new(sink))).unwrap();
+    let report = run_recorded(&scenario, scenario.seed, Recorder::new(Box::new(sink)), false).unwrap();
     let files = std::mem::take(&mut *files.lock().unwrap());
     (report, files)
 }

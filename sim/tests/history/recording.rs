@@ -40,6 +40,6 @@ fn a_journal_that_cannot_be_written_is_told_and_the_run_is_given_up() {
         "node-00002" => Err(std::io::Error::other("no space left")),
         _ => Ok(()),
     };
-    let error = run_recorded(&scenario, 1, Recorder::new(Box::new(sink))).unwrap_err();
+    let error = run_recorded(&scenario, 1, Recorder::new(Box::new(sink)), false).unwrap_err();
     assert!(error.contains("node-00002") && error.contains("no space left"), "{error}");
 }
