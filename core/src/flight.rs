@@ -85,8 +85,10 @@ pub(crate) struct Flight {
     pub(crate) turned_away: Option<FailureClass>,
     /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
     pub(crate) led_for_others: bool,
-    /// Somebody has enrolled with us for it while it was queued. It runs besides those that may run at a time: if each of
-    /// several nodes kept the flight queued that others wait for, all would wait for ever.
+    /// Since when somebody has been enrolling with us for it while it was queued.
+    pub(crate) others_since: Option<Time>,
+    /// They have waited for long. It runs besides those that may run at a time: if each of several nodes kept the flight
+    /// queued that others wait for, all would wait for ever.
     pub(crate) others_wait: bool,
     /// Until when whoever has what is missing has said to be busy: it will come, only not yet.
     pub(crate) busy_until: Time,
@@ -134,6 +136,7 @@ impl Flight {
             whole_assigned: false,
             turned_away: None,
             led_for_others: false,
+            others_since: None,
             others_wait: false,
             busy_until: Time::ZERO,
             enrolled: None,

@@ -19,6 +19,9 @@ use crate::timers::Deadline;
 pub(super) const DEFER_INTERVAL: Duration = Duration::from_secs(1);
 /// Whatever happens in its swarm meanwhile, it does not ask more often than this.
 const DEFER_PAUSE: Duration = Duration::from_millis(100);
+/// Participants of a swarm whose flight is queued here wait this long for its turn. At once would be too early: who is ahead
+/// of the others would draw on the origin before those who still fetch what came first.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 /// A complete swarm is looked after this often.
 pub(super) const IDLE_TRACK_INTERVAL: Duration = Duration::from_secs(60);
 /// Most addresses that are kept of a participant: as many as the peers driver keeps.
@@ -99,7 +102,9 @@ impl Agent {
         {
             self.learn_size(digest, size, None);
         }
-        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| !flight.is_running()) {
+        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| !flight.is_running())
+            && now - *flight.others_since.get_or_insert(now) >= QUEUE_PATIENCE
+        {
             flight.others_wait = true;
             self.promote();
         }

@@ -258,7 +258,7 @@ mod tests {
                     [[faults]]\nat = '100ms'\nwhat = 'informer-stale'\ncount = 2\ndelay = '3s'\n";
         let scenario = Scenario::parse(text).expect("a scenario");
         let found = *try_scenario_for(scenario, 1, u64::MAX).expect_err("pulls that do not finish");
-        for steps in 0..40 {
+        for steps in 0_u32..40 {
             let left = std::cell::Cell::new(steps);
             let small = shrink_while(found.clone(), || left.replace(left.get().saturating_sub(1)) > 0);
             let file = small.scenario.to_toml();
