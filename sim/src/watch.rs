@@ -255,7 +255,7 @@ impl World {
     /// Whether a node asks the origin for as much at a time as it may.
     pub(crate) fn fills_its_share_of_the_origin(&self, node: NodeIndex) -> bool {
         let watched = self.watched.get(node).and_then(Option::as_ref);
-        watched.is_some_and(|watched| watched.limits.from_origin() >= watched.config.max_origin_fetches as usize)
+        watched.is_some_and(|watched| watched.limits.origin_requests() >= watched.config.max_origin_fetches as usize)
     }
 
     /// What drivers still do for an agent that is quiet.

@@ -51,7 +51,7 @@ impl Memory {
     }
 
     /// Requests to the origin that run.
-    pub(crate) fn from_origin(&self) -> usize {
+    pub(crate) fn origin_requests(&self) -> usize {
         self.transfers.values().filter(|transfer| transfer.peer.is_none()).count()
     }
 
