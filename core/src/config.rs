@@ -30,7 +30,7 @@ pub struct Config {
     pub max_streams: u32,
     /// What to do with requests of peers that the membership view does not know.
     pub authorization: Authorization,
-    /// Most flights that transfer at a time (Gantry: 16); the others wait.
+    /// Most flights that transfer at a time (Gantry: 16); the others wait. As many that containerd waits for run besides.
     pub max_running_flights: u32,
     /// Most flights started for peers or ahead of time (Gantry: 64); one more is declined.
     pub max_admitted_flights: u32,

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::choking::BUSY_RETRY;
 use super::fetching::{ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
 use super::participating::{COMMON, TELL_DELAY};
 use super::{Agent, Op};
@@ -18,6 +19,8 @@ use crate::timers::Deadline;
 
 /// A neighbour that failed is left alone for this long, times the failures in a row.
 pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
+/// For so long after the last piece it is believed of a neighbour whose uploads hardly move that it is only busy.
+const STANDS_STILL: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
@@ -286,6 +289,8 @@ impl Agent {
         let now = self.cx.now;
         if let TransferFailure::Refused(PieceRefusal::Busy(after)) = &failure
             && let Some(flight) = self.flights.get_mut(&digest)
+            // Whoever says the longest may stand still: what it has is better had from elsewhere, if nothing else comes.
+            && (*after < BUSY_RETRY.1 || now - flight.last_piece < STANDS_STILL)
         {
             flight.busy_until = flight.busy_until.max(now + *after);
         }

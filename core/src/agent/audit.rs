@@ -221,8 +221,14 @@ impl Agent {
         let most = self.config.max_running_flights as usize;
         let counted = || self.flights.values().filter(|flight| !flight.others_wait);
         let (flights, running) = (counted().count(), counted().filter(|flight| flight.is_running()).count());
-        if running > most {
-            return Some(format!("{running} flights run, {most} may"));
+        // Those that containerd waits for have as much room again.
+        if running > 2 * most {
+            return Some(format!("{running} flights run, {most} may, and {most} that are waited for"));
+        }
+        let waited_for = || counted().filter(|flight| !flight.waiters.is_empty());
+        let (waited, moving) = (waited_for().count(), waited_for().filter(|flight| flight.is_running()).count());
+        if moving < waited.min(most) && running < 2 * most {
+            return Some(format!("{} flights that are waited for stand in line", waited - moving));
         }
         if running < flights.min(most) {
             return Some(format!("{} flights wait although only {running} of {most} run", flights - running));

@@ -16,7 +16,7 @@ use crate::timers::Deadline;
 /// Before anything was sent: a refused piece may be asked for again after this long, the time of 1 MiB at 1 Gbit/s.
 const FIRST_BUSY_RETRY: Duration = Duration::from_millis(10);
 /// The shortest and the longest time after which a refused piece may be asked for again.
-const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
+pub(super) const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 /// Whoever was told of a slot has this long to take it before the next ones are told, if nothing is being sent.
 const UNCHOKE_PATIENCE: Duration = Duration::from_millis(20);
 

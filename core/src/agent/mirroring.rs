@@ -294,6 +294,8 @@ impl Agent {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.waiters.remove(&id);
         }
+        // It leaves room for another one that is waited for.
+        self.promote();
     }
 
     fn abort(&mut self, id: RequestId) {

@@ -63,6 +63,7 @@ impl Agent {
         }
         self.dismiss_waiters(cut, FailureClass::Transient, &[]);
         self.refuse_hopeless(digest);
+        self.promote();
         // Who sent what does not fit a lie may be the one who is right.
         self.failures.pardon(digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
