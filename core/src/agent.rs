@@ -33,6 +33,7 @@ mod mirroring;
 mod participating;
 mod recovering;
 mod serving;
+mod sharing;
 pub mod status;
 mod tracking;
 mod verifying;

@@ -30,7 +30,8 @@ pub struct Config {
     pub max_streams: u32,
     /// What to do with requests of peers that the membership view does not know.
     pub authorization: Authorization,
-    /// Most flights that transfer at a time (Gantry: 16); the others wait. As many that containerd waits for run besides.
+    /// Most flights that transfer at a time (Gantry: 16, each of which is a
+    /// whole layer); the others wait. As many that containerd waits for run besides.
     pub max_running_flights: u32,
     /// Most flights started for peers or ahead of time (Gantry: 64); one more is declined.
     pub max_admitted_flights: u32,
@@ -107,7 +108,7 @@ impl Config {
             handshake_timeout: Duration::from_secs(5),
             max_streams: 512,
             authorization: Authorization::Observe,
-            max_running_flights: 16,
+            max_running_flights: 64,
             max_admitted_flights: 64,
             no_progress_timeout: Duration::from_secs(300),
             header_timeout: Duration::from_secs(20),

@@ -106,6 +106,8 @@ pub(crate) struct Flight {
     pub(crate) released: u64,
     /// When it was last looked whether somebody better leads.
     pub(crate) looked_for_better: Option<Time>,
+    /// It could fetch more from peers, and waits until the node's other flights leave it something.
+    pub(crate) held_back: bool,
     /// The provider index has been asked and has not answered.
     pub(crate) asking_index: bool,
 }
@@ -146,6 +148,7 @@ impl Flight {
             last_near: now,
             released: 0,
             looked_for_better: None,
+            held_back: false,
             asking_index: false,
         }
     }

@@ -96,6 +96,7 @@ scenarios! {
     origin_rate_limited "origin-rate-limited",
     corrupt_peer "corrupt-peer",
     half_truth "half-truth",
+    many_layers "many-layers",
     join_storm "join-storm",
     rolling_update "rolling-update",
     cross_zone "cross-zone",

@@ -197,7 +197,7 @@ impl Agent {
                     if !mutant!("culprit-not-blamed") {
                         self.convict(digest, &peer, "sent a piece that does not match its sum");
                     }
-                    self.fill(digest);
+                    self.share(digest);
                 }
             }
             Verdict::Unvouched => {
@@ -209,7 +209,7 @@ impl Agent {
                 self.cx.emit(Output::CancelTransfer { op });
                 self.finish_op(op);
                 self.wasted(digest);
-                self.fill(digest);
+                self.share(digest);
             }
             Verdict::Doubtful => {
                 self.cx.counters.pieces_rejected += 1;
@@ -257,7 +257,7 @@ impl Agent {
             download.enqueue(start, end - start);
         }
         self.share_origin();
-        self.fill(digest);
+        self.share(digest);
     }
 
     pub(super) fn transfer_late(&mut self, op: OpId) {
@@ -325,7 +325,7 @@ impl Agent {
                     TransferFailure::Unreachable if gone_missing.is_some() => self.failures.unreachable(now, peer),
                     _ => {}
                 }
-                self.fill(digest);
+                self.share(digest);
             }
             Some(Fetch::Origin { first, end, .. }) => {
                 let (failure, no_ranges) = origin_failure(failure);

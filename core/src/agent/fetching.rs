@@ -127,6 +127,10 @@ impl Agent {
         let now = self.cx.now;
         let (zone, zone_len) = (self.config.zone.clone(), self.members.zone_len());
         let salt = self.config.peer.end() ^ digest.head();
+        let mut left = self.downloads_left();
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.held_back = false;
+        }
         loop {
             let Some(flight) = self.flights.get_mut(&digest) else { return };
             let Some(download) = &flight.download else { return };
@@ -143,6 +147,10 @@ impl Agent {
             let fetches = download.piece_fetches();
             if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
                 return self.cx.wake_by(Deadline::Fetch(digest), patience);
+            }
+            // Whoever is waited for gets something at least.
+            if left == 0 && (fetches > 0 || flight.waiters.is_empty()) {
+                return self.hold_back(digest);
             }
             if !flight.neighbours.anybody_is_free(Asking::anybody(now)) {
                 break;
@@ -177,6 +185,7 @@ impl Agent {
             if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
                 download.started(op, Fetch::Piece { peer: peer.clone(), piece, check, since: now });
             }
+            left = left.saturating_sub(1);
             self.cx.emit(Output::FetchPiece { op, peer, digest, size, piece, check });
         }
         self.wait_for_more(digest);

@@ -501,6 +501,10 @@ impl Agent {
                 Err(more) => self.cx.wake(Deadline::NoProgress(digest), more),
             };
         }
+        if flight.held_back {
+            // It gets nothing because others do.
+            return self.cx.wake(Deadline::NoProgress(digest), stall);
+        }
         if idle >= limit && !matches!(flight.stage, Stage::Queued) {
             let detail = format!("no byte in {} s", limit.as_secs());
             return self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);

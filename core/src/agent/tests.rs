@@ -184,7 +184,7 @@ fn requests_for_one_digest_share_one_flight() {
 
 #[test]
 fn at_most_sixteen_flights_run_and_what_containerd_waits_for_does_not_stand_behind_them() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = Bench::new(|config| config.max_running_flights = 16);
     let batch = |first: u8| {
         let digests = (first..first + 20).map(digest).collect();
         Request::PleasePull(PleasePull { digests, source: source(Kind::Blob), resuming: false })

@@ -153,7 +153,7 @@ settings! {
     /// Most inbound request streams at a time; one more is reset.
     max_streams: Count = Count(512);
     /// Most blobs that are transferred at a time; the others wait.
-    max_running_flights: Count = Count(16);
+    max_running_flights: Count = Count(64);
     /// Most blobs that are fetched for peers or ahead of time; one more is declined.
     max_admitted_flights: Count = Count(64);
     /// Most pieces that are sent to peers at a time.

@@ -111,6 +111,48 @@ fn who_is_gone_is_not_told() {
     assert_eq!(server.told(), ["b"]);
 }
 
+/// Several blobs whose pieces everybody has.
+fn several(bench: &mut Bench, blobs: u8) {
+    let size = PIECES * MIN_PIECE_BYTES;
+    for number in 1..=blobs {
+        bench.get(number.into(), digest(number), None);
+        let op = stat_op(&bench.take());
+        bench.input(Input::OriginStat { op, result: Ok(OriginStat { size, media_type: None }) });
+    }
+    for number in 1..=blobs {
+        for name in 0..12 {
+            let (sums, spine) = (Vec::new(), Vec::new());
+            let digest = digest(number);
+            let notice = Notice::Have { digest, size: Some(size), pieces: Have::All, sums, spine, private: false };
+            bench.input(Input::Notice { peer: PeerId::new(&format!("peer-{name}")), notice: notice.into() });
+        }
+    }
+}
+
+#[test]
+fn all_flights_together_fetch_little_more_than_one_and_each_that_is_waited_for_gets_something() {
+    let mut bench = Bench::new(|config| config.max_downloads = 4);
+    several(&mut bench, 12);
+    let outputs = bench.take();
+    let mut of = BTreeMap::<Digest, usize>::new();
+    for output in &outputs {
+        if let Output::FetchPiece { digest, .. } = output {
+            *of.entry(*digest).or_default() += 1;
+        }
+    }
+    assert_eq!(of.len(), 12, "somebody waits for each: {of:?}");
+    assert!(of.values().sum::<usize>() <= 2 * 4 + 12, "{of:?}");
+    // What one of them leaves goes to those that are held back, although nobody tells them.
+    let held = |bench: &Bench| bench.agent.flights.values().filter(|flight| flight.held_back).count();
+    assert!(held(&bench) > 0);
+    let failed = TransferFailure::Unreachable;
+    for (op, _) in fetches(&outputs) {
+        bench.input(Input::Transfer { op, event: TransferEvent::Failed(failed.clone()) });
+    }
+    assert!(!fetches(&bench.take()).is_empty());
+    assert_eq!(bench.agent.contradiction(), None);
+}
+
 /// Pieces that are asked for, of whom.
 fn fetches(outputs: &[Output]) -> Vec<(OpId, &str)> {
     outputs

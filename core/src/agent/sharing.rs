@@ -1,0 +1,48 @@
+//! How the flights of one node share its link.
+//!
+//! Whoever fetches forty blobs at a time, four pieces each, asks for fifty times what its neighbours can send at a time, and
+//! most of its requests are refused. So all flights together fetch little more than one alone would: those that somebody
+//! waits for come first, of these the ones that began first, and the others take what they leave. That is why many may run:
+//! what a node does not work on, nobody gets from it, and what the origin has sent of it has to be spread later.
+
+use super::Agent;
+use super::fetching::LATE;
+use crate::digest::Digest;
+use crate::flight::Flight;
+use crate::swarm::download::Download;
+use crate::timers::Deadline;
+
+/// Pieces that all flights fetch at a time, as a multiple of what one may: where one waits for what is rare, others go on.
+/// (Twenty layers of 64 MiB to a hundred nodes: 1.32 times the optimum with 1, 1.09 with 2; without a limit twice the messages.)
+const TOGETHER: u32 = 2;
+
+impl Agent {
+    /// How many more pieces may be fetched from peers now, whoever fetches them.
+    pub(super) fn downloads_left(&self) -> usize {
+        let all: usize =
+            self.flights.values().filter_map(|flight| flight.download.as_ref()).map(Download::piece_fetches).sum();
+        (self.config.max_downloads as usize * TOGETHER as usize).saturating_sub(all)
+    }
+
+    /// A flight could fetch more and is not allowed to, until others have got what they fetch.
+    pub(super) fn hold_back(&mut self, digest: Digest) {
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.held_back = true;
+        }
+        self.cx.wake_by(Deadline::Fetch(digest), LATE.1);
+    }
+
+    /// A flight has got something, or not: whoever comes first may fetch more now.
+    pub(super) fn share(&mut self, digest: Digest) {
+        let order = |flight: &Flight| (flight.waiters.is_empty(), flight.generation, flight.digest);
+        let wants = |flight: &&Flight| flight.held_back || flight.digest == digest;
+        let mut wanting: Vec<_> = self.flights.values().filter(wants).map(order).collect();
+        wanting.sort_unstable();
+        for (_, _, digest) in wanting {
+            self.fill(digest);
+            if self.flights.get(&digest).is_some_and(|flight| flight.held_back) {
+                break;
+            }
+        }
+    }
+}
