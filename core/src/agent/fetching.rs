@@ -271,6 +271,6 @@ impl Flight {
 }
 
 /// A piece from a peer is late after this long, if pieces take `typical`.
-fn late_after(typical: Duration) -> Duration {
+pub(super) fn late_after(typical: Duration) -> Duration {
     if typical.is_zero() { LATE.1 } else { (typical * LATE_FACTOR).clamp(LATE.0, LATE.1) }
 }

@@ -6,10 +6,9 @@
 //! what a node does not work on, nobody gets from it, and what the origin has sent of it has to be spread later.
 
 use super::Agent;
-use super::fetching::LATE;
+use super::fetching::{LATE, late_after};
 use crate::digest::Digest;
 use crate::flight::Flight;
-use crate::swarm::download::Download;
 use crate::timers::Deadline;
 
 /// Pieces that all flights fetch at a time, as a multiple of what one may: where one waits for what is rare, others go on.
@@ -17,11 +16,23 @@ use crate::timers::Deadline;
 const TOGETHER: u32 = 2;
 
 impl Agent {
-    /// How many more pieces may be fetched from peers now, whoever fetches them.
+    /// How many more pieces may be fetched from peers now, whoever fetches them. What is late does not count, so that peers
+    /// who trickle do not hold up everything; but there is a limit to that.
     pub(super) fn downloads_left(&self) -> usize {
-        let all: usize =
-            self.flights.values().filter_map(|flight| flight.download.as_ref()).map(Download::piece_fetches).sum();
-        (self.config.max_downloads as usize * TOGETHER as usize).saturating_sub(all)
+        if self.flights.len() == 1 {
+            // Its own limit is lower.
+            return usize::MAX;
+        }
+        let (mut all, mut late) = (0, 0);
+        for flight in self.flights.values() {
+            let Some(download) = flight.download.as_ref().filter(|download| download.piece_fetches() > 0) else {
+                continue;
+            };
+            all += download.piece_fetches();
+            late += download.stuck(self.cx.now, late_after(flight.piece_time));
+        }
+        let limit = self.config.max_downloads as usize * TOGETHER as usize;
+        limit.saturating_sub(all - late).min((2 * limit).saturating_sub(all))
     }
 
     /// A flight could fetch more and is not allowed to, until others have got what they fetch.
