@@ -1,7 +1,7 @@
 //! Upload slots: who waits for one, and who is told that one is free.
 //!
 //! BitTorrent's choking and unchoking, in the order of asking. Without it everybody who misses a piece asks again and again:
-//! of four requests three were refused, each at the price of a stream.
+//! of five requests four were refused, each at the price of a stream.
 
 use core::time::Duration;
 
