@@ -152,7 +152,7 @@ settings! {
     max_peer_connections: Count = Count(1000);
     /// Most inbound request streams at a time; one more is reset.
     max_streams: Count = Count(512);
-    /// Most blobs that are transferred at a time; the others wait.
+    /// Most blobs that are transferred at a time, and as many again that containerd waits for; the others wait.
     max_running_flights: Count = Count(64);
     /// Most blobs that are fetched for peers or ahead of time; one more is declined.
     max_admitted_flights: Count = Count(64);
