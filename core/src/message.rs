@@ -271,6 +271,10 @@ pub enum Notice {
     Unchoke {
         /// The blob that you asked for.
         digest: Digest,
+        /// What of it the sender has got since it last said what it has, as [`Have::Also`] says it.
+        pieces: Vec<u32>,
+        /// Midstates around these pieces.
+        spine: Vec<(u32, Midstate)>,
     },
     /// I take no part in this swarm any more, and have nothing of it to give.
     Leave {

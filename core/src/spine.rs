@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// Most midstates in one message: 36 bytes each, far below the message limit.
+pub(crate) const MAX_SPINE: usize = 4096;
+
 /// SHA-256's internal state (eight words) after a whole number of blocks; before piece 0 it is [`Midstate::INITIAL`],
 /// after the last piece (with the padding) it is the digest, as big-endian words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

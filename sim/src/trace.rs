@@ -175,7 +175,11 @@ impl TraceHash {
             }
             Notice::Assign { first, count, .. } => self.numbers([2, u64::from(*first), u64::from(*count)]),
             Notice::Starving { piece, .. } => self.numbers([3, u64::from(*piece)]),
-            Notice::Unchoke { digest } => self.digest(digest),
+            Notice::Unchoke { digest, pieces, spine } => {
+                self.digest(digest);
+                self.add(spine.len() as u64);
+                self.numbers(pieces.iter().map(|piece| u64::from(*piece)));
+            }
             other => self.text(&format!("{other:?}")),
         }
     }

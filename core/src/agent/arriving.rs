@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::choking::BUSY_RETRY;
 use super::fetching::{ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
-use super::participating::{COMMON, TELL_DELAY};
+use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Stage};
@@ -175,11 +175,13 @@ impl Agent {
                     tracker.heard(self.cx.now, &own, &crate::message::Have::Also(vec![piece]));
                     run_finished = tracker.finished_runs() > before;
                 }
-                let common = |flight: &Flight| flight.neighbours.holders(piece) >= COMMON;
-                if self.flights.get(&digest).is_some_and(common) {
-                    self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
-                } else {
-                    self.tell(digest);
+                let common = |flight: &&Flight| flight.neighbours.holders(piece) >= COMMON;
+                match self.flights.get(&digest).filter(common) {
+                    Some(flight) => {
+                        let delay = if flight.is_recovering() { RECOVERY_TELL_DELAY } else { TELL_DELAY };
+                        self.cx.wake_by(Deadline::Tell(digest), delay);
+                    }
+                    None => self.tell(digest),
                 }
                 self.after_piece(digest);
                 if run_finished {

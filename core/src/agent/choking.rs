@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::message::Notice;
 use crate::names::PeerId;
 use crate::output::Output;
+use crate::spine::Midstate;
 use crate::timers::Deadline;
 
 /// Before anything was sent: a refused piece may be asked for again after this long, the time of 1 MiB at 1 Gbit/s.
@@ -50,7 +51,8 @@ impl Agent {
         {
             if self.may_want(&peer, &digest) {
                 told += 1;
-                self.cx.emit(Output::Notify { peer, notice: Notice::Unchoke { digest }.into() });
+                let (pieces, spine) = self.news_for(&peer, &digest);
+                self.cx.emit(Output::Notify { peer, notice: Notice::Unchoke { digest, pieces, spine }.into() });
             }
         }
         if !self.choked.is_empty() && !self.streams.values().any(Stream::is_piece) {
@@ -67,6 +69,17 @@ impl Agent {
         }
     }
 
+    /// What `peer` has to know of a blob when it is told of a slot: it asks now, or it is the next one's turn.
+    fn news_for(&mut self, peer: &PeerId, digest: &Digest) -> (Vec<u32>, Vec<(u32, Midstate)>) {
+        let Some(flight) = self.flights.get_mut(digest) else { return Default::default() };
+        let (Some(download), Some(neighbour)) = (&flight.download, flight.neighbours.get_mut(peer)) else {
+            return Default::default();
+        };
+        let pieces = neighbour.not_told(download);
+        let spine = download.news_spine(&pieces);
+        (pieces, spine)
+    }
+
     /// About how long until one of the uploads is done, and half as long again, because others wait for it as well. Where none
     /// has begun for a while, those that are under way do not take what uploads took: it may last as long again, half of
     /// which is a fair guess.
@@ -77,10 +90,12 @@ impl Agent {
         if each.is_zero() { FIRST_BUSY_RETRY } else { each }.max(stuck)
     }
 
-    /// A neighbour that was busy has a slot for us now.
-    pub(super) fn unchoked(&mut self, peer: &PeerId, digest: Digest) {
+    /// A neighbour that was busy has a slot for us now, and these pieces besides those that it has told us of.
+    pub(super) fn unchoked(&mut self, peer: &PeerId, digest: Digest, pieces: &[u32], spine: &[(u32, Midstate)]) {
         let now = self.cx.now;
+        self.hear_spine(digest, peer, spine, false);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.neighbours.heard_also(peer, pieces);
         if flight.neighbours.unchoked(peer, now) {
             self.fill(digest);
         }

@@ -7,10 +7,8 @@ use crate::digest::Digest;
 use crate::message::{Enrol, Have, Notice};
 use crate::names::{PeerId, StreamId};
 use crate::output::Output;
-use crate::spine::Midstate;
+use crate::spine::{MAX_SPINE, Midstate};
 
-/// Most midstates in one message: 36 bytes each, far below the message limit.
-pub(super) const MAX_SPINE: usize = 4096;
 /// Most who wait for one spine to be read; others ask again.
 const MAX_SPINE_WAITERS: usize = 256;
 
@@ -43,7 +41,7 @@ impl Agent {
                     self.track(digest);
                 }
             }
-            Notice::Unchoke { digest } => self.unchoked(peer, digest),
+            Notice::Unchoke { digest, ref pieces, ref spine } => self.unchoked(peer, digest, pieces, spine),
             Notice::Leave { digest } => self.left(peer, digest),
         }
     }

@@ -132,7 +132,7 @@ impl Agent {
         }
         self.presence.available(&mut self.cx, digest);
         let private = flight.is_private();
-        let spine = download.spine(super::hearing::MAX_SPINE);
+        let spine = download.spine(crate::spine::MAX_SPINE);
         let sums = Vec::new();
         let all = Arc::new(Notice::Have { digest, size: Some(size), pieces: Have::All, sums, spine, private });
         if self.recent.len() >= MAX_RECENT {

@@ -3,7 +3,6 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::hearing::MAX_SPINE;
 use super::recovering::recovery_interval;
 use super::{Agent, ENROL_INTERVAL};
 use crate::calls::{Call, Purpose};
@@ -14,11 +13,16 @@ use crate::input::CallError;
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
 use crate::names::PeerId;
 use crate::output::Output;
-use crate::spine::Midstate;
+use crate::spine::{MAX_SPINE, Midstate};
+use crate::swarm::download::Download;
 use crate::timers::Deadline;
 
-/// News of pieces that others have as well wait this long for company, so that a fast swarm does not drown in messages.
-pub(super) const TELL_DELAY: Duration = Duration::from_millis(20);
+/// News of pieces that others have as well wait this long: whoever is told of an upload slot before hears of them with that,
+/// and whoever gets the piece elsewhere need not hear of it. A thousand nodes at 1 Gbit/s are as fast with 20 to 300 ms, and
+/// send a third less than with 20.
+pub(super) const TELL_DELAY: Duration = Duration::from_millis(100);
+/// The same after a mismatch, where everybody waits for news and nobody is asked for anything.
+pub(super) const RECOVERY_TELL_DELAY: Duration = Duration::from_millis(20);
 /// A piece that fewer neighbours have is told of at once: it spreads from here, twice as far with each time it is passed on,
 /// and each wait on that way is a wait for everybody.
 pub(super) const COMMON: usize = 3;
@@ -162,8 +166,10 @@ impl Agent {
     pub(super) fn greet(&mut self, digest: Digest, peer: &PeerId) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let pieces = Have::Exactly(flight.pieces_bytes());
+        let gained = flight.download.as_ref().map_or(0, Download::gained);
         let Some(neighbour) = flight.neighbours.get_mut(peer) else { return };
         if !core::mem::replace(&mut neighbour.greeted, true) {
+            neighbour.told = gained;
             let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
             let (size, private) = (flight.size, flight.is_private());
             let notice = Notice::Have { digest, size, pieces, sums: Vec::new(), spine, private };
@@ -202,40 +208,34 @@ impl Agent {
     pub(super) fn tell(&mut self, digest: Digest) {
         self.cx.timers.clear(Deadline::Tell(digest));
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        let Some(download) = &mut flight.download else { return };
-        let news = core::mem::take(&mut download.news);
-        let tracker_news = core::mem::take(&mut download.tracker_news);
-        let Some(flight) = self.flights.get(&digest) else { return };
-        let Some(download) = &flight.download else { return };
         let (size, private) = (flight.size, flight.is_private());
+        let Some(download) = &mut flight.download else { return };
+        let tracker_news = core::mem::take(&mut download.tracker_news);
+        let Some(download) = &flight.download else { return };
         let notice = |pieces: Vec<u32>| {
-            let (sums, spine) = (download.sums_of(&pieces), download.spine_around(&pieces));
+            let (sums, spine) = (download.sums_of(&pieces), download.news_spine(&pieces));
             Arc::new(Notice::Have { digest, size, pieces: Have::Also(pieces), sums, spine, private })
         };
-        // To most of them all of it is new, and they can share one notice.
-        let mut all = None;
+        let tracker = if let Role::Following(tracker) = &flight.role { Some(tracker) } else { None };
         let mut tracker_knows = false;
-        for (peer, neighbour) in flight.neighbours.iter() {
-            if neighbour.complete || !neighbour.greeted {
-                continue;
-            }
-            // Whoever has told us of a piece does not ask us for it.
-            let lacking: Vec<_> = news.iter().copied().filter(|piece| !neighbour.pieces.contains(*piece)).collect();
+        // To most of them the same is new, and they can share one notice.
+        let mut last: Option<(Vec<u32>, Arc<Notice>)> = None;
+        for (peer, neighbour) in flight.neighbours.iter_mut() {
+            let lacking = neighbour.not_told(download);
             if lacking.is_empty() {
                 continue;
             }
-            let notice = if lacking.len() == news.len() {
-                tracker_knows |= flight.follows(peer);
-                all.get_or_insert_with(|| notice(lacking)).clone()
-            } else {
-                notice(lacking)
+            let (_, notice) = match &mut last {
+                Some(last) if last.0 == lacking => last,
+                last => last.insert((lacking.clone(), notice(lacking))),
             };
-            self.cx.emit(Output::Notify { peer: peer.clone(), notice });
+            tracker_knows |= tracker == Some(peer);
+            self.cx.emit(Output::Notify { peer: peer.clone(), notice: notice.clone() });
         }
         // The tracker hears the rest with the next sign of life; what was assigned it has to know at once.
-        if let Role::Following(tracker) = &flight.role
+        if let Some(tracker) = tracker
             && !tracker_knows
-            && !download.sums_of(&news).is_empty()
+            && !download.sums_of(&tracker_news).is_empty()
         {
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice(tracker_news) });
         }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::Agent;
-use super::hearing::{MAX_SPINE, SpineWaiter};
+use super::hearing::SpineWaiter;
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
 use crate::failures::Suppression;
@@ -12,6 +12,7 @@ use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, R
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
 use crate::resolve::EXPANSION;
+use crate::spine::MAX_SPINE;
 use crate::swarm::tracker::{Assignment, DEGREE, Introduction};
 use crate::timers::Deadline;
 

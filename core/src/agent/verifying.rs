@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::participating::TELL_DELAY;
+use super::participating::RECOVERY_TELL_DELAY;
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::Stage;
@@ -23,7 +23,7 @@ impl Agent {
                 download.hashed(op, wanted, after);
                 if download.is_recovering() {
                     // What was kept and is right can be given to others.
-                    self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
+                    self.cx.wake_by(Deadline::Tell(digest), RECOVERY_TELL_DELAY);
                 }
                 self.after_piece(digest);
             }

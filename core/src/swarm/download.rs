@@ -14,7 +14,7 @@ use crate::message::PieceSum;
 use crate::names::{OpId, PeerId};
 use crate::output::Check;
 use crate::piece::{Geometry, PieceSet};
-use crate::spine::{Chain, Midstate, Wanted};
+use crate::spine::{Chain, MAX_SPINE, Midstate, Wanted};
 use crate::swarm::download::recovery::Recovery;
 use crate::time::Time;
 
@@ -124,8 +124,10 @@ pub(crate) struct Download {
     /// How often each piece is being fetched now.
     fetched: BTreeMap<u32, u32>,
     runs: VecDeque<(u32, u32)>,
-    /// Accepted pieces that the neighbours have not been told of, and those that the tracker has not.
-    pub(crate) news: Vec<u32>,
+    /// Accepted pieces in the order in which they came, also such as were lost again since: each neighbour was told of those
+    /// up to some place.
+    gained: Vec<u32>,
+    /// Accepted pieces that the tracker has not been told of.
     pub(crate) tracker_news: Vec<u32>,
     /// After a mismatch: how it is being made good.
     recovery: Option<Recovery>,
@@ -158,7 +160,7 @@ impl Download {
             piece_fetches: 0,
             fetched: BTreeMap::new(),
             runs: VecDeque::new(),
-            news: Vec::new(),
+            gained: Vec::new(),
             tracker_news: Vec::new(),
             recovery: None,
             contradicted: false,
@@ -172,6 +174,7 @@ impl Download {
         let mut download = Self::new(partial.digest, Geometry::of_blob(partial.size));
         for RecordedPiece { piece, proof, author } in &partial.pieces {
             if download.have.insert(*piece) {
+                download.gained.push(*piece);
                 let sum = match *proof {
                     Proof::Alone(sum) => Some(PieceSum { piece: *piece, sum, author: author.clone() }),
                     Proof::Between(from, to) => {
@@ -238,6 +241,13 @@ impl Download {
         let beyond: Vec<_> = self.have.iter().filter(|piece| *piece >= self.chain.tip()).collect();
         spine.extend(self.spine_around(&beyond));
         spine.truncate(limit);
+        spine
+    }
+
+    /// What is told along with news of these pieces: the midstates around them.
+    pub(crate) fn news_spine(&self, pieces: &[u32]) -> Vec<(u32, Midstate)> {
+        let mut spine = self.spine_around(pieces);
+        spine.truncate(MAX_SPINE);
         spine
     }
 
@@ -580,7 +590,7 @@ impl Download {
         }
         self.have.insert(piece);
         self.store(piece, Stored { sum, via });
-        self.news.push(piece);
+        self.gained.push(piece);
         self.tracker_news.push(piece);
         Verdict::Accepted(RecordedPiece { piece, proof, author })
     }
@@ -658,7 +668,19 @@ impl Download {
         if fits || mutant!("digest-not-compared") { Prefix::Whole } else { Prefix::Mismatch }
     }
 
-    /// Pieces fetched by this node from the origin since they were last told of, with their sums.
+    /// How many pieces have come so far, as neighbours are told of them.
+    pub(crate) fn gained(&self) -> u32 {
+        self.gained.len() as u32
+    }
+
+    /// What is new to somebody who has `theirs` and knows of the first `told` of [`gained`](Self::gained). Whoever has told us
+    /// of a piece does not ask us for it.
+    pub(crate) fn news_since(&self, told: u32, theirs: &PieceSet) -> Vec<u32> {
+        let news = self.gained.get(told as usize..).unwrap_or_default().iter().copied();
+        news.filter(|piece| self.have.contains(*piece) && !theirs.contains(*piece)).collect()
+    }
+
+    /// The sums of those of these pieces which this node has fetched from the origin.
     pub(crate) fn sums_of(&self, pieces: &[u32]) -> Vec<PieceSum> {
         let from_origin = |piece: &&u32| self.stored(**piece).is_some_and(|stored| stored.via == Via::Origin);
         pieces.iter().filter(from_origin).filter_map(|piece| self.sum(*piece).cloned()).collect()

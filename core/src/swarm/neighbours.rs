@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::Have;
 use crate::names::PeerId;
 use crate::piece::PieceSet;
+use crate::swarm::download::Download;
 use crate::swarm::readiness::{Asking, Readiness};
 use crate::time::Time;
 
@@ -33,6 +34,9 @@ pub(crate) struct Neighbour {
     early: Option<(u64, Have)>,
     /// We have told it what we have.
     pub(crate) greeted: bool,
+    /// Of the pieces that came here, in the order of their coming, it knows of so many: see
+    /// [`Download::gained`](super::download::Download::gained).
+    pub(crate) told: u32,
     pub(crate) zone: Option<Arc<str>>,
     /// What it has, as far as it has said; nothing while the blob's size is not known here.
     pub(crate) pieces: PieceSet,
@@ -43,6 +47,16 @@ pub(crate) struct Neighbour {
 struct Place {
     peer: PeerId,
     neighbour: Neighbour,
+}
+
+impl Neighbour {
+    /// The pieces that it has to be told of, and is told of now.
+    pub(crate) fn not_told(&mut self, download: &Download) -> Vec<u32> {
+        if self.complete || !self.greeted || self.told == download.gained() {
+            return Vec::new();
+        }
+        download.news_since(core::mem::replace(&mut self.told, download.gained()), &self.pieces)
+    }
 }
 
 /// The neighbours of one blob.
@@ -69,6 +83,7 @@ impl Neighbours {
     pub(crate) fn learn(&mut self, size: u64, pieces: u32) {
         self.pieces = pieces;
         for Place { neighbour, .. } in &mut self.places {
+            neighbour.told = 0;
             neighbour.pieces = if neighbour.complete { PieceSet::all(pieces) } else { PieceSet::none(pieces) };
         }
         let complete = self.places.iter().filter(|place| place.neighbour.complete).count();
@@ -117,7 +132,7 @@ impl Neighbours {
         let known = self.left.iter().position(|(left, _)| left == peer);
         let busy_until = known.map_or(Time::ZERO, |known| self.left.remove(known).1);
         let neighbour =
-            Neighbour { zone, pieces: PieceSet::none(self.pieces), complete: false, early: None, greeted: false };
+            Neighbour { zone, pieces: PieceSet::none(self.pieces), complete: false, early: None, greeted: false, told: 0 };
         self.places.insert(place, Place { peer: peer.clone(), neighbour });
         self.ends.insert(place, peer.end());
         self.ready.insert(place, Readiness::busy_since_before(busy_until));
@@ -175,6 +190,23 @@ impl Neighbours {
         }
     }
 
+    /// Takes in what a neighbour says it has besides what it has told before. Returns whether that was news.
+    pub(crate) fn heard_also(&mut self, peer: &PeerId, pieces: &[u32]) -> bool {
+        let Ok(place) = self.find(peer) else { return false };
+        let neighbour = &mut self.places[place].neighbour;
+        let mut news = false;
+        for piece in pieces {
+            if neighbour.pieces.insert(*piece) {
+                Self::gain(&mut self.holders, &mut self.available, *piece);
+                news = true;
+            }
+        }
+        if news {
+            neighbour.complete = neighbour.pieces.is_full();
+        }
+        news
+    }
+
     /// Takes in what a neighbour says it has. Returns whether that was news.
     pub(crate) fn heard(&mut self, peer: &PeerId, have: &Have) -> bool {
         let Ok(place) = self.find(peer) else { return false };
@@ -183,17 +215,7 @@ impl Neighbours {
         let stated = match have {
             Have::All => PieceSet::all(self.pieces),
             Have::Exactly(bytes) => PieceSet::from_bytes(self.pieces, bytes),
-            Have::Also(pieces) => {
-                let mut news = false;
-                for piece in pieces {
-                    if neighbour.pieces.insert(*piece) {
-                        Self::gain(&mut self.holders, &mut self.available, *piece);
-                        news = true;
-                    }
-                }
-                neighbour.complete = complete_set(&neighbour.pieces);
-                return news;
-            }
+            Have::Also(pieces) => return self.heard_also(peer, pieces),
         };
         neighbour.complete = matches!(have, Have::All) || complete_set(&stated);
         let before = core::mem::replace(&mut neighbour.pieces, stated.clone());
@@ -220,6 +242,10 @@ impl Neighbours {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Neighbour)> {
         self.places.iter().map(|place| (&place.peer, &place.neighbour))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Neighbour)> {
+        self.places.iter_mut().map(|place| (&place.peer, &mut place.neighbour))
     }
 
     pub(crate) fn len(&self) -> usize {

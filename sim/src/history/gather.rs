@@ -377,7 +377,10 @@ fn notice_key(notice: &Notice) -> u64 {
         }
         Notice::Starving { digest, piece } => Key::new(7).digest(digest).number(u64::from(*piece)),
         Notice::Leave { digest } => Key::new(8).digest(digest),
-        Notice::Unchoke { digest } => Key::new(9).digest(digest),
+        Notice::Unchoke { digest, pieces, spine } => {
+            let key = pieces.iter().fold(Key::new(9).digest(digest), |key, piece| key.number(u64::from(*piece)));
+            spine.iter().fold(key, |key, (piece, _)| key.number(u64::from(*piece)))
+        }
     };
     key.0.value()
 }

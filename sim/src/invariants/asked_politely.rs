@@ -90,18 +90,19 @@ impl Memory {
             }
             // Who says that it has it now is believed, whatever it said before.
             Input::Notice { peer, notice } => {
-                if let Notice::Unchoke { digest } = &**notice {
-                    self.busy.remove(&(peer.clone(), *digest));
-                }
-                if let Notice::Have { digest, pieces, .. } = &**notice {
-                    self.vain_requests.retain(|(of, blob, piece), _| {
-                        let names = match pieces {
-                            Have::All | Have::Exactly(_) => true,
-                            Have::Also(pieces) => pieces.contains(piece),
-                        };
-                        !(names && of == peer && blob == digest)
-                    });
-                }
+                let (digest, named) = match &**notice {
+                    Notice::Unchoke { digest, pieces, .. } => {
+                        self.busy.remove(&(peer.clone(), *digest));
+                        (digest, Some(pieces))
+                    }
+                    Notice::Have { digest, pieces: Have::Also(pieces), .. } => (digest, Some(pieces)),
+                    Notice::Have { digest, .. } => (digest, None),
+                    _ => return,
+                };
+                self.vain_requests.retain(|(of, blob, piece), _| {
+                    let names = named.is_none_or(|pieces| pieces.contains(piece));
+                    !(names && of == peer && blob == digest)
+                });
             }
             Input::Transfer { op, event: TransferEvent::Done | TransferEvent::Failed(_) } => {
                 let Some(fetched) = self.fetches.remove(op) else { return };

@@ -238,7 +238,7 @@ fn of_notice(peer: &PeerId, notice: &Notice) -> Subject {
         | Notice::Assign { digest, .. }
         | Notice::Unassigned { digest, .. }
         | Notice::Starving { digest, .. }
-        | Notice::Unchoke { digest }
+        | Notice::Unchoke { digest, .. }
         | Notice::Leave { digest } => Subject::both(digest, peer),
     }
 }

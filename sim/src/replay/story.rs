@@ -225,7 +225,7 @@ fn notice(notice: &Notice) -> String {
             format!("unassigned {} {first}+{count} {}", digest.short(), class.name())
         }
         Notice::Starving { digest, piece } => format!("starving {} {piece}", digest.short()),
-        Notice::Unchoke { digest } => format!("unchoke {}", digest.short()),
+        Notice::Unchoke { digest, pieces, .. } => format!("unchoke {} +{}", digest.short(), pieces.len()),
         Notice::Leave { digest } => format!("leave {}", digest.short()),
     }
 }

@@ -281,7 +281,7 @@ fn twist(output: &mut Output) {
     let spine = match output {
         Output::StreamReply { response: Response::Enrol(EnrolReply::Enrolled { spine, .. }), .. } => spine,
         Output::Notify { notice, .. } => match Arc::make_mut(notice) {
-            Notice::Have { spine, .. } => spine,
+            Notice::Have { spine, .. } | Notice::Unchoke { spine, .. } => spine,
             _ => return,
         },
         _ => return,

@@ -97,13 +97,17 @@ impl World {
             return notice;
         }
         let mut told = (*notice).clone();
-        if let Notice::Have { pieces, sums, spine, .. } = &mut told {
-            match self.nodes[node].lie {
-                Some(Lie::Claims) => *pieces = Have::All,
-                Some(Lie::Sums) => sums.iter_mut().for_each(|sum| sum.sum[0] ^= 0xff),
-                _ => {}
+        match &mut told {
+            Notice::Have { pieces, sums, spine, .. } => {
+                match self.nodes[node].lie {
+                    Some(Lie::Claims) => *pieces = Have::All,
+                    Some(Lie::Sums) => sums.iter_mut().for_each(|sum| sum.sum[0] ^= 0xff),
+                    _ => {}
+                }
+                self.spine_as_told(node, spine);
             }
-            self.spine_as_told(node, spine);
+            Notice::Unchoke { spine, .. } => self.spine_as_told(node, spine),
+            _ => {}
         }
         Arc::new(told)
     }

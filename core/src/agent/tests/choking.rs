@@ -53,10 +53,9 @@ impl Server {
     /// Who is told of a slot.
     fn told(&mut self) -> Vec<String> {
         let outputs = self.bench.take();
-        let unchoke = Notice::Unchoke { digest: digest(1) };
         notices(&outputs)
             .into_iter()
-            .filter(|(_, notice)| **notice == unchoke)
+            .filter(|(_, notice)| matches!(notice, Notice::Unchoke { digest: of, .. } if *of == digest(1)))
             .map(|(peer, _)| peer.to_owned())
             .collect()
     }
@@ -204,7 +203,7 @@ fn with_enough_on_its_way_a_busy_neighbour_is_asked_when_it_has_a_slot_and_not_b
     let outputs = bench.take();
     assert_eq!(fetches(&outputs), [], "they are busy, and will say when they are not");
     let unchoker = names.iter().find(|name| !kept.contains(name)).expect("not all neighbours send");
-    let notice = Notice::Unchoke { digest: digest(1) };
+    let notice = Notice::Unchoke { digest: digest(1), pieces: Vec::new(), spine: Vec::new() };
     bench.input(Input::Notice { peer: PeerId::new(unchoker), notice: notice.into() });
     let outputs = bench.take();
     assert_eq!(fetches(&outputs).iter().map(|(_, peer)| *peer).collect::<Vec<_>>(), [unchoker]);
@@ -212,4 +211,24 @@ fn with_enough_on_its_way_a_busy_neighbour_is_asked_when_it_has_a_slot_and_not_b
     bench.pass(Duration::from_secs(2));
     let outputs = bench.take();
     assert!(!fetches(&outputs).is_empty());
+}
+
+#[test]
+fn what_an_unchoke_names_is_known_and_what_it_vouches_for_is_heard() {
+    let size = PIECES * MIN_PIECE_BYTES;
+    let mut bench = Bench::new(|_| {});
+    bench.get(1, digest(1), None);
+    let op = stat_op(&bench.take());
+    bench.input(Input::OriginStat { op, result: Ok(OriginStat { size, media_type: None }) });
+    let (sums, spine) = (Vec::new(), Vec::new());
+    let pieces = Have::Exactly(vec![0; 2]);
+    let have = Notice::Have { digest: digest(1), size: Some(size), pieces, sums, spine, private: false };
+    bench.input(Input::Notice { peer: PeerId::new("a"), notice: have.into() });
+    let state = Midstate([7; 8]);
+    let unchoke = Notice::Unchoke { digest: digest(1), pieces: vec![7, 99], spine: vec![(7, state)] };
+    bench.input(Input::Notice { peer: PeerId::new("a"), notice: unchoke.into() });
+    let flight = &bench.agent.flights[&digest(1)];
+    assert_eq!(flight.neighbours.available().iter().collect::<Vec<_>>(), [7]);
+    assert_eq!(flight.download.as_ref().and_then(|download| download.chain().before(7)), Some(state));
+    assert_eq!(bench.agent.contradiction(), None);
 }

@@ -135,7 +135,10 @@ impl Dice {
                 cooldown: self.duration(),
                 no_ranges: self.below(4) == 0,
             },
-            5 => Notice::Unchoke { digest },
+            5 => {
+                let pieces = (0..self.below(3)).map(|_| self.pick(&PIECES)).collect();
+                Notice::Unchoke { digest, pieces, spine: self.spine() }
+            }
             6 => Notice::Starving { digest, piece: self.pick(&PIECES) },
             _ => Notice::Leave { digest },
         }

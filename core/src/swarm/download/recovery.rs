@@ -106,7 +106,6 @@ impl Download {
         self.contradicted = false;
         self.believed = None;
         self.doubts.clear();
-        self.news.clear();
         self.tracker_news.clear();
         self.recovery = Some(recovery);
     }
@@ -252,7 +251,7 @@ impl Download {
             self.have.insert(piece);
             self.store(piece, super::Stored { sum: None, via });
             self.chain.hashed(piece, from, after);
-            self.news.push(piece);
+            self.gained.push(piece);
             self.tracker_news.push(piece);
         } else {
             recovery.unfit.insert(piece);

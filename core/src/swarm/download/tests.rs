@@ -209,3 +209,35 @@ fn after_a_mismatch_honest_peers_that_did_not_fit_the_lie_are_believed_again() {
     download.hashed(OpId(2), Wanted { piece: 0, from: Midstate::INITIAL }, state(66));
     assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Refuted, "nothing fits");
 }
+
+#[test]
+fn each_neighbour_is_told_of_a_piece_once_and_not_of_what_it_has() {
+    use crate::message::Have;
+    use crate::swarm::neighbours::Neighbours;
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
+    let mut neighbours = Neighbours::default();
+    neighbours.add(&peer("early"), None, None);
+    neighbours.learn(8 * MIN_PIECE_BYTES, 8);
+    neighbours.get_mut(&peer("early")).expect("it was added").greeted = true;
+    let gain = |download: &mut Download, piece: u32| {
+        for piece in [piece, piece + 1] {
+            download.claim(piece, state(piece), &peer("sender"));
+        }
+        let verdict = fetch(download, piece.into(), "sender", piece, piece + 1);
+        assert!(matches!(verdict, Verdict::Accepted(_)), "{piece}: {verdict:?}");
+    };
+    gain(&mut download, 3);
+    gain(&mut download, 1);
+    let mut told = |neighbours: &mut Neighbours, name: &str, download: &Download| {
+        neighbours.get_mut(&peer(name)).map(|neighbour| neighbour.not_told(download)).unwrap_or_default()
+    };
+    assert_eq!(told(&mut neighbours, "early", &download), [3, 1]);
+    assert_eq!(told(&mut neighbours, "early", &download), [0; 0]);
+    neighbours.heard(&peer("early"), &Have::Also(vec![5]));
+    gain(&mut download, 5);
+    gain(&mut download, 4);
+    assert_eq!(told(&mut neighbours, "early", &download), [4], "it has the other one");
+    // A stranger is greeted with all that is here.
+    neighbours.add(&peer("late"), None, None);
+    assert_eq!(told(&mut neighbours, "late", &download), [0; 0]);
+}

@@ -149,7 +149,9 @@ impl TryFrom<wire::Notice> for core::Notice {
             }
             wire::NoticeKind::Starving(starving) => Ok(Self::Starving { digest, piece: starving.piece }),
             wire::NoticeKind::Leave(_) => Ok(Self::Leave { digest }),
-            wire::NoticeKind::Unchoke(_) => Ok(Self::Unchoke { digest }),
+            wire::NoticeKind::Unchoke(unchoke) => {
+                Ok(Self::Unchoke { digest, pieces: unchoke.pieces, spine: spine(&unchoke.spine, "unchoke")? })
+            }
         }
     }
 }

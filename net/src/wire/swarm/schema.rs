@@ -160,7 +160,15 @@ pub enum NoticeKind {
     #[prost(message, tag = "6")]
     Leave(Empty),
     #[prost(message, tag = "7")]
-    Unchoke(Empty),
+    Unchoke(Unchoke),
+}
+
+#[derive(Clone, PartialEq, ProstMessage)]
+pub struct Unchoke {
+    #[prost(uint32, repeated, tag = "1")]
+    pub pieces: Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    pub spine: Vec<SpinePoint>,
 }
 
 #[derive(Clone, PartialEq, ProstMessage)]

@@ -128,7 +128,9 @@ impl From<&core::Notice> for wire::Notice {
                 (digest, wire::NoticeKind::Starving(wire::Starving { piece: *piece }))
             }
             core::Notice::Leave { digest } => (digest, wire::NoticeKind::Leave(wire::Empty {})),
-            core::Notice::Unchoke { digest } => (digest, wire::NoticeKind::Unchoke(wire::Empty {})),
+            core::Notice::Unchoke { digest, pieces, spine: points } => {
+                (digest, wire::NoticeKind::Unchoke(wire::Unchoke { pieces: pieces.clone(), spine: spine(points) }))
+            }
         };
         Self { digest: digest.as_bytes().to_vec(), kind: Some(kind) }
     }

@@ -159,7 +159,8 @@ pub(super) fn notice() -> impl Strategy<Value = Notice> {
             cooldown: failure.cooldown
         }),
         (digest(), any::<u32>()).prop_map(|(digest, piece)| Notice::Starving { digest, piece }),
-        digest().prop_map(|digest| Notice::Unchoke { digest }),
+        (digest(), vec(any::<u32>(), 0..5), spine())
+            .prop_map(|(digest, pieces, spine)| Notice::Unchoke { digest, pieces, spine }),
         digest().prop_map(|digest| Notice::Leave { digest }),
     ]
 }
