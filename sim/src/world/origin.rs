@@ -107,6 +107,8 @@ pub(crate) struct OriginTransfer {
     told: Told,
     /// A slow disk is taking the next piece.
     is_writing: bool,
+    /// When it was asked for: see [`World::order`].
+    opened: u32,
 }
 
 impl Origin {
@@ -288,6 +290,7 @@ impl World {
             total: 0,
             told: Told::nothing(self.now),
             is_writing: false,
+            opened: self.order(),
         };
         self.queue.push(self.now + way, Event::OriginAsked(Box::new(transfer)));
     }
@@ -389,13 +392,13 @@ impl World {
 
     fn piece_from_origin(&mut self, flow: FlowId, fault: Option<Fault>) {
         let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) else { return };
-        let OriginTransfer { node, op, digest, size, next, end, check, arrived_bytes, .. } = **transfer;
+        let OriginTransfer { node, op, digest, size, next, end, check, arrived_bytes, opened, .. } = **transfer;
         let bytes = Geometry::of_blob(size).len(next);
         let news = transfer.told.all(arrived_bytes + bytes);
         let label = self.blobs.get(&digest).map_or(content::TRUE, |blob| blob.label);
         let content = if fault == Some(Fault::Corrupt) { content::WRONG } else { label };
         self.origin.was_corrupt |= content == content::WRONG;
-        let hashed = match self.store_piece(node, digest, next, content, check) {
+        let hashed = match self.store_piece(node, digest, (next, opened), content, check) {
             Ok(hashed) => hashed,
             Err(error) => {
                 self.fetch_ends(node, op);
@@ -412,11 +415,14 @@ impl World {
         } else if let Some(Carried::Origin(transfer)) = self.flows.get_mut(flow) {
             transfer.next += 1;
             transfer.arrived_bytes += bytes;
-            if let Hashed::Chained(after) = hashed {
+            if let Some(Hashed::Chained(after)) = hashed {
                 transfer.check = Check::From(after);
             }
         }
-        let event = TransferEvent::Piece { piece: next, bytes: news, hashed, claim: None };
+        let event = match hashed {
+            Some(hashed) => TransferEvent::Piece { piece: next, bytes: news, hashed, claim: None },
+            None => TransferEvent::Progress { bytes: news },
+        };
         self.input(node, Input::Transfer { op, event });
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct PieceTransfer {
     pub(super) told: Told,
     /// A slow disk has taken it.
     is_written: bool,
+    /// When it was asked for: see [`World::order`].
+    opened: u32,
 }
 
 impl World {
@@ -71,6 +73,7 @@ impl World {
             claim: None,
             told: Told::nothing(self.now),
             is_written: false,
+            opened: self.order(),
         };
         self.queue.push(self.now + after, Event::PieceAsked(Box::new(transfer)));
     }
@@ -174,7 +177,7 @@ impl World {
     }
 
     pub(super) fn piece_arrives(&mut self, mut transfer: PieceTransfer) {
-        let PieceTransfer { to: node, from, op, digest, size, piece, check, content, .. } = transfer;
+        let PieceTransfer { to: node, from, op, digest, size, piece, check, content, opened, .. } = transfer;
         self.nodes[node].fetching.remove(&op);
         if !transfer.is_written
             && let Some(at) = self.disk_takes(node, Geometry::of_blob(size).len(piece))
@@ -190,13 +193,14 @@ impl World {
             return self.later(node, Duration::ZERO, Input::Transfer { op, event });
         }
         let bytes = transfer.told.all(Geometry::of_blob(size).len(piece));
-        match self.store_piece(node, digest, piece, content, check) {
+        match self.store_piece(node, digest, (piece, opened), content, check) {
             Ok(hashed) => {
                 self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });
-                self.input(
-                    node,
-                    Input::Transfer { op, event: TransferEvent::Piece { piece, bytes, hashed, claim: transfer.claim } },
-                );
+                let event = match hashed {
+                    Some(hashed) => TransferEvent::Piece { piece, bytes, hashed, claim: transfer.claim },
+                    None => TransferEvent::Progress { bytes },
+                };
+                self.input(node, Input::Transfer { op, event });
             }
             Err(error) => {
                 let event = TransferEvent::Failed(TransferFailure::Store(error));

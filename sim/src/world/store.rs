@@ -21,29 +21,37 @@ const HASH_RATE: u64 = 1_200_000_000;
 /// From the order to commit until the blob has its name, synced.
 const COMMIT_TIME: Duration = Duration::from_millis(2);
 
+/// Whether one of two numbers of [`World::order`] that are not too far apart is the later one.
+fn is_after(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() > 0
+}
+
 /// What is left of a piece that has rotted.
 const ROTTEN: Content = 0x707;
 
 /// What is at the place of each piece; nothing was written where it is absent.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Contents(Vec<Option<Content>>);
+pub(crate) struct Contents(Vec<Content>);
+
+/// Stands for what nothing was written to.
+const NOTHING: Content = Content::MAX;
 
 impl Contents {
     pub(crate) fn get(&self, piece: u32) -> Option<Content> {
-        self.0.get(piece as usize).copied().flatten()
+        self.0.get(piece as usize).copied().filter(|content| *content != NOTHING)
     }
 
     pub(crate) fn set(&mut self, piece: u32, content: Content) {
         let index = piece as usize;
         if self.0.len() <= index {
-            self.0.resize(index + 1, None);
+            self.0.resize(index + 1, NOTHING);
         }
-        self.0[index] = Some(content);
+        self.0[index] = content;
     }
 
     pub(crate) fn remove(&mut self, piece: u32) {
         if let Some(place) = self.0.get_mut(piece as usize) {
-            *place = None;
+            *place = NOTHING;
         }
     }
 }
@@ -52,6 +60,8 @@ impl Contents {
 pub(crate) struct Staged {
     pub(crate) size: u64,
     pub(crate) contents: Contents,
+    /// When each piece was last finished: see [`World::order`].
+    finished: Vec<u32>,
     pub(crate) records: BTreeMap<u32, Box<RecordedPiece>>,
     pub(crate) facts: Option<BlobFacts>,
 }
@@ -144,15 +154,22 @@ impl World {
         staged.facts = Some(facts);
     }
 
-    /// Writes a piece and hashes it on the way.
+    /// A number for what happens now: what happens later has a greater one, as [`is_after`] says.
+    pub(super) fn order(&self) -> u32 {
+        self.events as u32
+    }
+
+    /// Writes a piece that a transfer brings, which began at `opened` (see [`order`](Self::order)), and hashes it on the way.
+    /// `None`: another transfer has finished this piece meanwhile. It stays, as it does in the agent's store, and is not
+    /// reported a second time.
     pub(super) fn store_piece(
         &mut self,
         node: NodeIndex,
         digest: Digest,
-        piece: u32,
+        (piece, opened): (u32, u32),
         content: Content,
         check: Check,
-    ) -> Result<Hashed, StoreError> {
+    ) -> Result<Option<Hashed>, StoreError> {
         if self.nodes[node].disk.full {
             return Err(StoreError::Full);
         }
@@ -160,10 +177,18 @@ impl World {
             return Err(StoreError::Io("simulated".into()));
         }
         let released = self.nodes[node].released.get(&digest).copied().unwrap_or(0);
+        let order = self.order();
         let staged = self.nodes[node].disk.staged.get_mut(&digest).ok_or(StoreError::Missing)?;
         let before = staged.contents.get(piece);
-        // A transfer that lost the race against another one writes the same place.
+        let place = piece as usize;
+        if before.is_some() && staged.finished.get(place).is_some_and(|finished| is_after(*finished, opened)) {
+            return Ok(None);
+        }
         staged.contents.set(piece, content);
+        if staged.finished.len() <= place {
+            staged.finished.resize(place + 1, order);
+        }
+        staged.finished[place] = order;
         let range = Geometry::of_blob(staged.size).range(piece);
         let right = self.blobs.get(&digest).map(|blob| blob.label);
         // A run from the origin is not cut short for a piece that somebody else sends meanwhile: what the origin itself sends
@@ -176,10 +201,10 @@ impl World {
                 format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
             self.violate(&invariants::right_bytes::RULE, node, &detail);
         }
-        Ok(match check {
+        Ok(Some(match check {
             Check::From(from) => Hashed::Chained(content::hash(from, piece, content)),
             Check::Alone => Hashed::Alone(content::hash(Midstate::INITIAL, piece, content).to_bytes()),
-        })
+        }))
     }
 
     pub(super) fn hash_piece(
