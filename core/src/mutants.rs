@@ -131,6 +131,31 @@ pub const TABLE: &[Mutant] = &[
     mutant("digest-not-compared", "a blob is committed whatever its digest", "gantry 10.3, 13"),
     mutant("claimed-midstate-trusted", "a piece counts that was hashed from somebody's word", CLASSIC),
     mutant("unreadable-piece-kept", "a piece that cannot be read is not fetched again", CLASSIC),
+    // Upload slots, the share of each flight, registries that limit.
+    mutant("free-slot-told-to-nobody", "who waits for an upload slot is not told when one is free", CLASSIC),
+    mutant("everybody-told-of-one-slot", "all who wait are told of one free slot", CLASSIC),
+    mutant("unchoke-not-believed", "who is told of a free slot does not take it", CLASSIC),
+    mutant("line-without-end", "any number may wait for an upload slot", CLASSIC),
+    mutant("gone-peer-stays-in-line", "who is gone still waits for an upload slot", CLASSIC),
+    mutant(
+        "news-lost-on-the-way-to-a-slot",
+        "who is told of a slot does not hear what is new, and nobody tells it again",
+        CLASSIC,
+    ),
+    mutant("same-news-told-again", "neighbours are told of every piece again and again", CLASSIC),
+    mutant("held-back-for-ever", "a flight that leaves the link to others never goes on", CLASSIC),
+    mutant("waited-for-flight-queued", "what containerd waits for stands in line behind what it does not", WAS_HERE),
+    mutant("flight-of-others-queued", "a flight that others wait for stays queued", WAS_HERE),
+    mutant(
+        "limiting-registry-asked-at-once",
+        "a registry that limits requests is asked everything at the same time",
+        CLASSIC,
+    ),
+    mutant("turn-not-passed-on", "a request that gives up keeps its turn at a registry that limits", CLASSIC),
+    // After a lie.
+    mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
+    mutant("mismatch-kept-secret", "others are not told that what is here counts no more", CLASSIC),
+    mutant("nobody-fetches-by-hand", "after a mismatch the leader does not fetch from the origin either", CLASSIC),
 ];
 
 /// Whether this build has the bugs in it.

@@ -25,6 +25,7 @@ pub mod quiet_network;
 pub mod ranks;
 pub mod right_blame;
 pub mod right_bytes;
+pub mod told_once;
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,5 +66,6 @@ pub const TABLE: &[Invariant] = &[
     private::RULE,
     ranks::RULE,
     right_blame::RULE,
+    told_once::RULE,
     NO_PANIC,
 ];

@@ -15,7 +15,7 @@ use longshore_core::time::Time;
 
 use crate::invariants::{
     Invariant, announced, answered_once, asked_politely, come_back_later, consistent, cooldowns, credentials, limits,
-    no_ghosts, patience, right_blame,
+    no_ghosts, patience, right_blame, told_once,
 };
 use crate::world::{NodeIndex, World};
 
@@ -58,6 +58,8 @@ pub(crate) struct Watched {
     patience: patience::Memory,
     later: come_back_later::Memory,
     announced: announced::Memory,
+    /// Only where all rules are looked at.
+    told: Option<Box<told_once::Memory>>,
     /// Swarms that it has begun to lead with the present input.
     leads: Vec<Digest>,
     /// A swarm that it has led, although others rank before it.
@@ -84,6 +86,7 @@ impl Watched {
             patience: Default::default(),
             later: Default::default(),
             announced: Default::default(),
+            told: None,
             leads: Vec::new(),
             lesser_lead: None,
             ended: Vec::new(),
@@ -107,6 +110,9 @@ impl Watched {
         self.limits.input(input);
         self.patience.input(now, input);
         self.later.input(scene, input);
+        if let Some(told) = &mut self.told {
+            told.input(input);
+        }
         broken
     }
 
@@ -139,6 +145,9 @@ impl Watched {
         self.patience.output(scene, output);
         self.later.output(scene, output);
         self.announced.output(scene, output);
+        if let Some(told) = &mut self.told {
+            told.output(scene, output, self.limits.under_way().1);
+        }
         broken
     }
 }
@@ -161,6 +170,9 @@ impl World {
     pub(crate) fn watch_input(&mut self, node: NodeIndex, input: &Input) {
         let (now, lies) = ((self.clock_of(node), self.now()), self.is_lied_to());
         let Some(Some(watched)) = self.watched.get_mut(node) else { return };
+        if self.strict && watched.inputs == 0 {
+            watched.told = Some(Default::default());
+        }
         let mut broken = watched.input(now, lies, input);
         credentials::input(&mut watched.credentials, input);
         if let Input::Transfer { op, event } = input {

@@ -141,7 +141,7 @@ impl Agent {
     pub(super) fn ask_next(&mut self, registry: &Arc<str>) {
         let now = self.cx.now;
         while let Some(limited) = self.limited.get_mut(registry) {
-            if limited.asked.is_some() {
+            if limited.asked.is_some() && !mutant!("limiting-registry-asked-at-once") {
                 return;
             }
             let Some((id, question)) = limited.waiting.front().copied() else {
@@ -175,6 +175,8 @@ impl Agent {
     pub(super) fn leave_queue(&mut self, registry: &Arc<str>, id: RequestId) {
         let Some(limited) = self.limited.get_mut(registry).filter(|limited| limited.waits(id)) else { return };
         limited.waiting.retain(|(waiting, _)| *waiting != id);
-        self.ask_next(registry);
+        if !mutant!("turn-not-passed-on") {
+            self.ask_next(registry);
+        }
     }
 }

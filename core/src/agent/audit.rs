@@ -257,6 +257,15 @@ impl Agent {
         if let Some(digest) = self.runs_overdue() {
             return Some(format!("a run of {} is late and nobody else's", digest.short()));
         }
+        if self.choked.len() > crate::swarm::choked::MAX_CHOKED {
+            return Some(format!("{} wait for an upload slot", self.choked.len()));
+        }
+        let misses = |flight: &&Flight| flight.download.as_ref().is_some_and(|download| !download.have().is_full());
+        let mut held_back =
+            self.flights.values().filter(|flight| flight.held_back && flight.stage.is_moving()).filter(misses);
+        if let Some(flight) = held_back.find(|flight| !self.armed(Deadline::Fetch(flight.digest))) {
+            return Some(format!("the flight of {} is held back for ever", flight.digest.short()));
+        }
         if let Some(registry) = self.limited.iter().find(|(_, limited)| limited.is_forgotten(&self.cx.timers)) {
             return Some(format!("nobody asks {} again", registry.0));
         }

@@ -46,7 +46,8 @@ impl Agent {
     pub(super) fn unchoke(&mut self) {
         let free = self.free_slots();
         let mut told = 0;
-        while told < free
+        while (told < free || mutant!("everybody-told-of-one-slot"))
+            && !mutant!("free-slot-told-to-nobody")
             && let Some((peer, digest)) = self.choked.next()
         {
             if self.may_want(&peer, &digest) {
@@ -75,7 +76,10 @@ impl Agent {
         let (Some(download), Some(neighbour)) = (&flight.download, flight.neighbours.get_mut(peer)) else {
             return Default::default();
         };
-        let pieces = neighbour.not_told(download);
+        let mut pieces = neighbour.not_told(download);
+        if mutant!("news-lost-on-the-way-to-a-slot") {
+            pieces.clear();
+        }
         let spine = download.news_spine(&pieces);
         (pieces, spine)
     }

@@ -65,14 +65,16 @@ impl Agent {
     /// Starts queued flights while there is room, in order of arrival. Those that containerd waits for have as much room of
     /// their own: they do not stand behind large blobs that nobody has asked for yet. What others wait for needs no room.
     pub(super) fn promote(&mut self) {
-        while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running()) {
+        while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running())
+            && !mutant!("flight-of-others-queued")
+        {
             self.begin(flight.digest);
         }
         let most = self.config.max_running_flights as usize + usize::from(mutant!("running-limit-off-by-one"));
         loop {
             let queued = self.flights.values().filter(|flight| !flight.is_running());
             let Some(next) = queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)) else { return };
-            let waited_for = !next.waiters.is_empty();
+            let waited_for = !next.waiters.is_empty() && !mutant!("waited-for-flight-queued");
             let running = || self.flights.values().filter(|flight| flight.is_running() && !flight.others_wait);
             let (all, waited) = (running().count(), running().filter(|flight| !flight.waiters.is_empty()).count());
             // Who was waited for a moment ago may still run.

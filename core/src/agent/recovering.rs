@@ -5,6 +5,7 @@
 //! that one does not come, those fetch by hand that are the best among their neighbours, and in the end everybody does.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use super::Agent;
 use crate::digest::Digest;
@@ -67,7 +68,7 @@ impl Agent {
         // Who sent what does not fit a lie may be the one who is right.
         self.failures.pardon(digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        if waited || flight.role == Role::Leading {
+        if (waited || flight.role == Role::Leading) && !mutant!("nobody-fetches-by-hand") {
             return self.fetch_by_hand(digest);
         }
         flight.enrolled = None;
@@ -112,7 +113,6 @@ impl Agent {
     /// Neighbours and tracker must not think any more that it has what counts for nothing now. Who has it whole answers.
     pub(super) fn tell_what_is_left(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
-        let notice = self.exact_notice(flight);
         let mut peers: Vec<_> = flight.neighbours.iter().map(|(peer, _)| peer.clone()).collect();
         if let Role::Following(tracker) = &flight.role {
             // As a tracker it counts what participants have, and only ever more of it: this one begins anew.
@@ -121,15 +121,24 @@ impl Agent {
                 peers.push(tracker.clone());
             }
         }
-        for peer in peers {
-            self.cx.emit(Output::Notify { peer, notice: notice.clone().into() });
+        if !mutant!("mismatch-kept-secret") {
+            self.tell_exactly(digest, peers);
         }
     }
 
-    fn exact_notice(&self, flight: &Flight) -> Notice {
-        let pieces = Have::Exactly(flight.pieces_bytes());
-        let (sums, spine) = (Vec::new(), Vec::new());
-        Notice::Have { digest: flight.digest, size: flight.size, pieces, sums, spine, private: flight.is_private() }
+    /// Tells what is here, whatever was told before.
+    fn tell_exactly(&mut self, digest: Digest, peers: Vec<PeerId>) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let (size, private) = (flight.size, flight.is_private());
+        let (sums, spine, pieces) = (Vec::new(), Vec::new(), Have::Exactly(flight.pieces_bytes()));
+        let notice = Arc::new(Notice::Have { digest, size, pieces, sums, spine, private });
+        let gained = flight.download.as_ref().map_or(0, Download::gained);
+        for peer in peers {
+            if let Some(neighbour) = flight.neighbours.get_mut(&peer) {
+                neighbour.told = gained;
+            }
+            self.cx.emit(Output::Notify { peer, notice: notice.clone() });
+        }
     }
 
     /// A tracker has answered somebody who waits after a mismatch.
@@ -141,9 +150,7 @@ impl Agent {
         };
         download.tracker_moves(now, spine.len());
         // What was on its way when the mismatch was found may have come after the news of it.
-        let Some(flight) = self.flights.get(&digest) else { return };
-        let notice = self.exact_notice(flight);
-        self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
+        self.tell_exactly(digest, vec![tracker.clone()]);
         // It says when it has the whole to those whom it knows as neighbours.
         self.meet(digest, tracker, None);
     }

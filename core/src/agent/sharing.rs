@@ -41,13 +41,15 @@ impl Agent {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.held_back = true;
         }
-        self.cx.wake_by(Deadline::Fetch(digest), LATE.1);
+        if !mutant!("held-back-for-ever") {
+            self.cx.wake_by(Deadline::Fetch(digest), LATE.1);
+        }
     }
 
     /// A flight has got something, or not: whoever comes first may fetch more now.
     pub(super) fn share(&mut self, digest: Digest) {
         let order = |flight: &Flight| (flight.waiters.is_empty(), flight.generation, flight.digest);
-        let wants = |flight: &&Flight| flight.held_back || flight.digest == digest;
+        let wants = |flight: &&Flight| flight.held_back && !mutant!("held-back-for-ever") || flight.digest == digest;
         let mut wanting: Vec<_> = self.flights.values().filter(wants).map(order).collect();
         wanting.sort_unstable();
         for (_, _, digest) in wanting {

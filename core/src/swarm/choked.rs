@@ -24,7 +24,7 @@ impl Choked {
         if let Some(place) = self.waiting.iter().position(|(waits, of)| *of == digest && waits == peer) {
             return Some(place);
         }
-        if self.waiting.len() >= MAX_CHOKED {
+        if self.waiting.len() >= MAX_CHOKED && !mutant!("line-without-end") {
             return None;
         }
         self.waiting.push_back((peer.clone(), digest));
@@ -43,6 +43,9 @@ impl Choked {
 
     /// `peer` is gone.
     pub(crate) fn gone(&mut self, peer: &PeerId) {
+        if mutant!("gone-peer-stays-in-line") {
+            return;
+        }
         self.waiting.retain(|(waits, _)| waits != peer);
     }
 

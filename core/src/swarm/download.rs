@@ -288,7 +288,10 @@ impl Download {
     pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32) -> bool {
         let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
         let would_not_fit = |doubt: &Doubt| {
-            doubt.sender == *peer && Some(doubt.from) == before && after.is_some_and(|after| after != doubt.gave)
+            !mutant!("doubted-piece-asked-again")
+                && doubt.sender == *peer
+                && Some(doubt.from) == before
+                && after.is_some_and(|after| after != doubt.gave)
         };
         self.doubts.get(&piece).is_some_and(|doubts| doubts.iter().any(would_not_fit))
     }

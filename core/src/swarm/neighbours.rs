@@ -55,7 +55,11 @@ impl Neighbour {
         if self.complete || !self.greeted || self.told == download.gained() {
             return Vec::new();
         }
-        download.news_since(core::mem::replace(&mut self.told, download.gained()), &self.pieces)
+        let told = core::mem::replace(&mut self.told, download.gained());
+        if mutant!("same-news-told-again") {
+            self.told = told;
+        }
+        download.news_since(told, &self.pieces)
     }
 }
 
@@ -131,8 +135,14 @@ impl Neighbours {
         };
         let known = self.left.iter().position(|(left, _)| left == peer);
         let busy_until = known.map_or(Time::ZERO, |known| self.left.remove(known).1);
-        let neighbour =
-            Neighbour { zone, pieces: PieceSet::none(self.pieces), complete: false, early: None, greeted: false, told: 0 };
+        let neighbour = Neighbour {
+            zone,
+            pieces: PieceSet::none(self.pieces),
+            complete: false,
+            early: None,
+            greeted: false,
+            told: 0,
+        };
         self.places.insert(place, Place { peer: peer.clone(), neighbour });
         self.ends.insert(place, peer.end());
         self.ready.insert(place, Readiness::busy_since_before(busy_until));

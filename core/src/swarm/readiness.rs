@@ -94,6 +94,9 @@ impl Readiness {
         if self.strikes > 0 {
             return false;
         }
+        if mutant!("unchoke-not-believed") {
+            return false;
+        }
         self.busy_until = Time::ZERO;
         self.choked_until = now + CHOKED_FOR;
         self.unchoked = true;

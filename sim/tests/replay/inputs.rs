@@ -168,8 +168,11 @@ fn notice() -> BoxedStrategy<Notice> {
             }
         ),
         (digest(), 0_u32..6).prop_map(|(digest, piece)| Notice::Starving { digest, piece }),
-        (digest(), vec(0_u32..6, 0..3), spine())
-            .prop_map(|(digest, pieces, spine)| Notice::Unchoke { digest, pieces, spine }),
+        (digest(), vec(0_u32..6, 0..3), spine()).prop_map(|(digest, pieces, spine)| Notice::Unchoke {
+            digest,
+            pieces,
+            spine
+        }),
         digest().prop_map(|digest| Notice::Leave { digest }),
     ]
     .boxed()

@@ -159,8 +159,11 @@ pub(super) fn notice() -> impl Strategy<Value = Notice> {
             cooldown: failure.cooldown
         }),
         (digest(), any::<u32>()).prop_map(|(digest, piece)| Notice::Starving { digest, piece }),
-        (digest(), vec(any::<u32>(), 0..5), spine())
-            .prop_map(|(digest, pieces, spine)| Notice::Unchoke { digest, pieces, spine }),
+        (digest(), vec(any::<u32>(), 0..5), spine()).prop_map(|(digest, pieces, spine)| Notice::Unchoke {
+            digest,
+            pieces,
+            spine
+        }),
         digest().prop_map(|digest| Notice::Leave { digest }),
     ]
 }

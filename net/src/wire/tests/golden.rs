@@ -204,7 +204,14 @@ fn swarm_messages_keep_their_form() {
         ("unassigned", swarm::encode_notice(&unassigned)),
         ("starving", swarm::encode_notice(&Notice::Starving { digest: ONE, piece: 9 })),
         ("leave", swarm::encode_notice(&Notice::Leave { digest: ONE })),
-        ("unchoke", swarm::encode_notice(&Notice::Unchoke { digest: ONE, pieces: vec![1, 200], spine: vec![(2, Midstate::INITIAL)] })),
+        (
+            "unchoke",
+            swarm::encode_notice(&Notice::Unchoke {
+                digest: ONE,
+                pieces: vec![1, 200],
+                spine: vec![(2, Midstate::INITIAL)],
+            }),
+        ),
         ("piece request", swarm::encode_piece_request(&PieceRequest { digest: ONE, size: 300, piece: 5 })),
         ("follows", swarm::encode_piece_header(&PieceHeader::Follows { length: 300, claim: Some(sum.clone()) })),
         ("busy", swarm::encode_piece_header(&PieceHeader::Refused(PieceRefusal::Busy(Duration::from_millis(1500))))),

@@ -1,0 +1,106 @@
+//! Checked at every notice, by those who look closely: it remembers every piece that everybody was told of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_core::digest::Digest;
+use longshore_core::input::Input;
+use longshore_core::message::{Have, Notice};
+use longshore_core::names::{PeerId, StreamId};
+use longshore_core::output::Output;
+
+use super::Invariant;
+use crate::watch::Scene;
+
+/// The rule.
+pub const RULE: Invariant = Invariant {
+    name: "told-once",
+    sentence: "Without lies nobody is told of a piece twice, nor of a free slot more often than it has asked, nor more than slots are free.",
+    source: "design, section 3.2; the choking of BitTorrent, BEP 3",
+};
+
+/// What one agent has told others.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    streams: BTreeMap<StreamId, PeerId>,
+    /// Requests for pieces of a blob that no free slot was told for.
+    asked: BTreeMap<(PeerId, Digest), u32>,
+    told: BTreeMap<(PeerId, Digest), BTreeSet<u32>>,
+    /// Free slots that somebody was told of with the present input.
+    offered: usize,
+}
+
+impl Memory {
+    pub(crate) fn input(&mut self, input: &Input) {
+        self.offered = 0;
+        match input {
+            Input::StreamOpened { stream, peer, .. } => {
+                self.streams.insert(*stream, peer.clone());
+            }
+            Input::StreamClosed { stream, .. } => {
+                self.streams.remove(stream);
+            }
+            Input::PieceRequested { stream, request } => {
+                if let Some(peer) = self.streams.get(stream) {
+                    *self.asked.entry((peer.clone(), request.digest)).or_default() += 1;
+                }
+            }
+            Input::Disconnected { peer: gone } => {
+                self.asked.retain(|(peer, _), _| peer != gone);
+                self.told.retain(|(peer, _), _| peer != gone);
+            }
+            Input::Notice { peer, notice } => {
+                if let Notice::Leave { digest } = &**notice {
+                    self.told.remove(&(peer.clone(), *digest));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `sending`: pieces that are being sent now.
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output, sending: usize) {
+        let Output::Notify { peer, notice } = output else {
+            // Another one may have become free.
+            self.offered = 0;
+            return;
+        };
+        match &**notice {
+            Notice::Unchoke { digest, pieces, .. } => {
+                self.offered += 1;
+                let slots = scene.config.max_uploads as usize;
+                if sending + self.offered > slots {
+                    let offered = self.offered;
+                    let detail = format!("{offered} are told of free slots, {sending} of {slots} are taken");
+                    scene.violate(&RULE, detail);
+                }
+                match self.asked.get_mut(&(peer.clone(), *digest)).filter(|asked| **asked > 0) {
+                    Some(asked) => *asked -= 1,
+                    None => {
+                        let detail = format!("{peer} is told of a slot for {} and has not asked", digest.short());
+                        scene.violate(&RULE, detail);
+                    }
+                }
+                self.tells(scene, peer, digest, pieces);
+            }
+            Notice::Have { digest, pieces: Have::Also(pieces), sums, .. } => {
+                // What came from the origin the tracker is told of whether it is a neighbour or not.
+                if sums.is_empty() {
+                    self.tells(scene, peer, digest, pieces);
+                }
+            }
+            Notice::Have { digest, .. } | Notice::Leave { digest } => {
+                self.told.remove(&(peer.clone(), *digest));
+            }
+            _ => {}
+        }
+    }
+
+    fn tells(&mut self, scene: &mut Scene<'_>, peer: &PeerId, digest: &Digest, pieces: &[u32]) {
+        let told = self.told.entry((peer.clone(), *digest)).or_default();
+        // Who fetches everything again after a lie tells of it again.
+        if let Some(piece) = pieces.iter().find(|piece| !told.insert(**piece) && !scene.lies) {
+            let detail = format!("{peer} was told of piece {piece} of {} before", digest.short());
+            scene.violate(&RULE, detail);
+        }
+    }
+}
