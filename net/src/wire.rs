@@ -60,8 +60,8 @@ pub enum Opening {
     Request(Request),
     /// A request for a piece.
     Piece(PieceRequest),
-    /// The first of a sequence of notices.
-    Notice(Notice),
+    /// The first of a sequence of notices; see [`swarm::decode_notice`].
+    Notice(Option<Notice>),
 }
 
 /// Reads the first message on an inbound stream of `protocol`.

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::choking::BUSY_RETRY;
-use super::fetching::{ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
+use super::fetching::{BUSY_PATIENCE, ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
 use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
 use crate::digest::Digest;
@@ -19,8 +19,6 @@ use crate::timers::Deadline;
 
 /// A neighbour that failed is left alone for this long, times the failures in a row.
 pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
-/// For so long after the last piece it is believed of a neighbour whose uploads hardly move that it is only busy.
-const STANDS_STILL: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
@@ -292,7 +290,7 @@ impl Agent {
         if let TransferFailure::Refused(PieceRefusal::Busy(after)) = &failure
             && let Some(flight) = self.flights.get_mut(&digest)
             // Whoever says the longest may stand still: what it has is better had from elsewhere, if nothing else comes.
-            && (*after < BUSY_RETRY.1 || now - flight.last_piece < STANDS_STILL)
+            && (*after < BUSY_RETRY.1 || now - flight.last_piece < BUSY_PATIENCE)
         {
             flight.busy_until = flight.busy_until.max(now + *after);
         }

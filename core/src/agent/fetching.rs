@@ -33,7 +33,7 @@ pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Durat
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// If those who have the piece say that they are busy, it waits for its turn this long; from then on they are not believed.
 /// Where several nodes share a slow line between zones, it takes seconds until each has its turn.
-const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// For so many pieces at a time.
 pub(super) const STARVING_BATCH: usize = 64;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.

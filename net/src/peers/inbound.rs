@@ -6,7 +6,7 @@ use futures::AsyncWriteExt as _;
 use libp2p::swarm::Stream;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, StreamError};
-use longshore_core::message::{PieceRefusal, PieceSum, Protocol, Response};
+use longshore_core::message::{Notice, PieceRefusal, PieceSum, Protocol, Response};
 use longshore_core::names::{PeerId, StreamId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -93,7 +93,7 @@ impl InboundStream {
             }
             Opening::Notice(notice) => {
                 self.inputs.send(Input::StreamNotices { stream: self.id });
-                self.inputs.send(Input::Notice { peer: self.peer.clone(), notice: notice.into() });
+                self.noticed(notice);
                 self.notices(max_bytes).await
             }
         }
@@ -133,8 +133,15 @@ impl InboundStream {
                 Err(error) => return Err(self.bad_frame(&error)),
             };
             let notice = decode_notice(&bytes).map_err(|error| self.malformed(&error))?;
-            self.inputs.send(Input::Notice { peer: self.peer.clone(), notice: notice.into() });
+            self.noticed(notice);
             read += 1;
+        }
+    }
+
+    fn noticed(&self, notice: Option<Notice>) {
+        match notice {
+            Some(notice) => self.inputs.send(Input::Notice { peer: self.peer.clone(), notice: notice.into() }),
+            None => debug!(peer = %self.peer, "passed over a notice of a kind that this version does not know"),
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn decode_opening(bytes: &[u8]) -> Result<Opening, WireError> {
     match open(bytes, "a request or a notice")? {
         Message::Enrol(enrol) => Ok(Opening::Request(longshore_core::message::Request::Enrol(enrol.try_into()?))),
         Message::PieceRequest(request) => Ok(Opening::Piece(request.try_into()?)),
-        Message::Notice(notice) => Ok(Opening::Notice(notice.try_into()?)),
+        Message::Notice(notice) => Ok(Opening::Notice(known(notice)?)),
         other => Err(WireError::Unexpected { expected: "a request or a notice", found: other.name() }),
     }
 }
@@ -54,15 +54,20 @@ pub fn encode_notice(notice: &Notice) -> Vec<u8> {
     close(Message::Notice(notice.into()))
 }
 
-/// Reads a notice.
+/// Reads a notice; `None` if it is of a kind that this version does not know, which is to be passed over.
 ///
 /// # Errors
 /// When it is none.
-pub fn decode_notice(bytes: &[u8]) -> Result<Notice, WireError> {
+pub fn decode_notice(bytes: &[u8]) -> Result<Option<Notice>, WireError> {
     match open(bytes, "notice")? {
-        Message::Notice(notice) => notice.try_into(),
+        Message::Notice(notice) => known(notice),
         other => Err(WireError::Unexpected { expected: "notice", found: other.name() }),
     }
+}
+
+/// A notice needs no answer: what a newer version has to say besides does not end the channel.
+fn known(notice: schema::Notice) -> Result<Option<Notice>, WireError> {
+    if notice.kind.is_none() { Ok(None) } else { notice.try_into().map(Some) }
 }
 
 /// Writes a request for a piece.

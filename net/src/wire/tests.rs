@@ -121,8 +121,8 @@ proptest! {
         let bytes = encode_response(&Response::Enrol(reply.clone()), now());
         prop_assert_eq!(decode_response(&Request::Enrol(enrol), &bytes, now()), Ok(Response::Enrol(reply)));
         let bytes = swarm::encode_notice(&notice);
-        prop_assert_eq!(swarm::decode_notice(&bytes), Ok(notice.clone()));
-        prop_assert_eq!(decode_opening(Protocol::Swarm, &bytes), Ok(Opening::Notice(notice)));
+        prop_assert_eq!(swarm::decode_notice(&bytes), Ok(Some(notice.clone())));
+        prop_assert_eq!(decode_opening(Protocol::Swarm, &bytes), Ok(Opening::Notice(Some(notice))));
         let bytes = swarm::encode_piece_request(&request);
         prop_assert_eq!(decode_opening(Protocol::Swarm, &bytes), Ok(Opening::Piece(request)));
         let bytes = swarm::encode_piece_header(&header);
@@ -155,6 +155,18 @@ proptest! {
             decode_everything(&bytes);
         }
     }
+}
+
+#[test]
+fn a_notice_of_a_kind_that_is_not_known_is_passed_over() {
+    let notice = swarm::encode_notice(&Notice::Leave { digest: longshore_core::digest::Digest::from_bytes([7; 32]) });
+    // "leave" is the empty field 6 at the end: tag 6 << 3 | 2, length 0. Field 15 says nothing to us.
+    assert_eq!(notice[notice.len() - 2..], [0x32, 0]);
+    let mut newer = notice;
+    let tag = newer.len() - 2;
+    newer[tag] = 0x7a;
+    assert_eq!(swarm::decode_notice(&newer), Ok(None));
+    assert_eq!(decode_opening(Protocol::Swarm, &newer), Ok(Opening::Notice(None)));
 }
 
 fn decode_everything(bytes: &[u8]) {
