@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::Agent;
 use super::serving::Stream;
 use crate::digest::Digest;
-use crate::message::Notice;
+use crate::message::{Have, Notice};
 use crate::names::PeerId;
 use crate::output::Output;
 use crate::spine::Midstate;
@@ -97,11 +97,20 @@ impl Agent {
     /// A neighbour that was busy has a slot for us now, and these pieces besides those that it has told us of.
     pub(super) fn unchoked(&mut self, peer: &PeerId, digest: Digest, pieces: &[u32], spine: &[(u32, Midstate)]) {
         let now = self.cx.now;
+        if !self.flights.get(&digest).is_some_and(|flight| flight.neighbours.contains(peer)) {
+            // Nobody has asked it.
+            return;
+        }
+        let tracker = self.trackers.get_mut(&digest);
+        let tracked = tracker.is_some_and(|tracker| tracker.heard(now, peer, &Have::Also(pieces.to_vec())));
         self.hear_spine(digest, peer, spine, false);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.neighbours.heard_also(peer, pieces);
         if flight.neighbours.unchoked(peer, now) {
             self.fill(digest);
+        }
+        if tracked {
+            self.track(digest);
         }
     }
 }
