@@ -17,7 +17,7 @@ use super::failure::{self, Tried};
 use super::report::Report;
 use super::stat::{check_encoding, content_length, media_type};
 use crate::store::Store;
-use crate::store::intake::Intake;
+use crate::store::intake::{Intake, Ticket};
 
 mod body;
 mod sink;
@@ -53,6 +53,7 @@ async fn fetch(
     report: &Report,
 ) -> Result<(), TransferFailure> {
     question.range = range_of(span).map_err(TransferFailure::Origin)?;
+    let ticket = Ticket::take(store, question.digest);
     let answer = exchange.ask(&question).await.map_err(TransferFailure::Origin)?;
     let answer = exchange.successful(answer).await.map_err(TransferFailure::Origin)?;
     let declared = content_length(&answer);
@@ -95,7 +96,8 @@ async fn fetch(
         }
     }
     let geometry = Geometry::of_blob(size);
-    let intake = Intake::open(store, question.digest, geometry, first, check).map_err(TransferFailure::Store)?;
+    let intake =
+        Intake::open_in_turn(store, ticket, question.digest, geometry, first, check).map_err(TransferFailure::Store)?;
     let mut sink = Sink::new(intake, geometry, wanted, report);
     let poured = pour(exchange, &context, &mut body, &mut sink).await;
     if poured.is_err() {

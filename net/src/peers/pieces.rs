@@ -14,7 +14,7 @@ use tracing::debug;
 use super::hub::Hub;
 use crate::driver::Inputs;
 use crate::store::Store;
-use crate::store::intake::{Intake, StoredPiece};
+use crate::store::intake::{Intake, StoredPiece, Ticket};
 use crate::wire::frame::{FrameError, frame, read_frame};
 use crate::wire::swarm::{PieceHeader, decode_piece_header, encode_piece_request};
 
@@ -54,6 +54,7 @@ impl Fetch {
 
     async fn fetch(&self) -> Result<(), TransferFailure> {
         let unreachable = |_| TransferFailure::Unreachable;
+        let ticket = Ticket::take(&self.store, self.request.digest);
         let message = frame(&encode_piece_request(&self.request)).map_err(|_| TransferFailure::Malformed)?;
         let mut stream = self.hub.open(&self.peer, Protocol::Swarm).await.map_err(|_| TransferFailure::Unreachable)?;
         stream.write_all(&message).await.map_err(unreachable)?;
@@ -72,7 +73,8 @@ impl Fetch {
         if length != geometry.len(piece) || about_another_piece {
             return Err(TransferFailure::Malformed);
         }
-        let intake = Intake::open(&self.store, digest, geometry, piece, self.check).map_err(TransferFailure::Store)?;
+        let intake = Intake::open_in_turn(&self.store, ticket, digest, geometry, piece, self.check);
+        let intake = intake.map_err(TransferFailure::Store)?;
         self.receive(stream, intake, length, claim).await
     }
 

@@ -25,9 +25,9 @@ use super::staging::Staged;
 /// Everything is done in the calling task: it goes to the page cache.
 ///
 /// Several intakes may be after the same piece. What one of them reported stays as it is, whatever the others that were
-/// open at that time bring: they report the piece too if their bytes are the same. If not, somebody lied: such a piece
+/// open at that time, or whose [`Ticket`] is older, bring: they report the piece too if their bytes are the same. If not, somebody lied: such a piece
 /// is not reported, and with a chained check nothing after it is, since the chain is that of other bytes. An intake that
-/// is opened later writes the piece anew. A caller whose bytes all came and whose piece was not reported has nothing to
+/// begins later writes the piece anew. A caller whose bytes all came and whose piece was not reported has nothing to
 /// blame its sender for: who of the two lied is not known here.
 #[derive(Debug)]
 pub struct Intake {
@@ -64,6 +64,24 @@ pub struct StoredPiece {
     pub hashed: Hashed,
 }
 
+/// A transfer's place among those of a blob, taken before it asks for anything: what another one finishes while the answer is
+/// on its way is not overwritten by it.
+#[derive(Debug)]
+pub struct Ticket {
+    staged: Arc<Staged>,
+    number: u64,
+}
+
+impl Ticket {
+    /// The next place. `None` if the blob is not staged yet: then there is nothing to overwrite.
+    #[must_use]
+    pub fn take(store: &Store, digest: Digest) -> Option<Self> {
+        let staged = store.staged(digest).ok()?;
+        let number = staged.claims().ok()?.enter();
+        Some(Self { staged, number })
+    }
+}
+
 impl Intake {
     /// Opens the staging file of `digest` for the pieces from `first` on. With a chained `check`, its midstate is the one
     /// before `first`, and the chain goes on through all pieces of the run.
@@ -72,6 +90,22 @@ impl Intake {
     /// `Missing` if the blob is not staged; `Io` if it is staged with another size or has no such piece.
     pub fn open(
         store: &Store,
+        digest: Digest,
+        geometry: Geometry,
+        first: u32,
+        check: Check,
+    ) -> Result<Self, StoreError> {
+        Self::open_in_turn(store, None, digest, geometry, first, check)
+    }
+
+    /// The same for a transfer that began when it took its `ticket`. Without one, or with one for a staging file that was
+    /// discarded since, it begins now.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in_turn(
+        store: &Store,
+        ticket: Option<Ticket>,
         digest: Digest,
         geometry: Geometry,
         first: u32,
@@ -91,7 +125,10 @@ impl Intake {
             ));
         }
         let file = staged.open_data()?;
-        let number = staged.claims()?.enter();
+        let number = match ticket.filter(|ticket| Arc::ptr_eq(&ticket.staged, &staged)) {
+            Some(ticket) => ticket.number,
+            None => staged.claims()?.enter(),
+        };
         let hasher = PieceHasher::new(geometry, check);
         Ok(Self {
             staged,

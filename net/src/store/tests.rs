@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Store;
-use super::intake::{Intake, StoredPiece};
+use super::intake::{Intake, StoredPiece, Ticket};
 use crate::driver::{BlobStore, Inputs};
 
 /// A store in a directory of its own, and what it says.

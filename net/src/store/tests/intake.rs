@@ -121,6 +121,25 @@ async fn late_bytes_of_a_cancelled_transfer_do_not_change_a_committed_blob() {
 }
 
 #[tokio::test]
+async fn what_was_finished_while_the_answer_was_on_its_way_is_not_overwritten() {
+    let bytes = pattern(900_000, 9);
+    let (_directory, bench) = staged(&bytes).await;
+    let geometry = Geometry::of_blob(bytes.len() as u64);
+    let ticket = Ticket::take(&bench.store, digest_of(&bytes));
+    let mut first = open(&bench.store, &bytes, 1, Check::Alone);
+    assert_eq!(write(&mut first, part(&bytes, 1)), [alone(&bytes, 1)]);
+    // The origin answers now, with something else.
+    let wrong = vec![0xa5; bytes.len()];
+    let mut late = Intake::open_in_turn(&bench.store, ticket, digest_of(&bytes), geometry, 1, Check::Alone).unwrap();
+    assert_eq!(write(&mut late, part(&wrong, 1)), []);
+    let mut later = open(&bench.store, &bytes, 0, Check::Alone);
+    assert_eq!(write(&mut later, part(&bytes, 0)), [alone(&bytes, 0)]);
+    let range = geometry.range(1);
+    let found = read_all(&bench.store, digest_of(&bytes));
+    assert!(found[range.start as usize..range.end as usize] == *part(&bytes, 1), "what was reported is still there");
+}
+
+#[tokio::test]
 async fn of_two_transfers_of_a_piece_the_first_to_finish_counts_and_both_report_the_same_bytes() {
     let bytes = pattern(300_000, 5);
     let (_directory, bench) = staged(&bytes).await;
