@@ -50,6 +50,10 @@ impl Agent {
         };
         flight.neighbours.learn(size, geometry.pieces());
         let pieces = download.have().clone();
+        if download.gained() > 0 {
+            // Those who were greeted before know of nothing that was on disk.
+            self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
+        }
         flight.download = Some(download);
         let facts = facts(flight);
         self.cx.emit(Output::Stage { digest, size, facts });

@@ -72,7 +72,10 @@ impl Agent {
 
     /// What `peer` has to know of a blob when it is told of a slot: it asks now, or it is the next one's turn.
     fn news_for(&mut self, peer: &PeerId, digest: &Digest) -> (Vec<u32>, Vec<(u32, Midstate)>) {
-        let Some(flight) = self.flights.get_mut(digest) else { return Default::default() };
+        // Whoever hears of a private blob has to hear that it is private: `have` says so.
+        let Some(flight) = self.flights.get_mut(digest).filter(|flight| !flight.is_private()) else {
+            return Default::default();
+        };
         let (Some(download), Some(neighbour)) = (&flight.download, flight.neighbours.get_mut(peer)) else {
             return Default::default();
         };
@@ -105,8 +108,10 @@ impl Agent {
         let tracked = tracker.is_some_and(|tracker| tracker.heard(now, peer, &Have::Also(pieces.to_vec())));
         self.hear_spine(digest, peer, spine, false);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        flight.neighbours.heard_also(peer, pieces);
-        if flight.neighbours.unchoked(peer, now) {
+        let news = flight.neighbours.heard_also(peer, pieces);
+        if flight.neighbours.unchoked(peer, now)
+            || news && flight.neighbours.is_free(peer, flight.asking(&self.config, now))
+        {
             self.fill(digest);
         }
         if tracked {

@@ -225,11 +225,11 @@ impl Agent {
             if lacking.is_empty() {
                 continue;
             }
-            let (_, notice) = match &mut last {
+            let (pieces, notice) = match &mut last {
                 Some(last) if last.0 == lacking => last,
                 last => last.insert((lacking.clone(), notice(lacking))),
             };
-            tracker_knows |= tracker == Some(peer);
+            tracker_knows |= tracker == Some(peer) && tracker_news.iter().all(|piece| pieces.contains(piece));
             self.cx.emit(Output::Notify { peer: peer.clone(), notice: notice.clone() });
         }
         // The tracker hears the rest with the next sign of life; what was assigned it has to know at once.

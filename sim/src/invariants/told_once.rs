@@ -6,7 +6,7 @@ use longshore_core::digest::Digest;
 use longshore_core::input::Input;
 use longshore_core::message::{Have, Notice};
 use longshore_core::names::{PeerId, StreamId};
-use longshore_core::output::Output;
+use longshore_core::output::{Output, Span};
 
 use super::Invariant;
 use crate::watch::Scene;
@@ -14,7 +14,7 @@ use crate::watch::Scene;
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "told-once",
-    sentence: "Without lies nobody is told of a piece twice, nor of a free slot more often than it has asked, nor more than slots are free.",
+    sentence: "Nobody is told of a piece twice that was not lost since, nor of a free slot more often than it has asked, nor more than slots are free.",
     source: "design, section 3.2; the choking of BitTorrent, BEP 3",
 };
 
@@ -48,6 +48,8 @@ impl Memory {
                 self.asked.retain(|(peer, _), _| peer != gone);
                 self.told.retain(|(peer, _), _| peer != gone);
             }
+            // What cannot be read is lost, fetched again, and told of again.
+            Input::PieceHashed { result: Err(_), .. } => self.told.clear(),
             Input::Notice { peer, notice } => {
                 if let Notice::Leave { digest } = &**notice {
                     self.told.remove(&(peer.clone(), *digest));
@@ -62,6 +64,10 @@ impl Memory {
         let Output::Notify { peer, notice } = output else {
             // Another one may have become free.
             self.offered = 0;
+            if let Output::FetchOrigin { digest: whole, span: Span::All { .. }, .. } = output {
+                // Whoever has to fetch everything has lost what it had.
+                self.told.retain(|(_, digest), _| digest != whole);
+            }
             return;
         };
         match &**notice {
@@ -80,13 +86,11 @@ impl Memory {
                         scene.violate(&RULE, detail);
                     }
                 }
-                self.tells(scene, peer, digest, pieces);
+                self.tells(scene, peer, digest, pieces, false);
             }
             Notice::Have { digest, pieces: Have::Also(pieces), sums, .. } => {
                 // What came from the origin the tracker is told of whether it is a neighbour or not.
-                if sums.is_empty() {
-                    self.tells(scene, peer, digest, pieces);
-                }
+                self.tells(scene, peer, digest, pieces, !sums.is_empty());
             }
             Notice::Have { digest, .. } | Notice::Leave { digest } => {
                 self.told.remove(&(peer.clone(), *digest));
@@ -95,10 +99,10 @@ impl Memory {
         }
     }
 
-    fn tells(&mut self, scene: &mut Scene<'_>, peer: &PeerId, digest: &Digest, pieces: &[u32]) {
+    fn tells(&mut self, scene: &mut Scene<'_>, peer: &PeerId, digest: &Digest, pieces: &[u32], may_repeat: bool) {
         let told = self.told.entry((peer.clone(), *digest)).or_default();
         // Who fetches everything again after a lie tells of it again.
-        if let Some(piece) = pieces.iter().find(|piece| !told.insert(**piece) && !scene.lies) {
+        if let Some(piece) = pieces.iter().find(|piece| !told.insert(**piece) && !scene.lies && !may_repeat) {
             let detail = format!("{peer} was told of piece {piece} of {} before", digest.short());
             scene.violate(&RULE, detail);
         }

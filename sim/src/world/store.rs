@@ -159,9 +159,9 @@ impl World {
         self.events as u32
     }
 
-    /// Writes a piece that a transfer brings, which began at `opened` (see [`order`](Self::order)), and hashes it on the way.
-    /// `None`: another transfer has finished this piece meanwhile. It stays, as it does in the agent's store, and is not
-    /// reported a second time.
+    /// Writes a piece that a transfer brings, which began at `opened` (see [`order`](Self::order)), and hashes it on the
+    /// way. `None`: another transfer has finished this piece meanwhile, with other bytes. These stay, as they do in the agent's
+    /// store, and the piece is not reported a second time.
     pub(super) fn store_piece(
         &mut self,
         node: NodeIndex,
@@ -182,13 +182,16 @@ impl World {
         let before = staged.contents.get(piece);
         let place = piece as usize;
         if before.is_some() && staged.finished.get(place).is_some_and(|finished| is_after(*finished, opened)) {
-            return Ok(None);
+            if before != Some(content) {
+                return Ok(None);
+            }
+        } else {
+            staged.contents.set(piece, content);
+            if staged.finished.len() <= place {
+                staged.finished.resize(place + 1, order);
+            }
+            staged.finished[place] = order;
         }
-        staged.contents.set(piece, content);
-        if staged.finished.len() <= place {
-            staged.finished.resize(place + 1, order);
-        }
-        staged.finished[place] = order;
         let range = Geometry::of_blob(staged.size).range(piece);
         let right = self.blobs.get(&digest).map(|blob| blob.label);
         // A run from the origin is not cut short for a piece that somebody else sends meanwhile: what the origin itself sends

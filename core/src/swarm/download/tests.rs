@@ -228,7 +228,7 @@ fn each_neighbour_is_told_of_a_piece_once_and_not_of_what_it_has() {
     };
     gain(&mut download, 3);
     gain(&mut download, 1);
-    let mut told = |neighbours: &mut Neighbours, name: &str, download: &Download| {
+    let told = |neighbours: &mut Neighbours, name: &str, download: &Download| {
         neighbours.get_mut(&peer(name)).map(|neighbour| neighbour.not_told(download)).unwrap_or_default()
     };
     assert_eq!(told(&mut neighbours, "early", &download), [3, 1]);
