@@ -59,6 +59,11 @@ impl Agent {
         known + self.ops.values().filter(|op| matches!(op, Op::FetchWhole(_))).count()
     }
 
+    fn has_slot_for_origin(&self) -> bool {
+        let limit = self.config.max_origin_fetches as usize + usize::from(mutant!("origin-limit-off-by-one"));
+        self.origin_fetches() < limit
+    }
+
     fn fill_from_origin(&mut self, digest: Digest) {
         while self.fetch_from_origin(digest) {}
     }
@@ -76,8 +81,7 @@ impl Agent {
                 (slots, flight.waiters.is_empty(), flight.last_byte)
             });
             let Some(digest) = next.map(|flight| flight.digest) else { return };
-            let is_over = |agent: &Self| agent.origin_fetches() >= agent.config.max_origin_fetches as usize;
-            if !self.fetch_from_origin(digest) && is_over(self) {
+            if !self.fetch_from_origin(digest) && !self.has_slot_for_origin() {
                 return;
             }
         }
@@ -85,14 +89,13 @@ impl Agent {
 
     /// Starts one fetch from the origin, if there is something to start and may be.
     fn fetch_from_origin(&mut self, digest: Digest) -> bool {
-        let limit = self.config.max_origin_fetches as usize + usize::from(mutant!("origin-limit-off-by-one"));
         let Some(flight) = self.flights.get(&digest) else { return false };
         // Most calls end here: what the other flights do is looked at only if there is something to start.
         let nothing_to_do = match &flight.download {
             Some(download) => !download.has_runs(),
             None => !flight.whole_assigned,
         };
-        if nothing_to_do || self.origin_fetches() >= limit {
+        if nothing_to_do || !self.has_slot_for_origin() {
             return false;
         }
         let Some(flight) = self.flights.get_mut(&digest) else { return false };

@@ -78,7 +78,8 @@ impl Agent {
             let running = || self.flights.values().filter(|flight| flight.is_running() && !flight.others_wait);
             let (all, waited) = (running().count(), running().filter(|flight| !flight.waiters.is_empty()).count());
             // Who was waited for a moment ago may still run.
-            if if waited_for { waited >= most || all >= 2 * most } else { all >= most } {
+            let is_full = if waited_for { waited >= most || all >= 2 * most } else { all >= most };
+            if is_full {
                 return;
             }
             self.begin(next.digest);

@@ -194,8 +194,8 @@ impl World {
         }
         let range = Geometry::of_blob(staged.size).range(piece);
         let right = self.blobs.get(&digest).map(|blob| blob.label);
-        // A run from the origin is not cut short for a piece that somebody else sends meanwhile: what the origin itself sends
-        // wrong may replace what was right. The whole is hashed before it is committed.
+        // Whoever fetches again from the origin after a mismatch writes over all it has: what the origin sends wrong may replace
+        // what was right. It hashes all of it again before it commits.
         let is_of_origin = self.origin.was_corrupt && content == content::WRONG;
         // Who was lied to begins again with what it fetched itself, and whoever vouches for lies may be believed again.
         let is_excused = is_of_origin || self.lies_are_vouched_for;
