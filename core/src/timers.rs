@@ -1,8 +1,5 @@
 //! When to wake the agent, and why.
 
-use core::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -44,92 +41,133 @@ pub enum Deadline {
     Sweep,
 }
 
-/// The armed deadlines.
-///
-/// Most are disarmed long before they are due: the queue keeps what was disarmed until it comes to the front or there is
-/// too much of it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Timers {
-    due: BTreeMap<Deadline, Time>,
-    /// Every armed deadline, and some that are not armed (any more, for that time); the first one is armed.
-    queue: BinaryHeap<Reverse<(Time, Deadline)>>,
+impl Deadline {
+    /// Tells most deadlines of one agent apart: the kind in the lowest bits, above it whatever differs.
+    fn mark(self) -> u32 {
+        let (kind, which) = match self {
+            Self::Handshake(StreamId(id)) => (0, id),
+            Self::Call(CallId(id)) => (1, id),
+            Self::Transfer(OpId(id)) => (2, id),
+            Self::Headers(RequestId(id)) => (3, id),
+            Self::Body(RequestId(id)) => (4, id),
+            Self::NoProgress(digest) => (5, digest.head()),
+            Self::Probe(digest) => (6, digest.head()),
+            Self::Enrol(digest) => (7, digest.head()),
+            Self::Track(digest) => (8, digest.head()),
+            Self::Fetch(digest) => (9, digest.head()),
+            Self::Tell(digest) => (10, digest.head()),
+            Self::Unchoke => (11, 0),
+            Self::Announce => (12, 0),
+            Self::Reconcile => (13, 0),
+            Self::Sweep => (14, 0),
+        };
+        (which as u32) << 4 | kind
+    }
 }
 
-/// The queue is cleared of what was disarmed when there is more of it than of what is armed, and more than this.
-const MAX_DISARMED: usize = 64;
+/// The armed deadlines, in no order.
+///
+/// There are few of them (some for each flight, one for each stream and transfer that is under way), they are armed and
+/// disarmed at nearly every input, and rarely come to be due. So they lie side by side and are looked through: a hundred
+/// marks are in seven lines of the processor's cache, where a tree of a hundred deadlines is in eighty.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Timers {
+    /// The earliest one.
+    first: Option<(Time, Deadline)>,
+    /// [`Deadline::mark`] of each.
+    marks: Vec<u32>,
+    /// When each is due.
+    due: Vec<Time>,
+    deadlines: Vec<Deadline>,
+}
 
 impl Timers {
+    fn find(&self, deadline: Deadline) -> Option<usize> {
+        let mark = deadline.mark();
+        let of_the_same_mark = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
+        of_the_same_mark.map(|(place, _)| place).find(|place| self.deadlines[*place] == deadline)
+    }
+
     /// Arms `deadline` at `at`, instead of when it was armed before.
     pub(crate) fn set(&mut self, deadline: Deadline, at: Time) {
-        if mutant!("old-deadline-kept") && self.due.get(&deadline).is_some_and(|before| *before < at) {
-            return;
-        }
-        let before = self.due.insert(deadline, at);
-        if before == Some(at) {
-            return;
-        }
-        self.queue.push(Reverse((at, deadline)));
-        if before.is_some() {
-            self.disarmed();
-        }
+        let place = self.find(deadline);
+        self.set_at(place, deadline, at);
     }
 
     /// Arms `deadline` at `at` unless it is armed for earlier.
     pub(crate) fn set_by(&mut self, deadline: Deadline, at: Time) {
-        if self.due.get(&deadline).is_none_or(|before| *before > at) {
-            self.set(deadline, at);
+        let place = self.find(deadline);
+        if place.is_none_or(|place| self.due[place] > at) {
+            self.set_at(place, deadline, at);
+        }
+    }
+
+    fn set_at(&mut self, place: Option<usize>, deadline: Deadline, at: Time) {
+        let before = place.map(|place| self.due[place]);
+        if mutant!("old-deadline-kept") && before.is_some_and(|before| before < at) {
+            return;
+        }
+        match place {
+            Some(place) => self.due[place] = at,
+            None => {
+                self.marks.push(deadline.mark());
+                self.due.push(at);
+                self.deadlines.push(deadline);
+            }
+        }
+        match self.first {
+            Some((first, which)) if which == deadline && at > first => self.first = self.earliest(),
+            Some(first) if first < (at, deadline) => {}
+            _ => self.first = Some((at, deadline)),
         }
     }
 
     pub(crate) fn clear(&mut self, deadline: Deadline) {
-        if self.due.remove(&deadline).is_some() {
-            self.disarmed();
+        let Some(place) = self.find(deadline) else { return };
+        self.marks.swap_remove(place);
+        self.due.swap_remove(place);
+        self.deadlines.swap_remove(place);
+        if self.first.is_some_and(|(_, first)| first == deadline) {
+            self.first = self.earliest();
         }
     }
 
-    fn disarmed(&mut self) {
-        if self.queue.len() > 2 * self.due.len() + MAX_DISARMED {
-            self.queue = self.due.iter().map(|(deadline, at)| Reverse((*at, *deadline))).collect();
-        }
-        while let Some(Reverse((at, deadline))) = self.queue.peek()
-            && self.due.get(deadline) != Some(at)
-        {
-            self.queue.pop();
-        }
+    fn earliest(&self) -> Option<(Time, Deadline)> {
+        let at = *self.due.iter().min()?;
+        let due_then = self.due.iter().zip(&self.deadlines).filter(|(other, _)| **other == at);
+        due_then.map(|(_, deadline)| (at, *deadline)).min()
     }
 
     pub(crate) fn next(&self) -> Option<(Time, Deadline)> {
-        self.queue.peek().map(|Reverse(first)| *first)
+        self.first
     }
 
     /// Takes the earliest deadline that has passed.
     pub(crate) fn pop(&mut self, now: Time) -> Option<Deadline> {
-        let (at, deadline) = self.next()?;
-        if at > now {
-            return None;
-        }
-        self.queue.pop();
-        self.due.remove(&deadline);
-        self.disarmed();
-        if mutant!("simultaneous-deadline-lost") && self.next().is_some_and(|(next, _)| next == at) {
-            self.queue.pop();
-            self.disarmed();
+        let (at, deadline) = self.first.filter(|(at, _)| *at <= now)?;
+        self.clear(deadline);
+        if mutant!("simultaneous-deadline-lost")
+            && let Some((next, lost)) = self.first
+            && next == at
+        {
+            self.clear(lost);
         }
         Some(deadline)
     }
 
     pub(crate) fn is_armed(&self, deadline: Deadline) -> bool {
-        self.due.contains_key(&deadline)
+        self.find(deadline).is_some()
     }
 
-    /// Whether the deadline that fires next is the earliest of those that are armed.
+    /// Whether the deadline that fires next is the earliest of those that are armed, and each is armed once.
     pub(crate) fn is_consistent(&self) -> bool {
-        self.due.iter().map(|(deadline, at)| (*at, *deadline)).min() == self.next()
+        let each_is_found = |place: usize| self.find(self.deadlines[place]) == Some(place);
+        self.first == self.earliest() && (0..self.deadlines.len()).all(each_is_found)
     }
 
     /// Number of armed deadlines.
     pub(crate) fn len(&self) -> usize {
-        self.due.len()
+        self.deadlines.len()
     }
 }
 
@@ -184,7 +222,7 @@ mod tests {
                 }
                 prop_assert_eq!(timers.next(), list.iter().min().copied());
                 prop_assert_eq!(timers.len(), list.len());
-                prop_assert!(timers.queue.len() <= 2 * list.len() + MAX_DISARMED + 1);
+                prop_assert!(timers.is_consistent());
             }
         }
     }
