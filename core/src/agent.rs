@@ -39,7 +39,7 @@ mod tracking;
 mod verifying;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ pub struct Agent {
     cache: Cache,
     presence: Presence,
     calls: Calls,
-    flights: BTreeMap<Digest, Flight>,
+    flights: BTreeMap<Digest, Box<Flight>>,
     /// Swarms that are led from here, and those of complete blobs that somebody enrolled for.
     trackers: BTreeMap<Digest, Tracker>,
     requests: BTreeMap<RequestId, mirroring::Request>,
@@ -215,16 +215,24 @@ impl Agent {
         }
     }
 
+    /// The same, with what is to be done put at the end of `outbox` instead of being kept for
+    /// [`poll_output`](Self::poll_output): whoever drives a thousand agents has one piece of memory for all of them.
+    pub fn handle_into(&mut self, now: Time, input: Input, outbox: &mut VecDeque<Output>) {
+        core::mem::swap(&mut self.cx.outbox, outbox);
+        self.handle(now, input);
+        core::mem::swap(&mut self.cx.outbox, outbox);
+        #[cfg(debug_assertions)]
+        {
+            self.must_drain = !self.cx.outbox.is_empty();
+        }
+    }
+
     /// The next thing to do, until there is nothing left.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.cx.outbox.pop_front();
-        if output.is_none() {
-            // Begins anew at the front of its memory, instead of going round in it: a thousand agents share one cache.
-            self.cx.outbox.clear();
-            #[cfg(debug_assertions)]
-            {
-                self.must_drain = false;
-            }
+        #[cfg(debug_assertions)]
+        {
+            self.must_drain &= output.is_some();
         }
         output
     }

@@ -44,72 +44,73 @@ pub(crate) enum Role {
     Following(PeerId),
 }
 
-/// A blob on its way.
+/// A blob on its way. In the order of memory: what is looked at for every notice and every piece comes first.
 #[derive(Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub(crate) struct Flight {
     pub(crate) digest: Digest,
-    /// Tells this flight from an earlier one of the same digest.
-    pub(crate) generation: u64,
-    /// Where it comes from. A credential goes there, so a peer's word counts only while nobody here has asked for it.
-    pub(crate) source: Source,
-    /// A requester on this node has asked for it, and may be gone before the blob is durable; `source` is its.
-    pub(crate) wanted_here: bool,
     /// Size of the blob in bytes, once known.
     pub(crate) size: Option<u64>,
-    /// The origin or a verified manifest has said the same size.
-    pub(crate) size_vouched: bool,
-    pub(crate) media_type: Option<Arc<str>>,
-    /// Something of it was fetched with a credential.
-    pub(crate) private: bool,
-    /// Mirror requests that wait for it or are being served from it.
-    pub(crate) waiters: BTreeSet<RequestId>,
-    /// The credential of the latest waiter that had one.
-    pub(crate) credential: Option<CredentialId>,
-    pub(crate) started: Time,
-    /// When the last byte arrived that may be of use; the start, if none did.
-    pub(crate) last_byte: Time,
-    /// When the last piece was taken in; the start, if none was.
-    pub(crate) last_piece: Time,
-    /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
-    pub(crate) last_complaint: Time,
-    pub(crate) origin_bytes: u64,
-    pub(crate) peer_bytes: u64,
-    pub(crate) stage: Stage,
-    pub(crate) role: Role,
-    pub(crate) neighbours: Neighbours,
-    /// Progress, once the size is known.
-    pub(crate) download: Option<Download>,
-    /// A fetch of the whole blob, whose size is not known yet, was given to us.
-    pub(crate) whole_assigned: bool,
-    /// This node asked the origin and was turned away: with this class. A new credential clears it.
-    pub(crate) turned_away: Option<FailureClass>,
-    /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
-    pub(crate) led_for_others: bool,
-    /// Since when somebody has been enrolling with us for it while it was queued.
-    pub(crate) others_since: Option<Time>,
-    /// They have waited for long. It runs besides those that may run at a time: if each of several nodes kept the flight
-    /// queued that others wait for, all would wait for ever.
-    pub(crate) others_wait: bool,
-    /// Until when whoever has what is missing has said to be busy: it will come, only not yet.
-    pub(crate) busy_until: Time,
-    /// With whom it enrolled last, and when.
-    pub(crate) enrolled: Option<(PeerId, Time)>,
-    /// Its tracker has answered an enrolment.
-    pub(crate) introduced: bool,
-    /// Referrals followed since the last enrolment that worked.
-    pub(crate) referrals: u32,
     /// What a piece from a peer takes lately. Zero before the first one.
     pub(crate) piece_time: Duration,
     /// When the last piece came from the own zone; the start, if none did.
     pub(crate) last_near: Time,
+    /// When the last byte arrived that may be of use; the start, if none did.
+    pub(crate) last_byte: Time,
+    /// When the last piece was taken in; the start, if none was.
+    pub(crate) last_piece: Time,
+    /// Until when whoever has what is missing has said to be busy: it will come, only not yet.
+    pub(crate) busy_until: Time,
     /// Bytes of the prefix that containerd may have.
     pub(crate) released: u64,
-    /// When it was last looked whether somebody better leads.
-    pub(crate) looked_for_better: Option<Time>,
+    pub(crate) peer_bytes: u64,
+    pub(crate) stage: Stage,
+    /// Something of it was fetched with a credential.
+    pub(crate) private: bool,
     /// It could fetch more from peers, and waits until the node's other flights leave it something.
     pub(crate) held_back: bool,
+    /// The origin or a verified manifest has said the same size.
+    pub(crate) size_vouched: bool,
+    /// A requester on this node has asked for it, and may be gone before the blob is durable; `source` is its.
+    pub(crate) wanted_here: bool,
+    /// A fetch of the whole blob, whose size is not known yet, was given to us.
+    pub(crate) whole_assigned: bool,
+    /// Its tracker has answered an enrolment.
+    pub(crate) introduced: bool,
     /// The provider index has been asked and has not answered.
     pub(crate) asking_index: bool,
+    /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
+    pub(crate) led_for_others: bool,
+    /// They have waited for long. It runs besides those that may run at a time: if each of several nodes kept the flight
+    /// queued that others wait for, all would wait for ever.
+    pub(crate) others_wait: bool,
+    /// This node asked the origin and was turned away: with this class. A new credential clears it.
+    pub(crate) turned_away: Option<FailureClass>,
+    /// Mirror requests that wait for it or are being served from it.
+    pub(crate) waiters: BTreeSet<RequestId>,
+    pub(crate) role: Role,
+    pub(crate) neighbours: Neighbours,
+    /// Progress, once the size is known.
+    pub(crate) download: Option<Download>,
+    /// Tells this flight from an earlier one of the same digest.
+    pub(crate) generation: u64,
+    /// Where it comes from. A credential goes there, so a peer's word counts only while nobody here has asked for it.
+    pub(crate) source: Source,
+    pub(crate) media_type: Option<Arc<str>>,
+    /// The credential of the latest waiter that had one.
+    pub(crate) credential: Option<CredentialId>,
+    pub(crate) started: Time,
+    /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
+    pub(crate) last_complaint: Time,
+    pub(crate) origin_bytes: u64,
+    /// Since when somebody has been enrolling with us for it while it was queued.
+    pub(crate) others_since: Option<Time>,
+    /// With whom it enrolled last, and when.
+    pub(crate) enrolled: Option<(PeerId, Time)>,
+    /// Referrals followed since the last enrolment that worked.
+    pub(crate) referrals: u32,
+    /// When it was last looked whether somebody better leads.
+    pub(crate) looked_for_better: Option<Time>,
 }
 
 impl Flight {

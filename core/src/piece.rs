@@ -88,6 +88,7 @@ const INLINE_WORDS: usize = 8;
 /// A set of piece numbers of one blob, one bit each.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(u32, Vec<u64>)", into = "(u32, Vec<u64>)")]
+#[repr(C)]
 pub struct PieceSet {
     len: u32,
     /// The words, if there are no more than this; else 0.

@@ -177,8 +177,8 @@ impl Agent {
                     tracker.heard(self.cx.now, &own, &crate::message::Have::Also(vec![piece]));
                     run_finished = tracker.finished_runs() > before;
                 }
-                let common = |flight: &&Flight| flight.neighbours.holders(piece) >= COMMON;
-                match self.flights.get(&digest).filter(common) {
+                let common = |flight: &Flight| flight.neighbours.holders(piece) >= COMMON;
+                match self.flights.get(&digest).filter(|flight| common(flight)) {
                     Some(flight) => {
                         let delay = if flight.is_recovering() { RECOVERY_TELL_DELAY } else { TELL_DELAY };
                         self.cx.wake_by(Deadline::Tell(digest), delay);

@@ -260,9 +260,12 @@ impl Agent {
         if self.choked.len() > crate::swarm::choked::MAX_CHOKED {
             return Some(format!("{} wait for an upload slot", self.choked.len()));
         }
-        let misses = |flight: &&Flight| flight.download.as_ref().is_some_and(|download| !download.have().is_full());
-        let mut held_back =
-            self.flights.values().filter(|flight| flight.held_back && flight.stage.is_moving()).filter(misses);
+        let misses = |flight: &Flight| flight.download.as_ref().is_some_and(|download| !download.have().is_full());
+        let mut held_back = self
+            .flights
+            .values()
+            .filter(|flight| flight.held_back && flight.stage.is_moving())
+            .filter(|flight| misses(flight));
         if let Some(flight) = held_back.find(|flight| !self.armed(Deadline::Fetch(flight.digest))) {
             return Some(format!("the flight of {} is held back for ever", flight.digest.short()));
         }

@@ -43,7 +43,7 @@ impl Agent {
             let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
             flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
                 || self.sizes.get(&digest).is_some_and(|named| named.private);
-            self.flights.insert(digest, flight);
+            self.flights.insert(digest, Box::new(flight));
             let patience = self.config.no_progress_timeout;
             if !mutant!("flight-without-watchdog") {
                 self.cx.wake(Deadline::NoProgress(digest), patience);
@@ -325,7 +325,7 @@ impl Agent {
 
     /// Takes the lead: tracks the swarm, and hands out what nobody has.
     pub(super) fn lead(&mut self, digest: Digest) {
-        if self.flights.get(&digest).is_some_and(Flight::is_recovering) {
+        if self.flights.get(&digest).is_some_and(|flight| flight.is_recovering()) {
             return self.fetch_by_hand(digest);
         }
         let Some(flight) = self.flights.get_mut(&digest) else { return };
@@ -612,7 +612,7 @@ impl Agent {
                 self.cx.emit(Output::CancelTransfer { op });
             }
         }
-        Some(flight)
+        Some(*flight)
     }
 
     /// Something that a driver does for us takes too long.

@@ -142,7 +142,7 @@ impl Agent {
         // it takes too long.
         let hopeless = |flight: &Flight| flight.is_recovering() && !self.can_be_made_good_in_time(flight);
         if self.failures.honoured(now, &digest).is_some()
-            || self.flights.get(&digest).is_some_and(hopeless)
+            || self.flights.get(&digest).is_some_and(|flight| hopeless(flight))
             || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
         {
             return self.refuse(id, Refusal::NotHere);

@@ -116,7 +116,7 @@ impl Agent {
                 self.tracker_answered_waiting(digest, tracker, &spine);
                 for Neighbour { peer, addresses, zone } in neighbours {
                     let enough = |flight: &Flight| flight.neighbours.len() >= ENOUGH_NEIGHBOURS;
-                    if self.flights.get(&digest).is_some_and(enough) {
+                    if self.flights.get(&digest).is_some_and(|flight| enough(flight)) {
                         break;
                     }
                     self.learn(&peer, &addresses);

@@ -50,7 +50,7 @@ impl Agent {
     pub(super) fn share(&mut self, digest: Digest) {
         let order = |flight: &Flight| (flight.waiters.is_empty(), flight.generation, flight.digest);
         let wants = |flight: &&Flight| flight.held_back && !mutant!("held-back-for-ever") || flight.digest == digest;
-        let mut wanting: Vec<_> = self.flights.values().filter(wants).map(order).collect();
+        let mut wanting: Vec<_> = self.flights.values().map(|flight| &**flight).filter(wants).map(order).collect();
         wanting.sort_unstable();
         for (_, _, digest) in wanting {
             self.fill(digest);

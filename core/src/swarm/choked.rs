@@ -15,30 +15,46 @@ pub(crate) const MAX_CHOKED: usize = 2 * MAX_NEIGHBOURS;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Choked {
     waiting: VecDeque<(PeerId, Digest)>,
+    /// What tells most of them apart, in the same order: whoever is served or refused is looked for.
+    marks: VecDeque<u32>,
 }
 
 impl Choked {
+    fn find(&self, peer: &PeerId, digest: &Digest) -> Option<usize> {
+        let mark = mark(peer, digest);
+        let of_the_same_mark = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
+        of_the_same_mark.map(|(place, _)| place).find(|place| {
+            let (waits, of) = &self.waiting[*place];
+            of == digest && waits == peer
+        })
+    }
+
     /// `peer` waits for a slot to fetch something of `digest`. Returns how many are before it; `None` if too many are, so
     /// that it has to come again by itself.
     pub(crate) fn add(&mut self, peer: &PeerId, digest: Digest) -> Option<usize> {
-        if let Some(place) = self.waiting.iter().position(|(waits, of)| *of == digest && waits == peer) {
+        if let Some(place) = self.find(peer, &digest) {
             return Some(place);
         }
         if self.waiting.len() >= MAX_CHOKED && !mutant!("line-without-end") {
             return None;
         }
+        self.marks.push_back(mark(peer, &digest));
         self.waiting.push_back((peer.clone(), digest));
         Some(self.waiting.len() - 1)
     }
 
     /// Takes the one who has waited longest.
     pub(crate) fn next(&mut self) -> Option<(PeerId, Digest)> {
+        self.marks.pop_front();
         self.waiting.pop_front()
     }
 
     /// `peer` has a slot now; it may wait for another one, behind everybody else.
     pub(crate) fn served(&mut self, peer: &PeerId, digest: &Digest) {
-        self.waiting.retain(|(waits, of)| of != digest || waits != peer);
+        if let Some(place) = self.find(peer, digest) {
+            self.marks.remove(place);
+            self.waiting.remove(place);
+        }
     }
 
     /// `peer` is gone.
@@ -47,6 +63,7 @@ impl Choked {
             return;
         }
         self.waiting.retain(|(waits, _)| waits != peer);
+        self.marks = self.waiting.iter().map(|(waits, of)| mark(waits, of)).collect();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -56,6 +73,10 @@ impl Choked {
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
+}
+
+fn mark(peer: &PeerId, digest: &Digest) -> u32 {
+    peer.mark() ^ digest.head() as u32
 }
 
 #[cfg(test)]

@@ -99,44 +99,46 @@ pub(crate) enum Prefix {
     Mismatch,
 }
 
+/// In the order of memory: what is looked at for every notice and every piece comes first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub(crate) struct Download {
-    digest: Digest,
     geometry: Geometry,
     have: PieceSet,
-    /// By piece.
-    stored: Vec<Option<Box<Stored>>>,
-    chain: Chain,
     /// Pieces that the midstate before is known of, computed or claimed: most of what neighbours claim is.
     known: PieceSet,
-    /// Who claimed which midstate before a piece, also when it is computed by now.
-    claimants: BTreeMap<u32, (PeerId, Midstate)>,
-    /// Claims about midstates up to here were compared with what was computed.
-    compared: u32,
-    /// Peers whose claims turned out wrong: no more of theirs are taken.
-    unbelieved: Vec<PeerId>,
-    /// Pieces that did not fit between midstates. The whole will tell who is wrong.
-    doubts: BTreeMap<u32, Vec<Doubt>>,
-    hashing: Option<OpId>,
     fetches: BTreeMap<OpId, Fetch>,
     /// How many of them are of single pieces, from peers.
     piece_fetches: usize,
     /// How often each piece is being fetched now.
     fetched: BTreeMap<u32, u32>,
+    /// After a mismatch: how it is being made good.
+    recovery: Option<Box<Recovery>>,
+    /// Somebody who has the whole says that what is here is not part of it.
+    contradicted: bool,
+    /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
+    pub(crate) no_ranges: bool,
     runs: VecDeque<(u32, u32)>,
     /// Accepted pieces in the order in which they came, also such as were lost again since: each neighbour was told of those
     /// up to some place.
     gained: Vec<u32>,
+    /// By piece.
+    stored: Vec<Option<Box<Stored>>>,
+    chain: Chain,
+    hashing: Option<OpId>,
+    /// Claims about midstates up to here were compared with what was computed.
+    compared: u32,
+    /// Who claimed which midstate before a piece, also when it is computed by now.
+    claimants: BTreeMap<u32, (PeerId, Midstate)>,
+    /// Peers whose claims turned out wrong: no more of theirs are taken.
+    unbelieved: Vec<PeerId>,
+    /// Pieces that did not fit between midstates. The whole will tell who is wrong.
+    doubts: BTreeMap<u32, Vec<Doubt>>,
     /// Accepted pieces that the tracker has not been told of.
     pub(crate) tracker_news: Vec<u32>,
-    /// After a mismatch: how it is being made good.
-    recovery: Option<Recovery>,
-    /// Somebody who has the whole says that what is here is not part of it.
-    contradicted: bool,
+    digest: Digest,
     /// Who has the whole and says what fits to what is here.
     believed: Option<PeerId>,
-    /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
-    pub(crate) no_ranges: bool,
 }
 
 impl Download {

@@ -1,6 +1,5 @@
 //! The peers that this node exchanges the pieces of one blob with.
 
-use core::cmp::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -26,24 +25,27 @@ pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
 /// something has fewer slots for us than others.
 pub(crate) const MANY_NEIGHBOURS: usize = 8;
 
+/// In the order of memory: what is looked at for every notice and every piece comes first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub(crate) struct Neighbour {
     /// It has everything, whatever the size.
     pub(crate) complete: bool,
-    /// What it said that it has, of a blob of so many bytes, when the size was not known here.
-    early: Option<(u64, Have)>,
     /// We have told it what we have.
     pub(crate) greeted: bool,
     /// Of the pieces that came here, in the order of their coming, it knows of so many: see
     /// [`Download::gained`](super::download::Download::gained).
     pub(crate) told: u32,
-    pub(crate) zone: Option<Arc<str>>,
     /// What it has, as far as it has said; nothing while the blob's size is not known here.
     pub(crate) pieces: PieceSet,
+    pub(crate) zone: Option<Arc<str>>,
+    /// What it said that it has, of a blob of so many bytes, when the size was not known here.
+    early: Option<Box<(u64, Have)>>,
 }
 
+/// Two lines of the processor's cache, the first of which is enough mostly.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[repr(C)]
+#[repr(C, align(64))]
 struct Place {
     peer: PeerId,
     neighbour: Neighbour,
@@ -69,8 +71,8 @@ pub(crate) struct Neighbours {
     /// In the order of peers. There are few, and every notice and every piece looks for one of them: a tree would have them
     /// scattered.
     places: Vec<Place>,
-    /// The ends of their names, to find them by.
-    ends: Vec<u64>,
+    /// [`PeerId::mark`] of each, in the same order, to find them by.
+    marks: Vec<u32>,
     /// Whether they may be asked, in the same order.
     ready: Vec<Readiness>,
     /// Those that are neighbours no more and have said when to come back: it still holds when they are met again.
@@ -98,7 +100,8 @@ impl Neighbours {
             .iter_mut()
             .filter_map(|place| Some((place.peer.clone(), place.neighbour.early.take()?)))
             .collect();
-        for (peer, (of, have)) in early {
+        for (peer, said) in early {
+            let (of, have) = *said;
             if of == size {
                 self.heard(&peer, &have);
             }
@@ -122,17 +125,11 @@ impl Neighbours {
     /// Adds a neighbour, unless there are enough, as seen from zone `own`. Returns whether it is a neighbour now.
     pub(crate) fn add(&mut self, peer: &PeerId, zone: Option<Arc<str>>, own: Option<&Arc<str>>) -> bool {
         let is_far = |zone: &Option<Arc<str>>| own.is_some() && zone.as_ref() != own;
-        let place = match self.find(peer) {
-            Ok(_) => return true,
-            Err(_) if self.places.len() >= MAX_NEIGHBOURS => return false,
-            Err(_)
-                if is_far(&zone)
-                    && self.places.iter().filter(|place| is_far(&place.neighbour.zone)).count() >= MAX_FAR =>
-            {
-                return false;
-            }
-            Err(place) => place,
-        };
+        let are_many_far = || self.places.iter().filter(|place| is_far(&place.neighbour.zone)).count() >= MAX_FAR;
+        let Err(place) = self.places.binary_search_by(|place| place.peer.cmp(peer)) else { return true };
+        if self.places.len() >= MAX_NEIGHBOURS || is_far(&zone) && are_many_far() {
+            return false;
+        }
         let known = self.left.iter().position(|(left, _)| left == peer);
         let busy_until = known.map_or(Time::ZERO, |known| self.left.remove(known).1);
         let neighbour = Neighbour {
@@ -144,27 +141,21 @@ impl Neighbours {
             told: 0,
         };
         self.places.insert(place, Place { peer: peer.clone(), neighbour });
-        self.ends.insert(place, peer.end());
+        self.marks.insert(place, peer.mark());
         self.ready.insert(place, Readiness::busy_since_before(busy_until));
         true
     }
 
-    /// Where a peer is, or where it would have to be.
-    fn find(&self, peer: &PeerId) -> Result<usize, usize> {
-        let mut place = self.ends.partition_point(|end| *end < peer.end());
-        while self.ends.get(place) == Some(&peer.end()) {
-            match self.places[place].peer.cmp(peer) {
-                Ordering::Equal => return Ok(place),
-                Ordering::Greater => break,
-                Ordering::Less => place += 1,
-            }
-        }
-        Err(place)
+    /// Where a peer is.
+    fn find(&self, peer: &PeerId) -> Option<usize> {
+        let mark = peer.mark();
+        let of_the_same_mark = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
+        of_the_same_mark.map(|(place, _)| place).find(|place| self.places[*place].peer == *peer)
     }
 
     pub(crate) fn remove(&mut self, peer: &PeerId) {
-        if let Ok(place) = self.find(peer) {
-            self.ends.remove(place);
+        if let Some(place) = self.find(peer) {
+            self.marks.remove(place);
             let ready = self.ready.remove(place);
             let removed = self.places.remove(place);
             for piece in removed.neighbour.pieces.iter() {
@@ -196,13 +187,13 @@ impl Neighbours {
         if let Some(neighbour) = self.get_mut(peer)
             && is_small
         {
-            neighbour.early = Some((size, have.clone()));
+            neighbour.early = Some(Box::new((size, have.clone())));
         }
     }
 
     /// Takes in what a neighbour says it has besides what it has told before. Returns whether that was news.
     pub(crate) fn heard_also(&mut self, peer: &PeerId, pieces: &[u32]) -> bool {
-        let Ok(place) = self.find(peer) else { return false };
+        let Some(place) = self.find(peer) else { return false };
         let neighbour = &mut self.places[place].neighbour;
         let mut news = false;
         for piece in pieces {
@@ -219,7 +210,7 @@ impl Neighbours {
 
     /// Takes in what a neighbour says it has. Returns whether that was news.
     pub(crate) fn heard(&mut self, peer: &PeerId, have: &Have) -> bool {
-        let Ok(place) = self.find(peer) else { return false };
+        let Some(place) = self.find(peer) else { return false };
         let neighbour = &mut self.places[place].neighbour;
         let complete_set = |pieces: &PieceSet| pieces.universe() > 0 && pieces.is_full();
         let stated = match have {
@@ -239,15 +230,15 @@ impl Neighbours {
     }
 
     pub(crate) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Neighbour> {
-        self.find(peer).ok().map(|place| &mut self.places[place].neighbour)
+        self.find(peer).map(|place| &mut self.places[place].neighbour)
     }
 
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&Neighbour> {
-        self.find(peer).ok().map(|place| &self.places[place].neighbour)
+        self.find(peer).map(|place| &self.places[place].neighbour)
     }
 
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
-        self.find(peer).is_ok()
+        self.find(peer).is_some()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Neighbour)> {
@@ -269,7 +260,7 @@ impl Neighbours {
 
     /// Whether `peer` may be asked for a piece.
     pub(crate) fn is_free(&self, peer: &PeerId, asking: Asking) -> bool {
-        self.find(peer).is_ok_and(|place| self.ready[place].is_free(asking, self.most_from_each()))
+        self.find(peer).is_some_and(|place| self.ready[place].is_free(asking, self.most_from_each()))
     }
 
     /// Whether any of them may be asked for a piece.
@@ -297,7 +288,7 @@ impl Neighbours {
     }
 
     fn ready_mut(&mut self, peer: &PeerId) -> Option<&mut Readiness> {
-        self.find(peer).ok().map(|place| &mut self.ready[place])
+        self.find(peer).map(|place| &mut self.ready[place])
     }
 
     /// A fetch from `peer` has started.

@@ -10,7 +10,7 @@ use crate::time::Time;
 /// a slot. It may forget us, where many others wait.
 const CHOKED_FOR: Duration = Duration::from_secs(1);
 /// A neighbour that failed this many times in a row is dropped.
-const MAX_STRIKES: u32 = 3;
+const MAX_STRIKES: u8 = 3;
 
 /// How neighbours may be asked for pieces.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +36,8 @@ pub(crate) struct Readiness {
     /// Until then it is expected to say when it has a slot for us.
     choked_until: Time,
     /// Pieces that we are fetching from it now.
-    pub(crate) fetching: u32,
-    strikes: u32,
+    pub(crate) fetching: u8,
+    strikes: u8,
     /// It has a slot for us.
     pub(crate) unchoked: bool,
 }
@@ -50,7 +50,7 @@ impl Readiness {
 
     /// Whether it may be asked for a piece, if we fetch at most `most` at a time from it.
     pub(crate) fn is_free(&self, asking: Asking, most: u32) -> bool {
-        self.fetching < most
+        u32::from(self.fetching) < most
             && self.busy_until <= asking.now
             && (!asking.waits || self.unchoked || self.choked_until <= asking.now)
     }
@@ -67,7 +67,7 @@ impl Readiness {
 
     /// It is asked for a piece.
     pub(crate) fn asked(&mut self) {
-        self.fetching += 1;
+        self.fetching = self.fetching.saturating_add(1);
         self.unchoked = false;
     }
 
@@ -106,8 +106,8 @@ impl Readiness {
     /// It has failed, and is left alone for `pause` times the failures in a row. Returns whether these are too many.
     pub(crate) fn failed(&mut self, now: Time, pause: Duration) -> bool {
         self.cancelled();
-        self.strikes += 1;
-        self.busy_until = self.busy_until.max(now + pause * self.strikes);
+        self.strikes = self.strikes.saturating_add(1);
+        self.busy_until = self.busy_until.max(now + pause * u32::from(self.strikes));
         self.strikes >= MAX_STRIKES
     }
 }

@@ -135,6 +135,10 @@ pub(crate) struct Tracker {
     complaints: BTreeMap<(PeerId, u32), Time>,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
+    /// Until then nobody has been silent for too long.
+    all_heard_until: Time,
+    /// Nobody is given nothing for longer than until then.
+    all_paused_until: Time,
 }
 
 impl Tracker {
@@ -348,21 +352,15 @@ impl Tracker {
     /// A participant is given nothing until then. What it was told before to wait for still holds.
     fn pause(&mut self, peer: &PeerId, until: Time) {
         if let Some(participant) = self.participants.get_mut(peer) {
+            self.all_paused_until = self.all_paused_until.max(until);
             participant.paused_until = participant.paused_until.max(until);
         }
     }
 
     /// Drops participants that are silent (never `own`), and runs that are late.
     pub(crate) fn expire(&mut self, now: Time, own: &PeerId) {
-        let silent: Vec<_> = self
-            .participants
-            .iter()
-            .filter(|(peer, participant)| *peer != own && now - participant.last_heard > participant.time_to_live())
-            .filter(|_| !mutant!("silent-participant-kept"))
-            .map(|(peer, _)| peer.clone())
-            .collect();
-        for peer in silent {
-            self.gone(&peer);
+        if now > self.all_heard_until {
+            self.expire_participants(now, own);
         }
         let mut late = Vec::new();
         self.assignments.retain(|assignment| {
@@ -375,6 +373,22 @@ impl Tracker {
         for peer in late {
             self.pause(&peer, now + MIN_DEADLINE);
         }
+    }
+
+    /// There may be thousands: they are looked through when the first of them can have been silent for too long, and not
+    /// before.
+    fn expire_participants(&mut self, now: Time, own: &PeerId) {
+        let is_silent = |participant: &Participant| now - participant.last_heard > participant.time_to_live();
+        let others = self.participants.iter().filter(|(peer, _)| *peer != own);
+        let silent: Vec<_> = others
+            .filter(|(_, participant)| is_silent(participant) && !mutant!("silent-participant-kept"))
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        for peer in silent {
+            self.gone(&peer);
+        }
+        let heard = self.participants.iter().filter(|(peer, _)| *peer != own).map(|(_, it)| it.last_heard);
+        self.all_heard_until = heard.min().unwrap_or(now) + PARTICIPANT_TTL.min(SEED_TTL);
     }
 
     /// Whether a run should have been given to somebody else for longer than `patience`.
@@ -603,7 +617,8 @@ impl Tracker {
     /// When something here is due: a late run, the end of collecting or of a pause.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let runs = self.assignments.iter().map(|run| run.until);
-        let pauses = self.participants.values().map(|participant| participant.paused_until);
+        let paused = if self.all_paused_until > now { Some(&self.participants) } else { None };
+        let pauses = paused.into_iter().flat_map(BTreeMap::values).map(|participant| participant.paused_until);
         runs.chain(pauses).chain([self.collecting_until, self.outage.until()]).filter(|at| *at > now).min()
     }
 }

@@ -69,16 +69,18 @@ impl Download {
     /// The blob is not what its digest says: nothing counts any more that did not come from the origin by our own hand. The
     /// rest is kept until somebody knows which of it is right.
     pub(crate) fn distrust(&mut self, now: Time) {
-        let mut recovery = self.recovery.take().unwrap_or_else(|| Recovery {
-            by_hand: false,
-            is_closing: false,
-            kept: PieceSet::none(self.geometry.pieces()),
-            unfit: PieceSet::none(self.geometry.pieces()),
-            fits: 0,
-            suspects: BTreeMap::new(),
-            since: now,
-            moved: now,
-            told: 0,
+        let mut recovery = self.recovery.take().unwrap_or_else(|| {
+            Box::new(Recovery {
+                by_hand: false,
+                is_closing: false,
+                kept: PieceSet::none(self.geometry.pieces()),
+                unfit: PieceSet::none(self.geometry.pieces()),
+                fits: 0,
+                suspects: BTreeMap::new(),
+                since: now,
+                moved: now,
+                told: 0,
+            })
         });
         let doubtful: Vec<_> = self
             .have
