@@ -120,7 +120,7 @@ pub fn run(scenario: &Scenario, seed: u64) -> Report {
 #[must_use]
 pub fn run_strictly(scenario: &Scenario, seed: u64, events: u64) -> Report {
     let mut world = World::new(scenario.options(seed));
-    world.strict = true;
+    world.look_at_all_rules();
     world.most_events = events;
     run_in(scenario, seed, &mut world)
 }
@@ -132,7 +132,9 @@ pub fn run_strictly(scenario: &Scenario, seed: u64, events: u64) -> Report {
 /// Why a journal is not complete, in words.
 pub fn run_recorded(scenario: &Scenario, seed: u64, recorder: Recorder, strictly: bool) -> Result<Report, String> {
     let mut world = World::recorded(scenario.options(seed), Some(recorder));
-    world.strict = strictly;
+    if strictly {
+        world.look_at_all_rules();
+    }
     let report = run_in(scenario, seed, &mut world);
     world.close_journals()?;
     Ok(report)
@@ -156,7 +158,9 @@ pub fn run_with_record(scenario: &Scenario, seed: u64, wanted: Wanted) -> Record
     let options = Options { story: Some(wanted), ..scenario.options(seed) };
     let nodes = options.nodes;
     let mut world = World::new(options);
-    world.strict = strictly;
+    if strictly {
+        world.look_at_all_rules();
+    }
     // What is broken after a panic is not looked at; what was recorded before is what the record is for.
     let report = match catch_unwind(AssertUnwindSafe(|| run_in(scenario, seed, &mut world))) {
         Ok(report) => Some(report),

@@ -3,13 +3,16 @@
 //! The rules themselves are in [`invariants`](crate::invariants), one file each, with what each has to remember; here is who
 //! gets to see what. All of it is cheap: it runs at every step of a thousand agents.
 
+mod transfers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore_core::config::Config;
 use longshore_core::digest::Digest;
-use longshore_core::input::Input;
+use longshore_core::input::{Input, TransferEvent, TransferFailure};
 use longshore_core::message::Request;
+use longshore_core::names::{OpId, PeerId};
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
@@ -18,11 +21,51 @@ use crate::invariants::{
     no_ghosts, patience, right_blame, told_once,
 };
 use crate::world::{NodeIndex, World};
+pub(crate) use transfers::{Transfer, Transfers};
 
 /// An agent of a small cluster is looked into after every so many inputs, one of a large cluster less often.
 const LOOK_INSIDE: (u64, u64) = (8, 1024);
 /// Up to here a cluster is small.
 const SMALL: usize = 64;
+
+/// The input that an agent is handling, as far as rules judge by it what it leads to. There is one for all agents: none
+/// handles an input before another one is done.
+#[derive(Debug, Default)]
+pub(crate) struct Occasion {
+    /// What is happening is that time passes.
+    pub(crate) by_the_clock: bool,
+    /// A run has come that was cut off: the rest of it is fetched by whoever was given it, without another word.
+    pub(crate) is_rest: bool,
+    /// What the origin's failure asks for.
+    pub(crate) retry_after: Option<Duration>,
+    /// What a peer asks about.
+    pub(crate) asked: Option<Digest>,
+    /// A peer that has sent a piece which contradicts the sum that came with it.
+    pub(crate) guilty: Option<PeerId>,
+    /// A peer was told that a flight begins.
+    pub(crate) admits: bool,
+    /// Blobs whose flight has ended.
+    pub(crate) ended: Vec<Digest>,
+    /// Swarms that it has begun to lead.
+    leads: Vec<Digest>,
+    pub(crate) patience: patience::Memory,
+}
+
+impl Occasion {
+    fn begin(&mut self, input: &Input) {
+        self.by_the_clock = matches!(input, Input::Tick);
+        self.is_rest = matches!(input, Input::Transfer { event: TransferEvent::Done, .. });
+        self.retry_after = match input {
+            Input::Transfer { event: TransferEvent::Failed(TransferFailure::Origin(failure)), .. }
+            | Input::OriginStat { result: Err(failure), .. } => failure.retry_after,
+            _ => None,
+        };
+        self.asked = match input {
+            Input::StreamRequest { request: Request::PullIntent { digest }, .. } => Some(*digest),
+            _ => None,
+        };
+    }
+}
 
 /// A broken rule, and how.
 pub(crate) type Broken = (&'static Invariant, String);
@@ -36,6 +79,11 @@ pub(crate) struct Scene<'a> {
     pub(crate) config: &'a Config,
     /// Somebody in the cluster, or the origin, has sent wrong bytes or lied at some time.
     pub(crate) lies: bool,
+    pub(crate) occasion: &'a mut Occasion,
+    /// What its drivers fetch, with what begins now and without what ends now.
+    pub(crate) transfers: &'a Transfers,
+    /// The transfer that ends now.
+    pub(crate) over: Option<&'a Transfer>,
     pub(crate) broken: &'a mut Vec<Broken>,
 }
 
@@ -45,82 +93,86 @@ impl Scene<'_> {
     }
 }
 
-/// What the rules remember of one agent's life.
+/// What the rules remember of one agent's life. In the order of memory: what most inputs look at comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Watched {
-    config: Config,
-    answers: answered_once::Memory,
+    transfers: Transfers,
+    limits: limits::Memory,
     manners: asked_politely::Memory,
+    later: come_back_later::Memory,
+    answers: answered_once::Memory,
     cooldowns: cooldowns::Memory,
     credentials: credentials::Memory,
-    limits: limits::Memory,
-    blame: right_blame::Memory,
-    patience: patience::Memory,
-    later: come_back_later::Memory,
     announced: announced::Memory,
     /// Only where all rules are looked at.
     told: Option<Box<told_once::Memory>>,
-    /// Swarms that it has begun to lead with the present input.
-    leads: Vec<Digest>,
     /// A swarm that it has led, although others rank before it.
     lesser_lead: Option<(Digest, u32)>,
-    /// Blobs whose flight has ended with the present input.
-    ended: Vec<Digest>,
-    inputs: u64,
     /// Since when it has the members that it has.
     view_since: Time,
     /// Since when it has been asking others about a blob.
     asks_since: BTreeMap<Digest, Time>,
+    config: Config,
 }
 
 impl Watched {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, all_rules: bool) -> Self {
         Self {
-            config,
-            answers: Default::default(),
+            transfers: Default::default(),
+            limits: Default::default(),
             manners: Default::default(),
+            later: Default::default(),
+            answers: Default::default(),
             cooldowns: Default::default(),
             credentials: Default::default(),
-            limits: Default::default(),
-            blame: Default::default(),
-            patience: Default::default(),
-            later: Default::default(),
             announced: Default::default(),
-            told: None,
-            leads: Vec::new(),
+            told: all_rules.then(Default::default),
             lesser_lead: None,
-            ended: Vec::new(),
-            inputs: 0,
             view_since: Time::ZERO,
             asks_since: BTreeMap::new(),
+            config,
         }
     }
 
-    fn input(&mut self, (now, world_now): (Time, Time), lies: bool, input: &Input) -> Vec<Broken> {
+    fn input(
+        &mut self,
+        (now, world_now): (Time, Time),
+        lies: bool,
+        occasion: &mut Occasion,
+        input: &Input,
+    ) -> Vec<Broken> {
         let mut broken = Vec::new();
-        let scene = &mut Scene { now, world_now, config: &self.config, lies, broken: &mut broken };
-        self.ended.clear();
-        self.inputs += 1;
+        let over = self.transfers.input(now, input);
+        let (config, transfers, over) = (&self.config, &self.transfers, over.as_ref());
+        let scene = &mut Scene { now, world_now, config, lies, occasion, transfers, over, broken: &mut broken };
         if matches!(input, Input::Members(_)) {
             self.view_since = world_now;
         }
         self.answers.input(scene, input);
         self.manners.input(scene, input);
-        self.cooldowns.input(scene, input);
         self.limits.input(input);
-        self.patience.input(now, input);
         self.later.input(scene, input);
+        credentials::input(&mut self.credentials, input);
         if let Some(told) = &mut self.told {
             told.input(input);
         }
         broken
     }
 
-    fn output(&mut self, (now, world_now): (Time, Time), lies: bool, output: &Output) -> Vec<Broken> {
+    fn output(
+        &mut self,
+        (now, world_now): (Time, Time),
+        lies: bool,
+        occasion: &mut Occasion,
+        output: &Output,
+    ) -> Vec<Broken> {
         let mut broken = Vec::new();
-        let scene = &mut Scene { now, world_now, config: &self.config, lies, broken: &mut broken };
+        let over = self.transfers.output(now, output);
+        let (config, transfers, over) = (&self.config, &self.transfers, over.as_ref());
+        let scene = &mut Scene { now, world_now, config, lies, occasion, transfers, over, broken: &mut broken };
         if let Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) = output {
-            self.ended.push(*digest);
+            scene.occasion.ended.push(*digest);
             self.asks_since.remove(digest);
         }
         if let Output::Explain(Explanation::Resolved { digest, .. }) = output {
@@ -130,10 +182,10 @@ impl Watched {
             self.asks_since.entry(*digest).or_insert(world_now);
         }
         if let Output::Explain(Explanation::Leading { digest }) = output {
-            self.leads.push(*digest);
+            scene.occasion.leads.push(*digest);
         }
         // What was refused or cut short is judged by what was known before this input.
-        self.answers.output(scene, output, &self.cooldowns, &self.ended);
+        self.answers.output(scene, output, &self.cooldowns);
         self.manners.output(scene, output);
         self.cooldowns.output(scene, output);
         if let Output::MirrorAbort { request } = output
@@ -142,23 +194,31 @@ impl Watched {
             self.cooldowns.cut_short(now, digest);
         }
         self.limits.output(scene, output);
-        self.patience.output(scene, output);
+        patience::output(scene, output);
         self.later.output(scene, output);
         self.announced.output(scene, output);
         if let Some(told) = &mut self.told {
-            told.output(scene, output, self.limits.under_way().1);
+            told.output(scene, output, self.limits.uploads());
         }
         broken
     }
 }
 
 impl World {
+    /// From the beginning on, all rules are looked at, also those that cost more; the first broken one ends the run.
+    pub(crate) fn look_at_all_rules(&mut self) {
+        self.strict = true;
+        for watched in self.watched.iter_mut().flatten() {
+            watched.told = Some(Default::default());
+        }
+    }
+
     /// A node's agent begins a new life.
     pub(crate) fn watch_start(&mut self, node: NodeIndex, config: &Config) {
         if self.watched.len() <= node {
             self.watched.resize_with(node + 1, || None);
         }
-        self.watched[node] = Some(Watched::new(config.clone()));
+        self.watched[node] = Some(Watched::new(config.clone(), self.strict));
     }
 
     fn report_broken(&mut self, node: NodeIndex, broken: Vec<Broken>) {
@@ -168,32 +228,22 @@ impl World {
     }
 
     pub(crate) fn watch_input(&mut self, node: NodeIndex, input: &Input) {
+        self.inputs += 1;
+        self.occasion.begin(input);
+        if let Input::Transfer { op, event } = input {
+            self.occasion.guilty = self.guilty(node, *op, event);
+        }
         let (now, lies) = ((self.clock_of(node), self.now()), self.is_lied_to());
         let Some(Some(watched)) = self.watched.get_mut(node) else { return };
-        if self.strict && watched.inputs == 0 {
-            watched.told = Some(Default::default());
-        }
-        let mut broken = watched.input(now, lies, input);
-        credentials::input(&mut watched.credentials, input);
-        if let Input::Transfer { op, event } = input {
-            let digest = watched.limits.transfers.get(op).map(|transfer| transfer.digest);
-            let wrong = digest.is_some_and(|digest| self.is_wrong(node, &digest, event));
-            if let Some(Some(watched)) = self.watched.get_mut(node) {
-                watched.blame.wrong_piece_comes(&watched.limits, *op, wrong);
-            }
-        }
-        if !broken.is_empty() {
-            self.report_broken(node, std::mem::take(&mut broken));
-        }
+        let broken = watched.input(now, lies, &mut self.occasion, input);
+        self.report_broken(node, broken);
     }
 
     pub(crate) fn watch_output(&mut self, node: NodeIndex, output: &Output) {
         let (now, lies) = ((self.clock_of(node), self.now()), self.is_lied_to());
         let Some(Some(watched)) = self.watched.get_mut(node) else { return };
-        let broken = watched.output(now, lies, output);
-        if !broken.is_empty() {
-            self.report_broken(node, broken);
-        }
+        let broken = watched.output(now, lies, &mut self.occasion, output);
+        self.report_broken(node, broken);
         self.watch_credentials(node, output);
         self.watch_blame(node, output);
         self.watch_ranks(node, output);
@@ -207,19 +257,18 @@ impl World {
     /// All that an input led to has been carried out.
     pub(crate) fn watch_settled(&mut self, node: NodeIndex) {
         let every = if self.watched.len() <= SMALL { LOOK_INSIDE.0 } else { LOOK_INSIDE.1 };
-        let Some(Some(watched)) = self.watched.get_mut(node) else { return };
-        let ended = std::mem::take(&mut watched.ended);
-        let (leads, admits) = (std::mem::take(&mut watched.leads), watched.limits.takes_admission());
-        let look = watched.inputs.is_multiple_of(every);
+        let look = self.inputs.is_multiple_of(every);
         let mut broken = Vec::new();
-        watched.blame.settled(&mut broken);
-        watched.patience.settled(&ended, &mut broken);
+        right_blame::settled(&mut self.occasion, &mut broken);
+        patience::settled(&mut self.occasion, &mut broken);
+        let admits = std::mem::take(&mut self.occasion.admits);
+        let (ended, leads) = (std::mem::take(&mut self.occasion.ended), std::mem::take(&mut self.occasion.leads));
         if !ended.is_empty() {
             let flying: BTreeSet<Digest> =
                 self.agent(node).map(|agent| agent.flying().copied().collect()).unwrap_or_default();
             let over: Vec<_> = ended.into_iter().filter(|digest| !flying.contains(digest)).collect();
             if let Some(Some(watched)) = self.watched.get(node) {
-                no_ghosts::check(&watched.limits, &over, &mut broken);
+                no_ghosts::check(&watched.transfers, &over, &mut broken);
             }
         }
         if admits && let Some(agent) = self.agent(node) {
@@ -267,12 +316,15 @@ impl World {
     /// Whether a node asks the origin for as much at a time as it may.
     pub(crate) fn fills_its_share_of_the_origin(&self, node: NodeIndex) -> bool {
         let watched = self.watched.get(node).and_then(Option::as_ref);
-        watched.is_some_and(|watched| watched.limits.origin_requests() >= watched.config.max_origin_fetches as usize)
+        watched.is_some_and(|watched| watched.transfers.of_origin() >= watched.config.max_origin_fetches as usize)
     }
 
     /// What drivers still do for an agent that is quiet.
     pub(crate) fn still_driving(&self, node: NodeIndex) -> (usize, usize) {
-        self.watched.get(node).and_then(Option::as_ref).map_or((0, 0), |watched| watched.limits.under_way())
+        self.watched
+            .get(node)
+            .and_then(Option::as_ref)
+            .map_or((0, 0), |watched| (watched.transfers.len(), watched.limits.uploads()))
     }
 
     /// The memory of one agent's credentials.
@@ -280,8 +332,8 @@ impl World {
         self.watched.get_mut(node)?.as_mut().map(|watched| &mut watched.credentials)
     }
 
-    /// The memory of whom one agent has to blame.
-    pub(crate) fn watched_blame(&mut self, node: NodeIndex) -> Option<&mut right_blame::Memory> {
-        self.watched.get_mut(node)?.as_mut().map(|watched| &mut watched.blame)
+    /// A transfer that a node's drivers run.
+    pub(crate) fn transfer(&self, node: NodeIndex, op: OpId) -> Option<&Transfer> {
+        self.watched.get(node)?.as_ref()?.transfers.get(op)
     }
 }

@@ -27,7 +27,7 @@ use longshore_core::input::{Child, Input};
 use longshore_core::members::{Member, Roster};
 use longshore_core::message::Notice;
 use longshore_core::names::{Kind, OpId, PeerId, RequestId, StreamId};
-use longshore_core::output::Explanation;
+use longshore_core::output::{Explanation, Output};
 use longshore_core::piece::Geometry;
 use longshore_core::spine::Midstate;
 use longshore_core::time::Time;
@@ -281,6 +281,8 @@ pub struct World {
     membership: Vec<(Time, NodeIndex, bool)>,
     /// What clogged links hold: from, to, and what happens when it arrives.
     held: Vec<(NodeIndex, NodeIndex, Event)>,
+    /// What an agent wants to be done, while it is; empty otherwise.
+    outbox: VecDeque<Output>,
     /// Inputs that happen now, after what happens already.
     ready: VecDeque<(NodeIndex, u32, Input)>,
     flows: Flows<Carried>,
@@ -317,6 +319,10 @@ pub struct World {
     at_once: u64,
     /// What the rules remember of each agent.
     pub(crate) watched: Vec<Option<crate::watch::Watched>>,
+    /// And of the input that an agent is handling.
+    pub(crate) occasion: crate::watch::Occasion,
+    /// Inputs that agents have handled.
+    pub(crate) inputs: u64,
     /// Nodes that have sent wrong bytes, or wrong hashes, or have claimed what they have not, at some time.
     pub(crate) liars: BTreeSet<NodeIndex>,
     /// A node has vouched for lies at some time.
@@ -355,6 +361,7 @@ impl World {
             informers: InformerFaults::default(),
             membership: Vec::new(),
             held: Vec::new(),
+            outbox: VecDeque::new(),
             ready: VecDeque::new(),
             nodes: Vec::new(),
             peers: (0..options.nodes).map(peer).collect(),
@@ -375,6 +382,8 @@ impl World {
             most_events: u64::MAX,
             at_once: 0,
             watched: Vec::new(),
+            occasion: Default::default(),
+            inputs: 0,
             liars: BTreeSet::new(),
             lies_are_vouched_for: false,
             intruders: BTreeSet::new(),
@@ -645,9 +654,10 @@ impl World {
         self.watch_input(node, &input);
         let check = self.trace.value() as u32;
         self.record(|record| record.input(node, &input, agent.poll_deadline().map(|(_, due)| due), check));
-        agent.handle(reading, input);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        agent.handle_into(reading, input, &mut outbox);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
-        while let Some(output) = agent.poll_output() {
+        for output in outbox.drain(..) {
             if let Some(recorder) = &mut self.recorder {
                 recorder.output(node, &output);
             }
@@ -657,6 +667,7 @@ impl World {
             self.record(|record| record.output(node, &output));
             self.perform(node, output);
         }
+        self.outbox = outbox;
         if let Some(recorder) = &mut self.recorder {
             recorder.settle(node, &agent);
         }

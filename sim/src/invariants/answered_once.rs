@@ -67,13 +67,7 @@ impl Memory {
         self.requests.values_mut().for_each(|asked| asked.since = Time::ZERO);
     }
 
-    pub(crate) fn output(
-        &mut self,
-        scene: &mut Scene<'_>,
-        output: &Output,
-        cooldowns: &cooldowns::Memory,
-        ended: &[Digest],
-    ) {
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output, cooldowns: &cooldowns::Memory) {
         let wrong = match output {
             Output::StatOrigin { op, .. } => {
                 self.questions.insert(*op);
@@ -107,7 +101,7 @@ impl Memory {
                     let excused = *refusal != Refusal::NotHere
                         || scene.lies
                         || asked.since == Time::ZERO
-                        || ended.contains(&asked.digest)
+                        || scene.occasion.ended.contains(&asked.digest)
                         || waited + Duration::from_millis(1) >= scene.config.header_timeout
                         || waited.is_zero() && cooldowns.may_refuse(scene.now, &asked.digest);
                     if excused {
@@ -123,7 +117,7 @@ impl Memory {
                     asked.over = true;
                     let moved = self.released.get(&asked.digest).copied().max(asked.served).unwrap_or(Time::ZERO);
                     let stood_still = scene.now - moved + Duration::from_millis(1) >= scene.config.body_timeout;
-                    if scene.lies || stood_still || ended.contains(&asked.digest) {
+                    if scene.lies || stood_still || scene.occasion.ended.contains(&asked.digest) {
                         return;
                     }
                     "is cut short although it moves"

@@ -40,19 +40,10 @@ struct Called {
     enrols: bool,
 }
 
-#[derive(Debug)]
-struct Fetched {
-    peer: PeerId,
-    digest: Digest,
-    piece: u32,
-    since: Time,
-}
-
 /// What one agent knows of its peers.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     calls: BTreeMap<CallId, Called>,
-    fetches: BTreeMap<OpId, Fetched>,
     /// Second, and calls in it: probes, requests to pull, enrolments.
     rate: BTreeMap<(PeerId, Digest), (u64, [u32; 3])>,
     vain_enrolments: BTreeMap<(PeerId, Digest), u32>,
@@ -104,25 +95,22 @@ impl Memory {
                     !(names && of == peer && blob == digest)
                 });
             }
-            Input::Transfer { op, event: TransferEvent::Done | TransferEvent::Failed(_) } => {
-                let Some(fetched) = self.fetches.remove(op) else { return };
-                let (peer, digest) = (fetched.peer, fetched.digest);
-                match input {
-                    Input::Transfer { event: TransferEvent::Failed(TransferFailure::Refused(refusal)), .. } => {
-                        match refusal {
-                            PieceRefusal::Busy(after) => {
-                                self.busy.insert((peer, digest), scene.now + *after);
-                            }
-                            PieceRefusal::Missing => {
-                                let vain = self.vain_requests.entry((peer, digest, fetched.piece));
-                                let (times, last) = vain.or_insert((0, scene.now));
-                                *times = if scene.now - *last > Duration::from_secs(1) { 1 } else { *times + 1 };
-                                *last = scene.now;
-                            }
-                        }
+            Input::Transfer { event, .. } => {
+                let Some(transfer) = scene.over else { return };
+                let (Some((peer, piece)), digest) = (&transfer.piece, transfer.digest) else { return };
+                match event {
+                    TransferEvent::Failed(TransferFailure::Refused(PieceRefusal::Busy(after))) => {
+                        self.busy.insert((peer.clone(), digest), scene.now + *after);
                     }
+                    TransferEvent::Failed(TransferFailure::Refused(PieceRefusal::Missing)) => {
+                        let vain = self.vain_requests.entry((peer.clone(), digest, *piece));
+                        let (times, last) = vain.or_insert((0, scene.now));
+                        *times = if scene.now - *last > Duration::from_secs(1) { 1 } else { *times + 1 };
+                        *last = scene.now;
+                    }
+                    _ if self.vain_requests.is_empty() => {}
                     _ => {
-                        self.vain_requests.remove(&(peer, digest, fetched.piece));
+                        self.vain_requests.remove(&(peer.clone(), digest, *piece));
                     }
                 }
             }
@@ -136,14 +124,7 @@ impl Memory {
             Output::CallCancel { call } => {
                 self.calls.remove(call);
             }
-            Output::CancelTransfer { op } => {
-                self.fetches.remove(op);
-            }
-            Output::FetchPiece { op, peer, digest, piece, .. } => {
-                self.fetched(scene, peer, *digest, *piece);
-                let fetched = Fetched { peer: peer.clone(), digest: *digest, piece: *piece, since: scene.now };
-                self.fetches.insert(*op, fetched);
-            }
+            Output::FetchPiece { op, peer, digest, piece, .. } => self.fetched(scene, *op, peer, *digest, *piece),
             Output::Explain(Explanation::Convicted { digest, peer, .. }) => {
                 self.convicted.insert((peer.clone(), *digest), scene.now + CONVICTION);
             }
@@ -208,15 +189,17 @@ impl Memory {
         self.calls.insert(call, Called { peer: peer.clone(), digest, enrols });
     }
 
-    fn fetched(&mut self, scene: &mut Scene<'_>, peer: &PeerId, digest: Digest, piece: u32) {
+    fn fetched(&mut self, scene: &mut Scene<'_>, op: OpId, peer: &PeerId, digest: Digest, piece: u32) {
         let now = scene.now;
         let key = (peer.clone(), digest);
         let early = |until: Option<&Time>| until.is_some_and(|until| *until > now);
-        let soon = self
-            .fetches
-            .values()
-            .find(|fetched| fetched.digest == digest && fetched.piece == piece && now - fetched.since < LEAST_LATE);
-        let vain = self.vain_requests.get(&(peer.clone(), digest, piece)).map_or(0, |(times, _)| *times);
+        let soon = scene.transfers.iter().find_map(|(other, transfer)| {
+            let same = *other != op && transfer.digest == digest && now - transfer.since < LEAST_LATE;
+            transfer.piece.as_ref().filter(|(_, of)| same && *of == piece).map(|(peer, _)| peer)
+        });
+        let vain =
+            if self.vain_requests.is_empty() { None } else { self.vain_requests.get(&(peer.clone(), digest, piece)) };
+        let vain = vain.map_or(0, |(times, _)| *times);
         let wrong = if early(self.convicted.get(&key)) {
             "was convicted".to_owned()
         } else if early(self.busy.get(&key)) {
@@ -224,7 +207,7 @@ impl Memory {
         } else if early(self.unreachable.get(peer)) {
             "cannot be reached".to_owned()
         } else if let Some(other) = soon {
-            format!("is not the only one: {} was just asked", other.peer)
+            format!("is not the only one: {other} was just asked")
         } else if vain >= MAX_VAIN_REQUESTS {
             format!("has said {vain} times that it does not have it")
         } else {

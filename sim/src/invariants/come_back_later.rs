@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_core::digest::Digest;
 use longshore_core::failures::LONGEST_COOLDOWN;
 use longshore_core::input::{Input, TransferEvent, TransferFailure};
-use longshore_core::names::OpId;
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
@@ -22,21 +21,18 @@ pub const RULE: Invariant = Invariant {
 /// What the origin has said to one agent.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    fetches: BTreeMap<OpId, Digest>,
     /// Swarms that it leads.
     leads: BTreeSet<Digest>,
     not_before: BTreeMap<Digest, Time>,
-    /// A run has come that was cut off: the rest of it is fetched by whoever was given it, without another word.
-    is_rest: bool,
 }
 
 impl Memory {
     pub(crate) fn input(&mut self, scene: &Scene<'_>, input: &Input) {
-        self.is_rest = matches!(input, Input::Transfer { event: TransferEvent::Done, .. });
-        let Input::Transfer { op, event: event @ (TransferEvent::Done | TransferEvent::Failed(_)) } = input else {
+        let (Input::Transfer { event, .. }, Some(transfer)) = (input, scene.over) else { return };
+        if transfer.piece.is_some() {
             return;
-        };
-        let Some(digest) = self.fetches.remove(op) else { return };
+        }
+        let digest = transfer.digest;
         if matches!(event, TransferEvent::Failed(TransferFailure::NoRanges)) {
             // From now on one has to fetch everything, and what several were fetching comes to nothing.
             self.leads.remove(&digest);
@@ -54,17 +50,13 @@ impl Memory {
 
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
         match output {
-            Output::FetchOrigin { op, digest, .. } => {
-                self.fetches.insert(*op, *digest);
+            Output::FetchOrigin { digest, .. } => {
                 // Who finds out that it was lied to begins again, with a tracker that was told nothing.
-                let is_excused = self.is_rest || scene.lies;
+                let is_excused = scene.occasion.is_rest || scene.lies;
                 if let Some(until) = self.not_before.get(digest).filter(|until| **until > scene.now && !is_excused) {
                     let early = *until - scene.now;
                     scene.violate(&RULE, format!("the origin is asked for {digest} again {early:?} too early"));
                 }
-            }
-            Output::CancelTransfer { op } => {
-                self.fetches.remove(op);
             }
             // A new role is a new tracker, which knows nothing of what another one was told.
             Output::Explain(Explanation::Leading { digest }) => {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use longshore_core::digest::Digest;
 use longshore_core::failures::{FIRST_COOLDOWN, LADDER_FACTOR, LADDER_MEMORY, LONGEST_COOLDOWN, LONGEST_HONOUR};
-use longshore_core::input::{Input, OriginFailure, TransferEvent, TransferFailure};
-use longshore_core::message::{FailureClass, PullOutcome, RecentFailure, Request, Response};
+use longshore_core::message::{FailureClass, PullOutcome, RecentFailure, Response};
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
@@ -38,10 +37,6 @@ pub(crate) struct Memory {
     failed: BTreeMap<Digest, Failed>,
     /// Blobs that were fetched with a credential.
     with_credential: BTreeSet<Digest>,
-    /// What the origin's failure that is being handled asks for.
-    retry_after: Option<Duration>,
-    /// What a peer asks about.
-    asked: Option<Digest>,
 }
 
 fn ladder(strikes: u32) -> Duration {
@@ -54,23 +49,11 @@ impl Memory {
         self.failed.get(digest).is_some_and(|failed| failed.not_after >= now)
     }
 
-    pub(crate) fn input(&mut self, _: &Scene<'_>, input: &Input) {
-        self.retry_after = match input {
-            Input::Transfer { event: TransferEvent::Failed(TransferFailure::Origin(failure)), .. }
-            | Input::OriginStat { result: Err(failure), .. } => retry_after(failure),
-            _ => None,
-        };
-        self.asked = match input {
-            Input::StreamRequest { request: Request::PullIntent { digest }, .. } => Some(*digest),
-            _ => None,
-        };
-    }
-
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
         let now = scene.now;
         match output {
             Output::Explain(Explanation::Failed { digest, class, detail }) => {
-                let retry_after = self.retry_after.unwrap_or_default().min(LONGEST_COOLDOWN);
+                let retry_after = scene.occasion.retry_after.unwrap_or_default().min(LONGEST_COOLDOWN);
                 let failed = self.failed.entry(*digest).or_default();
                 // Whose failure it was decides for how long it counts here.
                 if detail.starts_with("another node") {
@@ -99,7 +82,7 @@ impl Memory {
                 self.failed.remove(digest);
             }
             Output::StreamReply { response: Response::PullIntent(intent), .. } => {
-                if let (Some(digest), Some(told)) = (self.asked, intent.recently_failed) {
+                if let (Some(digest), Some(told)) = (scene.occasion.asked, intent.recently_failed) {
                     self.told(scene, &digest, told);
                 }
             }
@@ -139,8 +122,4 @@ impl Memory {
         let failed = self.failed.entry(digest).or_default();
         failed.not_after = failed.not_after.max(now + LONGEST_HONOUR);
     }
-}
-
-fn retry_after(failure: &OriginFailure) -> Option<Duration> {
-    failure.retry_after
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use longshore_core::Agent;
 use longshore_core::digest::Digest;
-use longshore_core::input::{Input, TransferEvent};
+use longshore_core::input::Input;
 use longshore_core::message::{PullOutcome, Response};
-use longshore_core::names::{OpId, PeerId, StreamId};
+use longshore_core::names::StreamId;
 use longshore_core::output::Output;
-use longshore_core::time::Time;
 
 use super::Invariant;
-use crate::watch::{Broken, Scene};
+use crate::watch::{Broken, Scene, Transfer};
 
 /// The rule.
 pub const RULE: Invariant = Invariant {
@@ -25,51 +24,23 @@ pub const RULE: Invariant = Invariant {
 /// that agents take for late. Late or not, there are never more than twice as many.
 pub(crate) const LEAST_LATE: Duration = Duration::from_millis(200);
 
-/// A transfer that a driver runs.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    pub(crate) digest: Digest,
-    /// Who sends; `None`: the origin.
-    pub(crate) peer: Option<PeerId>,
-    since: Time,
-}
-
-/// What one agent's drivers do at present.
+/// What one agent's drivers do for others at present.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    pub(crate) transfers: BTreeMap<OpId, Transfer>,
     streams: BTreeSet<StreamId>,
     uploads: BTreeMap<StreamId, Digest>,
-    /// It has just told a peer that it begins a flight.
-    admits: bool,
 }
 
 impl Memory {
-    /// Whether it has told a peer that it begins a flight, since this was last asked.
-    pub(crate) fn takes_admission(&mut self) -> bool {
-        std::mem::take(&mut self.admits)
-    }
-
-    /// Requests to the origin that run.
-    pub(crate) fn origin_requests(&self) -> usize {
-        self.transfers.values().filter(|transfer| transfer.peer.is_none()).count()
-    }
-
-    /// Transfers and uploads.
-    pub(crate) fn under_way(&self) -> (usize, usize) {
-        (self.transfers.len(), self.uploads.len())
+    /// Pieces that are being sent.
+    pub(crate) fn uploads(&self) -> usize {
+        self.uploads.len()
     }
 
     pub(crate) fn input(&mut self, input: &Input) {
-        match input {
-            Input::StreamClosed { stream, .. } => {
-                self.streams.remove(stream);
-                self.uploads.remove(stream);
-            }
-            Input::Transfer { op, event: TransferEvent::Done | TransferEvent::Failed(_) } => {
-                self.transfers.remove(op);
-            }
-            _ => {}
+        if let Input::StreamClosed { stream, .. } = input {
+            self.streams.remove(stream);
+            self.uploads.remove(stream);
         }
     }
 
@@ -88,28 +59,24 @@ impl Memory {
                 within(scene, self.uploads.len(), scene.config.max_uploads, "pieces are sent");
             }
             Output::StreamReply { response: Response::PleasePull(results), .. } => {
-                self.admits |= results.iter().any(|result| result.outcome == PullOutcome::Started);
+                scene.occasion.admits |= results.iter().any(|result| result.outcome == PullOutcome::Started);
             }
             Output::Evict { digest } if self.uploads.values().any(|of| of == digest) => {
                 scene.violate(&RULE, format!("{digest} is deleted while it is being sent"));
             }
-            Output::FetchPiece { op, peer, digest, .. } => {
-                self.transfers.insert(*op, Transfer { digest: *digest, peer: Some(peer.clone()), since: scene.now });
-                let same = |transfer: &&Transfer| transfer.peer.is_some() && transfer.digest == *digest;
-                let fetches = self.transfers.values().filter(same);
-                let may_be_late = |transfer: &&Transfer| scene.now - transfer.since >= LEAST_LATE;
-                let (late, timely): (Vec<_>, Vec<_>) = fetches.partition(may_be_late);
-                let (late, timely) = (late.len(), timely.len());
+            Output::FetchPiece { digest, .. } => {
+                let same = |transfer: &&Transfer| transfer.piece.is_some() && transfer.digest == *digest;
+                let may_be_late = |transfer: &Transfer| scene.now - transfer.since >= LEAST_LATE;
+                let (mut late, mut timely) = (0, 0);
+                for transfer in scene.transfers.iter().map(|(_, transfer)| transfer).filter(same) {
+                    *if may_be_late(transfer) { &mut late } else { &mut timely } += 1;
+                }
                 within(scene, timely, scene.config.max_downloads, "pieces of one blob are fetched");
                 within(scene, late + timely, 2 * scene.config.max_downloads, "pieces of one blob are late or fetched");
             }
-            Output::FetchOrigin { op, digest, .. } => {
-                self.transfers.insert(*op, Transfer { digest: *digest, peer: None, since: scene.now });
-                let fetches = self.transfers.values().filter(|transfer| transfer.peer.is_none()).count();
+            Output::FetchOrigin { .. } => {
+                let fetches = scene.transfers.of_origin();
                 within(scene, fetches, scene.config.max_origin_fetches, "requests to the origin run");
-            }
-            Output::CancelTransfer { op } => {
-                self.transfers.remove(op);
             }
             _ => {}
         }

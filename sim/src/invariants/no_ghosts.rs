@@ -2,8 +2,8 @@
 
 use longshore_core::digest::Digest;
 
-use super::{Invariant, limits};
-use crate::watch::Broken;
+use super::Invariant;
+use crate::watch::{Broken, Transfers};
 
 /// The rule.
 pub const RULE: Invariant = Invariant {
@@ -13,10 +13,10 @@ pub const RULE: Invariant = Invariant {
 };
 
 /// The flights of these digests are over.
-pub(crate) fn check(limits: &limits::Memory, over: &[Digest], broken: &mut Vec<Broken>) {
-    let left = limits.transfers.iter().find(|(_, transfer)| over.contains(&transfer.digest));
+pub(crate) fn check(transfers: &Transfers, over: &[Digest], broken: &mut Vec<Broken>) {
+    let left = transfers.iter().find(|(_, transfer)| over.contains(&transfer.digest));
     if let Some((op, transfer)) = left {
-        let from = transfer.peer.as_ref().map_or("the origin", |peer| peer.as_str());
+        let from = transfer.piece.as_ref().map_or("the origin", |(peer, _)| peer.as_str());
         let detail = format!("transfer {} from {from} goes on after the flight of {}", op.0, transfer.digest);
         broken.push((&RULE, detail));
     }

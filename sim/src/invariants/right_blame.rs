@@ -1,12 +1,11 @@
 //! Checked at every conviction, and at every piece that contradicts what its sender says of it.
 
-use longshore_core::digest::Digest;
 use longshore_core::input::{Hashed, TransferEvent};
 use longshore_core::names::{OpId, PeerId};
 use longshore_core::output::{Explanation, Output};
 
-use super::{Invariant, limits};
-use crate::watch::Broken;
+use super::Invariant;
+use crate::watch::{Broken, Occasion};
 use crate::world::{NodeIndex, World};
 
 /// The rule.
@@ -16,43 +15,30 @@ pub const RULE: Invariant = Invariant {
     source: "design, section 3.3 (verified pieces)",
 };
 
-/// Whom one agent has to convict now.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    guilty: Option<PeerId>,
-}
-
-impl Memory {
-    /// A piece arrives; `wrong`: it contradicts the sum that came with it.
-    pub(crate) fn wrong_piece_comes(&mut self, limits: &limits::Memory, op: OpId, wrong: bool) {
-        self.guilty = limits.transfers.get(&op).filter(|_| wrong).and_then(|transfer| transfer.peer.clone());
-    }
-
-    pub(crate) fn settled(&mut self, broken: &mut Vec<Broken>) {
-        if let Some(peer) = self.guilty.take() {
-            broken.push((&RULE, format!("{peer} has sent wrong bytes and goes free")));
-        }
+/// All that an input led to is known.
+pub(crate) fn settled(occasion: &mut Occasion, broken: &mut Vec<Broken>) {
+    if let Some(peer) = occasion.guilty.take() {
+        broken.push((&RULE, format!("{peer} has sent wrong bytes and goes free")));
     }
 }
 
 impl World {
-    /// Whether an event brings a piece that is not here yet and contradicts the sum that its sender gave.
-    pub(crate) fn is_wrong(&self, node: NodeIndex, digest: &Digest, event: &TransferEvent) -> bool {
-        match event {
-            TransferEvent::Piece { piece, hashed: Hashed::Alone(sum), claim: Some(claim), .. } => {
-                claim.piece == *piece && claim.sum != *sum && !self.has_recorded(node, digest, *piece)
-            }
-            _ => false,
+    /// Who has sent a piece that is not here yet and contradicts the sum that came with it.
+    pub(crate) fn guilty(&self, node: NodeIndex, op: OpId, event: &TransferEvent) -> Option<PeerId> {
+        let TransferEvent::Piece { piece, hashed: Hashed::Alone(sum), claim: Some(claim), .. } = event else {
+            return None;
+        };
+        if claim.piece != *piece || claim.sum == *sum {
+            return None;
         }
+        let transfer = self.transfer(node, op)?;
+        let (peer, _) = transfer.piece.as_ref()?;
+        (!self.has_recorded(node, &transfer.digest, *piece)).then(|| peer.clone())
     }
 
     pub(crate) fn watch_blame(&mut self, node: NodeIndex, output: &Output) {
         let Output::Explain(Explanation::Convicted { peer, crime, .. }) = output else { return };
-        if let Some(memory) = self.watched_blame(node)
-            && memory.guilty.as_ref() == Some(peer)
-        {
-            memory.guilty = None;
-        }
+        self.occasion.guilty.take_if(|guilty| guilty == peer);
         let is_liar = self.node_indices().any(|other| self.liars.contains(&other) && self.peer(other) == *peer);
         // Where the registry has sent wrong bytes, those who got them vouch for them in good faith, and for other ones when they
         // have got them anew.
