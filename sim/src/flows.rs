@@ -131,6 +131,8 @@ struct Flow<T> {
     received: u64,
     /// It has a turn on its link, or is being served, or waits for its pace.
     queued: bool,
+    /// Of what comes before this only the last byte is told of.
+    quiet_until: Time,
     carries: T,
 }
 
@@ -194,6 +196,7 @@ impl<T> Flows<T> {
             unreceived: bytes,
             received: 0,
             queued: false,
+            quiet_until: Time::ZERO,
             carries,
         };
         let id = match self.free.pop() {
@@ -209,6 +212,13 @@ impl<T> Flows<T> {
         };
         self.queue(now, id, later);
         id
+    }
+
+    /// Whoever receives does not want to know of parts that come before `until`: no step is taken for them.
+    pub fn be_quiet(&mut self, id: FlowId, until: Time) {
+        if let Some(flow) = self.slot_mut(id) {
+            flow.quiet_until = until;
+        }
     }
 
     /// What a flow carries.
@@ -252,11 +262,13 @@ impl<T> Flows<T> {
             Step::Comes(id, bytes) => {
                 let Some(to) = self.slot(id).map(|flow| flow.route.to) else { return Progress::Nothing };
                 let received = self.links[to.0].pass(now, bytes);
-                if received > now {
+                let is_told = |flow: &Flow<T>| received >= flow.quiet_until || bytes >= flow.unreceived;
+                if received > now && self.slot(id).is_some_and(is_told) {
                     later.push((received, Step::Received(id, bytes)));
                     return Progress::Nothing;
                 }
-                self.received(now, id, bytes, later)
+                let progress = self.received(received, id, bytes, later);
+                if received > now { Progress::Nothing } else { progress }
             }
             Step::Received(id, bytes) => self.received(now, id, bytes, later),
             Step::Acknowledged(id, bytes) => {

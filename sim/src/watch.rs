@@ -221,6 +221,7 @@ impl World {
         self.watched[node] = Some(Watched::new(config.clone(), self.strict));
     }
 
+    #[inline]
     fn report_broken(&mut self, node: NodeIndex, broken: Vec<Broken>) {
         for (rule, detail) in broken {
             self.violate(rule, node, &detail);

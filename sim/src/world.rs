@@ -657,7 +657,7 @@ impl World {
         let mut outbox = std::mem::take(&mut self.outbox);
         agent.handle_into(reading, input, &mut outbox);
         // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
-        for output in outbox.drain(..) {
+        while let Some(output) = outbox.pop_front() {
             if let Some(recorder) = &mut self.recorder {
                 recorder.output(node, &output);
             }
@@ -667,6 +667,8 @@ impl World {
             self.record(|record| record.output(node, &output));
             self.perform(node, output);
         }
+        // From the front of its memory on, the next time.
+        outbox.clear();
         self.outbox = outbox;
         if let Some(recorder) = &mut self.recorder {
             recorder.settle(node, &agent);

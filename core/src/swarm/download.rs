@@ -288,6 +288,8 @@ impl Download {
     /// Whether a peer has sent a piece that did not fit between the midstates that it would have to fit between now. What it
     /// says it has makes no other one of it.
     pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32) -> bool {
+        // There are hardly ever any.
+        let Some(doubts) = self.doubts.get(&piece) else { return false };
         let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
         let would_not_fit = |doubt: &Doubt| {
             !mutant!("doubted-piece-asked-again")
@@ -295,7 +297,7 @@ impl Download {
                 && Some(doubt.from) == before
                 && after.is_some_and(|after| after != doubt.gave)
         };
-        self.doubts.get(&piece).is_some_and(|doubts| doubts.iter().any(would_not_fit))
+        doubts.iter().any(would_not_fit)
     }
 
     /// After the chain has grown: who sent something else than what it runs through. That is no proof, see
@@ -362,8 +364,12 @@ impl Download {
 
     /// Fetches from peers that have taken longer than `patience`.
     pub(crate) fn stuck(&self, now: Time, patience: core::time::Duration) -> usize {
-        let is_stuck = |fetch: &&Fetch| matches!(fetch, Fetch::Piece { since, .. } if now - *since >= patience);
-        self.fetches.values().filter(is_stuck).count()
+        // In the order in which they began: after the first one that is not, none is.
+        let began = self.fetches.values().filter_map(|fetch| match fetch {
+            Fetch::Piece { since, .. } => Some(*since),
+            Fetch::Origin { .. } => None,
+        });
+        began.take_while(|since| now - *since >= patience).count()
     }
 
     pub(crate) fn origin_fetches(&self) -> usize {
@@ -382,12 +388,15 @@ impl Download {
     /// still on their way out of the origin do not count: they would fill the window and nothing would move.
     pub(crate) fn wanted(&self, window: u32, available: &PieceSet) -> Vec<u32> {
         let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
-        available
-            .without(&self.have, self.chain.tip())
-            .filter(|piece| !queued(*piece) && self.may_come_from_peers(*piece))
-            .filter(|piece| !self.fetched.contains_key(piece) || mutant!("piece-asked-twice"))
-            .take(window as usize)
-            .collect()
+        let mut wanted = Vec::with_capacity(window as usize);
+        let free = |piece: u32| !self.fetched.contains_key(&piece) || mutant!("piece-asked-twice");
+        let missing = available.without(&self.have, self.chain.tip());
+        wanted.extend(
+            missing
+                .filter(|piece| free(*piece) && !queued(*piece) && self.may_come_from_peers(*piece))
+                .take(window as usize),
+        );
+        wanted
     }
 
     /// The first missing pieces that nobody has been asked for, at most `limit`.

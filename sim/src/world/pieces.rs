@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{Input, TransferEvent, TransferFailure};
+use longshore_core::input::{Input, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
 use longshore_core::message::{PieceRefusal, PieceSum, Protocol};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::Check;
@@ -165,6 +165,7 @@ impl World {
         };
         let chunk = chunk_of(geometry.len(0));
         let flow = self.flow_begins(route, len, chunk, Carried::Piece(transfer));
+        self.flows.be_quiet(flow, self.now + PROGRESS_INTERVAL);
         self.nodes[to].fetching.insert(op, flow);
     }
 

@@ -105,6 +105,7 @@ impl World {
         let Some(Carried::Piece(transfer)) = self.flows.get_mut(flow) else { return };
         if let Some(bytes) = transfer.told.progress(self.now, total) {
             let (from, to, op) = (transfer.from, transfer.to, transfer.op);
+            self.flows.be_quiet(flow, self.now + PROGRESS_INTERVAL);
             if self.network.passes(from, to, self.nodes.len()) {
                 self.input(to, Input::Transfer { op, event: TransferEvent::Progress { bytes } });
             }
