@@ -141,6 +141,12 @@ impl Members {
         ranking.iter().take(width).filter_map(|place| self.at(*place).peer.clone()).collect()
     }
 
+    /// All that can be ranked for a digest, the best first.
+    pub(crate) fn ranked(&self, digest: &Digest) -> impl Iterator<Item = &PeerId> {
+        let ranking = self.ranking(digest);
+        (0..ranking.len()).filter_map(move |rank| self.at(ranking[rank]).peer.as_ref())
+    }
+
     fn at(&self, place: u32) -> &Member {
         self.roster
             .members()

@@ -111,6 +111,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("enrolment-never-renewed", "a participant shows one sign of life and no more", CLASSIC),
     mutant("dead-tracker-kept", "a tracker that does not answer is followed on", "gantry 10.2 (stale pullers)"),
     mutant("never-steps-down", "of two leaders none gives way", CLASSIC),
+    mutant(
+        "gone-leaders-hide-others",
+        "who asks for a better leader stops at the best, whether they can be asked or not",
+        WAS_HERE,
+    ),
     mutant("better-leaders-polled", "a leader asks better ones again with every event of its swarm", WAS_HERE),
     mutant("assigned-twice", "the last piece of a run from the origin is given to somebody else as well", CLASSIC),
     mutant("late-run-never-reassigned", "a run whose fetcher is late is nobody else's", CLASSIC),

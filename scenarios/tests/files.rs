@@ -91,6 +91,7 @@ scenarios! {
     tracker_death "tracker-death",
     zone_loss "zone-loss",
     five_percent_die "five-percent-die",
+    best_are_gone "best-are-gone",
     origin_outage "origin-outage",
     origin_slow "origin-slow",
     origin_rate_limited "origin-rate-limited",

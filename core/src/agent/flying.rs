@@ -112,8 +112,10 @@ impl Agent {
         let now = self.cx.now;
         let width = self.config.probe_width.max(1) as usize;
         let best = self.members.top(&digest, width * EXPANSION);
-        let mut ranked = best.clone();
-        ranked.retain(|peer| self.members.is_own(peer) || self.failures.suppressed(now, digest, peer).is_none());
+        // Those who are passed over leave their places to the next ones: if all of the best are gone, others have to find
+        // each other.
+        let is_candidate = |peer: &&PeerId| self.members.is_own(peer) || self.failures.may_ask(now, digest, peer);
+        let ranked = self.members.ranked(&digest).filter(is_candidate).take(width * EXPANSION).cloned().collect();
         let own_intent = self.own_intent(&digest);
         let health = f64::from(self.recent_calls.count_ones()) / f64::from(u32::BITS);
         let Some(flight) = self.flights.get_mut(&digest) else { return };

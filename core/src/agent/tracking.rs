@@ -11,7 +11,6 @@ use crate::flight::{Role, Stage};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
-use crate::resolve::EXPANSION;
 use crate::spine::MAX_SPINE;
 use crate::swarm::tracker::{Assignment, DEGREE, Introduction};
 use crate::timers::Deadline;
@@ -257,15 +256,12 @@ impl Agent {
             return;
         }
         let width = self.config.probe_width as usize;
-        // Where the best do not speak our protocol, or did wrong, the next ones may be leading.
-        let better: Vec<_> = self
-            .members
-            .top(&digest, width * EXPANSION)
-            .into_iter()
-            .take_while(|peer| !self.members.is_own(peer))
-            .filter(|peer| self.failures.may_ask(self.cx.now, digest, peer))
-            .take(width)
-            .collect();
+        // Where the best do not speak our protocol, did wrong, or are gone, the next ones may be leading, however many those
+        // are: who leads because of it would never be found by who comes after it.
+        let may_ask = |peer: &&PeerId| self.failures.may_ask(self.cx.now, digest, peer);
+        let asked = if mutant!("gone-leaders-hide-others") { 2 * width } else { usize::MAX };
+        let before_own = self.members.ranked(&digest).take(asked).take_while(|peer| !self.members.is_own(peer));
+        let better: Vec<_> = before_own.filter(may_ask).take(width).cloned().collect();
         if let Some(flight) = self.flights.get_mut(&digest).filter(|_| !better.is_empty()) {
             flight.looked_for_better = Some(self.cx.now);
         }
