@@ -160,6 +160,16 @@ pub const TABLE: &[Mutant] = &[
     // After a lie.
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant("mismatch-kept-secret", "others are not told that what is here counts no more", CLASSIC),
+    mutant(
+        "last-piece-waited-for-in-vain",
+        "a last piece that two have sent alike and that does not fit is not taken for a mismatch",
+        WAS_HERE,
+    ),
+    mutant(
+        "what-was-fetched-before-is-right",
+        "what a node got from the origin before a mismatch is not fetched again by hand, although it may be wrong",
+        WAS_HERE,
+    ),
     mutant("nobody-fetches-by-hand", "after a mismatch the leader does not fetch from the origin either", CLASSIC),
 ];
 

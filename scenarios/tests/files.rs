@@ -92,6 +92,7 @@ scenarios! {
     zone_loss "zone-loss",
     five_percent_die "five-percent-die",
     best_are_gone "best-are-gone",
+    origin_was_corrupt "origin-was-corrupt",
     origin_outage "origin-outage",
     origin_slow "origin-slow",
     origin_rate_limited "origin-rate-limited",

@@ -221,6 +221,8 @@ impl Agent {
                     flight.neighbours.forget_piece(&peer, piece);
                 }
                 self.wasted(digest);
+                // It may be the last one, and say something of all the others.
+                self.after_piece(digest);
             }
         }
     }

@@ -131,6 +131,7 @@ impl Agent {
         let (zone, zone_len) = (self.config.zone.clone(), self.members.zone_len());
         let salt = self.config.peer.end() ^ digest.head();
         let mut left = self.downloads_left();
+        let read_up_to = self.read_up_to(&digest);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.held_back = false;
         }
@@ -161,7 +162,7 @@ impl Agent {
             let mut wanted = download.wanted(window, flight.neighbours.available());
             // What somebody may be reading is written again by nobody but the origin: a piece is in the file before it is
             // known to be right. It is missing only after a fetch of the whole, over everything, that came to nothing.
-            wanted.retain(|piece| download.geometry().range(*piece).start >= flight.released);
+            wanted.retain(|piece| download.geometry().range(*piece).start >= read_up_to);
             let behind = download.have().last().unwrap_or(0).saturating_sub(window);
             let starving = now - flight.last_near >= patience;
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
@@ -192,6 +193,16 @@ impl Agent {
             self.cx.emit(Output::FetchPiece { op, peer, digest, size, piece, check });
         }
         self.wait_for_more(digest);
+    }
+
+    /// How many bytes of the file somebody may be reading. After a mismatch nobody is served before the whole is here; those who
+    /// were, are cut short, and read on until they are closed.
+    fn read_up_to(&self, digest: &Digest) -> u64 {
+        match self.flights.get(digest) {
+            Some(flight) if flight.released > 0 && flight.is_recovering() && !self.is_being_read(digest) => 0,
+            Some(flight) => flight.released,
+            None => 0,
+        }
     }
 
     /// Nothing more can be asked for now: when to look again, and whether the tracker has to know.

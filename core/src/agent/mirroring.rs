@@ -339,6 +339,12 @@ impl Agent {
         self.requests.get(&id).is_some_and(|request| request.state == State::Serving)
     }
 
+    /// Whether anybody was given headers for a blob and is not closed yet.
+    pub(super) fn is_being_read(&self, digest: &Digest) -> bool {
+        let mut of_it = self.requests.values().filter(|request| request.digest == *digest);
+        of_it.any(|request| matches!(request.state, State::Serving | State::Over))
+    }
+
     /// Those who wait for a flight that the origin has turned away, and whose credential it has not seen.
     pub(super) fn waiters_with_another_credential(&self, flight: &Flight) -> Vec<RequestId> {
         let unseen = |id: &RequestId| {

@@ -674,12 +674,30 @@ impl Download {
     pub(crate) fn prefix(&self) -> Prefix {
         let tip = self.chain.tip();
         let pieces = self.geometry.pieces();
+        if self.end_is_refuted() {
+            return Prefix::Mismatch;
+        }
         if tip < pieces {
             let range = self.geometry.range(tip);
             return Prefix::Bytes(if mutant!("prefix-released-early") { range.end } else { range.start });
         }
         let fits = self.chain.state().to_bytes() == *self.digest.as_bytes();
         if fits || mutant!("digest-not-compared") { Prefix::Whole } else { Prefix::Mismatch }
+    }
+
+    /// Whether two have sent the same last piece, and it does not lead from what is here to the digest. Something before it is
+    /// wrong then: others have it, too, and will not find a last piece that fits either.
+    fn end_is_refuted(&self) -> bool {
+        let last = self.geometry.pieces() - 1;
+        let Some(doubts) = self.doubts.get(&last).filter(|_| self.chain.tip() == last && self.recovery.is_none())
+        else {
+            return false;
+        };
+        let from = self.chain.state();
+        let here: Vec<_> = doubts.iter().filter(|doubt| doubt.from == from).collect();
+        let agree = |one: &Doubt, other: &Doubt| one.gave == other.gave && one.sender != other.sender;
+        let two_agree = here.iter().any(|one| here.iter().any(|other| agree(one, other)));
+        two_agree && self.has_of_others() && !mutant!("last-piece-waited-for-in-vain")
     }
 
     /// How many pieces have come so far, as neighbours are told of them.

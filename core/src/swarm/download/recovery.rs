@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Download, Via};
+use super::{Download, Stored, Via};
 use crate::message::PieceSum;
 use crate::names::PeerId;
 use crate::output::Check;
@@ -38,10 +38,15 @@ struct Suspect {
 pub(super) struct Recovery {
     /// Nothing counts but what this node fetches from the origin itself.
     by_hand: bool,
+    /// What it had fetched from the origin before that began, and counts. If the blob is wrong all the same, the origin was
+    /// wrong then.
+    before: PieceSet,
     /// That is to begin when what is on its way from peers has come: nobody is asked for more.
     is_closing: bool,
     /// Pieces whose bytes are here and count for nothing until they fit between the midstates of somebody who has it whole.
     kept: PieceSet,
+    /// Those of them that this node has from the origin: they count again, if everything has to be fetched by hand.
+    own: BTreeMap<u32, Stored>,
     /// Those of them that do not fit.
     unfit: PieceSet,
     /// How many did.
@@ -50,7 +55,7 @@ pub(super) struct Recovery {
     since: Time,
     /// When it last came nearer to its end.
     moved: Time,
-    /// The longest spine that its tracker has told.
+    /// The length of the spine that its tracker has told last.
     told: usize,
 }
 
@@ -66,12 +71,15 @@ pub(crate) enum Weighed {
 }
 
 impl Download {
-    /// The blob is not what its digest says: nothing counts any more that did not come from the origin by our own hand. The
-    /// rest is kept until somebody knows which of it is right.
+    /// The blob is not what its digest says: nothing counts any more. All of it is kept until somebody knows which of it is
+    /// right; what came from the origin by our own hand may be wrong as well. If everything is being fetched by hand, what was
+    /// fetched before that does not count any more.
     pub(crate) fn distrust(&mut self, now: Time) {
         let mut recovery = self.recovery.take().unwrap_or_else(|| {
             Box::new(Recovery {
                 by_hand: false,
+                before: PieceSet::none(self.geometry.pieces()),
+                own: BTreeMap::new(),
                 is_closing: false,
                 kept: PieceSet::none(self.geometry.pieces()),
                 unfit: PieceSet::none(self.geometry.pieces()),
@@ -82,11 +90,13 @@ impl Download {
                 told: 0,
             })
         });
+        let before = core::mem::replace(&mut recovery.before, PieceSet::none(self.geometry.pieces()));
+        let by_hand = recovery.by_hand;
         let doubtful: Vec<_> = self
             .have
             .iter()
             .filter_map(|piece| Some((piece, self.stored(piece)?)))
-            .filter(|(_, stored)| stored.via != Via::Origin)
+            .filter(|(piece, stored)| !by_hand || stored.via != Via::Origin || before.contains(*piece))
             .map(|(piece, stored)| (piece, stored.clone()))
             .collect();
         for (piece, stored) in &doubtful {
@@ -98,6 +108,9 @@ impl Download {
                 let evidence = stored.sum.clone().map(Evidence::Alone).or_else(between);
                 let suspect = evidence.map(|evidence| Suspect { peer: peer.clone(), is_author, evidence });
                 recovery.suspects.extend(suspect.map(|suspect| (*piece, suspect)));
+            }
+            if stored.via == Via::Origin && !by_hand {
+                recovery.own.insert(*piece, stored.clone());
             }
             recovery.kept.insert(*piece);
             self.lose(*piece);
@@ -117,6 +130,11 @@ impl Download {
         self.have.iter().any(|piece| self.stored(piece).is_none_or(|stored| stored.via != Via::Origin))
     }
 
+    /// Whether something is here that was fetched from the origin before everything else was fetched by hand.
+    pub(crate) fn has_of_before(&self) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| !recovery.before.is_empty())
+    }
+
     /// Nobody's word is left.
     fn forget_claims(&mut self) {
         self.chain = Self::new(self.digest, self.geometry).chain;
@@ -128,10 +146,19 @@ impl Download {
 
     /// From now on only what this node fetches from the origin itself counts.
     pub(crate) fn rely_on_origin(&mut self) {
-        self.keep_nothing();
-        if let Some(recovery) = &mut self.recovery {
-            recovery.by_hand = true;
+        if let Some(mut recovery) = self.recovery.take() {
+            if !core::mem::replace(&mut recovery.by_hand, true) {
+                let own = core::mem::take(&mut recovery.own);
+                for (piece, stored) in own.into_iter().filter(|(piece, _)| recovery.kept.contains(*piece)) {
+                    recovery.before.insert(piece);
+                    self.have.insert(piece);
+                    self.gained.push(piece);
+                    self.store(piece, stored);
+                }
+            }
+            self.recovery = Some(recovery);
         }
+        self.keep_nothing();
     }
 
     /// Nothing more is asked of peers: as soon as nothing is on its way from them any more, everything is fetched by hand.
@@ -159,9 +186,10 @@ impl Download {
         self.recovery.as_ref().filter(|recovery| !recovery.by_hand).map(|recovery| (recovery.since, recovery.moved))
     }
 
-    /// A tracker has told a spine of this length. Whether that is more than before: it is on its way to the whole.
+    /// A tracker has told a spine of this length. If that is more than before, it is on its way to the whole; if it is less, it
+    /// has begun anew, by hand. How often it can do that does not matter: there is an end to waiting for it.
     pub(crate) fn tracker_moves(&mut self, now: Time, told: usize) {
-        if let Some(recovery) = self.recovery.as_mut().filter(|recovery| told > recovery.told) {
+        if let Some(recovery) = self.recovery.as_mut().filter(|recovery| told != recovery.told) {
             recovery.told = told;
             recovery.moved = now;
         }
@@ -213,6 +241,7 @@ impl Download {
     pub(super) fn overwrites(&mut self, piece: u32) {
         if let Some(recovery) = &mut self.recovery {
             recovery.kept.remove(piece);
+            recovery.own.remove(&piece);
             recovery.unfit.remove(piece);
         }
     }
@@ -220,6 +249,7 @@ impl Download {
     pub(super) fn keep_nothing(&mut self) {
         if let Some(recovery) = &mut self.recovery {
             recovery.kept = PieceSet::none(self.geometry.pieces());
+            recovery.own.clear();
             recovery.unfit = recovery.kept.clone();
         }
     }
@@ -250,8 +280,9 @@ impl Download {
             recovery.kept.remove(piece);
             recovery.fits += 1;
             let via = recovery.suspects.remove(&piece).map_or(Via::Disk, |suspect| Via::Peer(suspect.peer));
+            let stored = recovery.own.remove(&piece).unwrap_or(Stored { sum: None, via });
             self.have.insert(piece);
-            self.store(piece, super::Stored { sum: None, via });
+            self.store(piece, stored);
             self.chain.hashed(piece, from, after);
             self.gained.push(piece);
             self.tracker_news.push(piece);
@@ -279,6 +310,7 @@ impl Download {
         if is_credible {
             for piece in unfit.iter() {
                 recovery.kept.remove(piece);
+                recovery.own.remove(&piece);
             }
             Weighed::Wrong
         } else {
