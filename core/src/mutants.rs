@@ -161,6 +161,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant("mismatch-kept-secret", "others are not told that what is here counts no more", CLASSIC),
     mutant(
+        "single-piece-weighed-for-ever",
+        "a single piece that is not the blob is kept and hashed again and again, because nobody is left to be disbelieved",
+        WAS_HERE,
+    ),
+    mutant(
         "last-piece-waited-for-in-vain",
         "a last piece that two have sent alike and that does not fit is not taken for a mismatch",
         WAS_HERE,

@@ -262,7 +262,8 @@ impl<T> Flows<T> {
             Step::Comes(id, bytes) => {
                 let Some(to) = self.slot(id).map(|flow| flow.route.to) else { return Progress::Nothing };
                 let received = self.links[to.0].pass(now, bytes);
-                let is_told = |flow: &Flow<T>| received >= flow.quiet_until || bytes >= flow.unreceived;
+                let is_last = |flow: &Flow<T>| flow.unsent == 0 || bytes >= flow.unreceived;
+                let is_told = |flow: &Flow<T>| received >= flow.quiet_until || is_last(flow);
                 if received > now && self.slot(id).is_some_and(is_told) {
                     later.push((received, Step::Received(id, bytes)));
                     return Progress::Nothing;

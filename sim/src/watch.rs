@@ -23,8 +23,9 @@ use crate::invariants::{
 use crate::world::{NodeIndex, World};
 pub(crate) use transfers::{Transfer, Transfers};
 
-/// An agent of a small cluster is looked into after every so many inputs, one of a large cluster less often.
-const LOOK_INSIDE: (u64, u64) = (8, 1024);
+/// After so many inputs of all agents one is looked into: in a small cluster, and in a large one. Primes, so that clusters that go
+/// in step are not always looked into at the same place.
+const LOOK_INSIDE: (u64, u64) = (7, 1021);
 /// Up to here a cluster is small.
 const SMALL: usize = 64;
 

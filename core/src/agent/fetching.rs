@@ -181,8 +181,14 @@ impl Agent {
                     picker::pick(&mut self.cx, &choice, other)
                 })
             });
+            let picked = picked.or_else(|| {
+                let end = download.doubtful_end().filter(|end| wanted.contains(end))?;
+                let (neighbours, wanted) = (&flight.neighbours, &[end]);
+                let choice = Choice { neighbours, wanted, behind, zone: zone(), asking };
+                picker::pick(&mut self.cx, &choice, |peer, _| may_ask(peer, None))
+            });
             let Some((piece, peer)) = picked else { break };
-            let check = download.check(piece);
+            let check = if download.has_doubted(&peer, piece) { Check::Alone } else { download.check(piece) };
             let size = download.geometry().size();
             flight.neighbours.fetching(&peer);
             let op = self.start_op(Op::Fetch(digest), PIECE_PATIENCE);

@@ -40,7 +40,7 @@ impl Agent {
     /// All pieces are here and they are not the blob.
     pub(super) fn mismatch(&mut self, digest: Digest) {
         let Some(download) = self.flights.get(&digest).and_then(|flight| flight.download.as_ref()) else { return };
-        let all_is_of_now = if download.is_by_hand() { !download.has_of_before() } else { !download.has_of_others() };
+        let all_is_of_now = !download.has_of_others() && !download.has_of_before();
         if all_is_of_now || download.is_by_hand() && mutant!("what-was-fetched-before-is-right") {
             return self.origin_is_wrong(digest);
         }

@@ -646,7 +646,8 @@ impl Download {
     pub(crate) fn hashed(&mut self, op: OpId, wanted: Wanted, after: Midstate) {
         if self.hashing == Some(op) {
             self.hashing = None;
-            if !self.checked(wanted, after) {
+            // What is not here any more, or not yet, is not part of the prefix, whatever it was.
+            if !self.checked(wanted, after) && self.have.contains(wanted.piece) {
                 self.chain.hashed(wanted.piece, wanted.from, after);
             }
         }
@@ -685,14 +686,18 @@ impl Download {
         if fits || mutant!("digest-not-compared") { Prefix::Whole } else { Prefix::Mismatch }
     }
 
+    /// The last piece, if only it is missing and somebody has sent one that does not fit. Either it is wrong, or something that
+    /// is here: if nobody else has it, it is fetched again, to be compared with what its fetcher vouches for.
+    pub(crate) fn doubtful_end(&self) -> Option<u32> {
+        let last = self.geometry.pieces() - 1;
+        let is_the_only_one = self.chain.tip() == last && !self.have.contains(last) && self.recovery.is_none();
+        (is_the_only_one && self.doubts.contains_key(&last)).then_some(last)
+    }
+
     /// Whether two have sent the same last piece, and it does not lead from what is here to the digest. Something before it is
     /// wrong then: others have it, too, and will not find a last piece that fits either.
     fn end_is_refuted(&self) -> bool {
-        let last = self.geometry.pieces() - 1;
-        let Some(doubts) = self.doubts.get(&last).filter(|_| self.chain.tip() == last && self.recovery.is_none())
-        else {
-            return false;
-        };
+        let Some(doubts) = self.doubtful_end().and_then(|last| self.doubts.get(&last)) else { return false };
         let from = self.chain.state();
         let here: Vec<_> = doubts.iter().filter(|doubt| doubt.from == from).collect();
         let agree = |one: &Doubt, other: &Doubt| one.gave == other.gave && one.sender != other.sender;

@@ -241,3 +241,51 @@ fn each_neighbour_is_told_of_a_piece_once_and_not_of_what_it_has() {
     neighbours.add(&peer("late"), None, None);
     assert_eq!(told(&mut neighbours, "late", &download), [0; 0]);
 }
+
+/// A blob of one piece that was on disk, and is not the blob: the midstates around it are known to everybody, so there is nobody
+/// to be disbelieved.
+#[test]
+fn a_single_piece_that_is_not_the_blob_is_wrong() {
+    let mut download = Download::new(Digest::from_bytes(state(1).to_bytes()), Geometry::of_blob(1000));
+    download.have.insert(0);
+    download.store(0, Stored { sum: None, via: Via::Disk });
+    download.chain.hashed(0, download.chain.state(), state(66));
+    assert_eq!(download.prefix(), Prefix::Mismatch);
+    download.distrust(Time::ZERO);
+    let wanted = download.next_to_hash().expect("it can be checked");
+    download.hashing(OpId(1));
+    download.hashed(OpId(1), wanted, state(66));
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Wrong);
+    assert_eq!(download.next_to_hash(), None, "it is not hashed again and again");
+}
+
+/// The first piece is wrong, and others who have it send a last one that does not fit to it.
+#[test]
+fn two_who_send_the_same_last_piece_refute_what_is_before_it() {
+    let mut download = two_pieces();
+    download.claim(1, state(66), &peer("deceived"));
+    assert!(matches!(fetch(&mut download, 1, "deceived", 0, 66), Verdict::Accepted(_)));
+    assert_eq!(fetch(&mut download, 2, "one", 1, 77), Verdict::Doubtful);
+    assert!(matches!(download.prefix(), Prefix::Bytes(_)), "it may be the last piece that is wrong");
+    assert_eq!(download.doubtful_end(), Some(1));
+    assert_eq!(fetch(&mut download, 3, "one", 1, 77), Verdict::Doubtful);
+    assert!(matches!(download.prefix(), Prefix::Bytes(_)), "twice the same sender is one");
+    assert_eq!(fetch(&mut download, 4, "other", 1, 77), Verdict::Doubtful);
+    assert_eq!(download.prefix(), Prefix::Mismatch);
+}
+
+/// A kept piece is being hashed when everything begins to be fetched by hand.
+#[test]
+fn what_was_thrown_away_while_it_was_hashed_is_no_part_of_the_prefix() {
+    let mut download = two_pieces();
+    download.have.insert(0);
+    download.store(0, Stored { sum: None, via: Via::Disk });
+    download.distrust(Time::ZERO);
+    download.claim(1, state(1), &peer("whole"));
+    let wanted = download.next_to_hash().expect("it can be checked");
+    download.hashing(OpId(1));
+    download.rely_on_origin();
+    download.hashed(OpId(1), wanted, state(1));
+    assert_eq!(download.chain().tip(), 0, "the piece is not here");
+    assert_eq!(download.next_to_hash(), None);
+}
