@@ -32,7 +32,8 @@ pub enum Input {
         /// The requester's credential for the origin, kept by the driver.
         credential: Option<CredentialId>,
     },
-    /// The mirror request ended: body sent, client gone, or aborted. Comes exactly once for each request.
+    /// The mirror request ended: body sent, client gone, or aborted. Comes exactly once for each request, when nothing of the
+    /// blob is read for it any more: what was released to it may be written again then.
     MirrorClosed {
         /// The request.
         request: RequestId,
