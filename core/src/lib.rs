@@ -30,6 +30,7 @@ mod cache;
 mod calls;
 mod context;
 mod flight;
+mod marks;
 mod swarm;
 
 pub use agent::Agent;

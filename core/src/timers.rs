@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::marks;
 use crate::names::{CallId, OpId, RequestId, StreamId};
 use crate::time::Time;
 
@@ -83,9 +84,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     fn find(&self, deadline: Deadline) -> Option<usize> {
-        let mark = deadline.mark();
-        let of_the_same_mark = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
-        of_the_same_mark.map(|(place, _)| place).find(|place| self.deadlines[*place] == deadline)
+        marks::find(&self.marks, deadline.mark(), |place| self.deadlines[place] == deadline)
     }
 
     /// Arms `deadline` at `at`, instead of when it was armed before.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::marks;
 use crate::names::PeerId;
 use crate::swarm::neighbours::MAX_NEIGHBOURS;
 
@@ -21,10 +22,8 @@ pub(crate) struct Choked {
 
 impl Choked {
     fn find(&self, peer: &PeerId, digest: &Digest) -> Option<usize> {
-        let mark = mark(peer, digest);
-        let of_the_same_mark = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
-        of_the_same_mark.map(|(place, _)| place).find(|place| {
-            let (waits, of) = &self.waiting[*place];
+        marks::find(&self.marks, mark(peer, digest), |place| {
+            let (waits, of) = &self.waiting[place];
             of == digest && waits == peer
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::marks;
 use crate::message::Have;
 use crate::names::PeerId;
 use crate::piece::PieceSet;
@@ -148,9 +149,7 @@ impl Neighbours {
 
     /// Where a peer is.
     fn find(&self, peer: &PeerId) -> Option<usize> {
-        let mark = peer.mark();
-        let of_the_same_mark = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
-        of_the_same_mark.map(|(place, _)| place).find(|place| self.places[*place].peer == *peer)
+        marks::find(&self.marks, peer.mark(), |place| self.places[place].peer == *peer)
     }
 
     pub(crate) fn remove(&mut self, peer: &PeerId) {

@@ -14,7 +14,7 @@ pub(crate) struct Transfer {
     pub(crate) digest: Digest,
     /// Who sends which piece; `None`: the origin sends.
     pub(crate) piece: Option<(PeerId, u32)>,
-    /// Size of the blob, in bytes.
+    /// Size of the blob, in bytes; 0 where the origin sends, whose size may not be known.
     pub(crate) size: u64,
     /// When it was asked for, by the agent's clock.
     pub(crate) since: Time,
