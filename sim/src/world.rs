@@ -495,7 +495,7 @@ impl World {
         self.peers[node].clone()
     }
 
-    fn index_of(&self, peer: &PeerId) -> Option<NodeIndex> {
+    pub(crate) fn index_of(&self, peer: &PeerId) -> Option<NodeIndex> {
         let index: NodeIndex = peer.as_str().strip_prefix("peer-")?.parse().ok()?;
         (index < self.nodes.len()).then_some(index)
     }

@@ -36,9 +36,16 @@ impl Agent {
             }
             Notice::Starving { digest, piece } => {
                 let now = self.cx.now;
-                if let Some(tracker) = self.trackers.get_mut(&digest) {
-                    tracker.starving(now, peer, piece);
-                    self.track(digest);
+                let by_hand = self.flights.get(&digest).is_some_and(|flight| flight.is_alone());
+                match self.trackers.get_mut(&digest) {
+                    // It gives nothing out. Whoever misses a few pieces waits for just these, and finds out with them whether
+                    // what it has is any good.
+                    Some(tracker) if by_hand => tracker.press(piece),
+                    Some(tracker) => {
+                        tracker.starving(now, peer, piece);
+                        self.track(digest);
+                    }
+                    None => {}
                 }
             }
             Notice::Unchoke { digest, ref pieces, ref spine } => self.unchoked(peer, digest, pieces, spine),

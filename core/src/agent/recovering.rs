@@ -26,6 +26,10 @@ const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
 const RECOVERY_RATE: u64 = 1_000_000_000;
 /// It waits so many halves of that without getting any nearer.
 const RECOVERY_PATIENCE: u32 = 5;
+/// If the registry is slow, whoever fetches everything again is slow as well: it has this many times as long as it took until
+/// the mismatch was found, and for each step of the way this many times what a piece took until then.
+const RECOVERY_SLOWER: u32 = 4;
+const RECOVERY_STEP: u32 = 32;
 /// Whoever has waited long enough looks this often whether everything has come that was on its way.
 const CLOSING_INTERVAL: Duration = Duration::from_millis(50);
 /// With so many better ones among its neighbours, or more, it waits as long as anybody.
@@ -164,12 +168,15 @@ impl Agent {
         if download.is_closing() {
             return Some(Ok(()));
         }
-        let each = recovery_interval(flight.size) * RECOVERY_PATIENCE / 2;
+        let took = since - flight.started;
+        let step = took * RECOVERY_STEP / download.geometry().pieces();
+        let each = (recovery_interval(flight.size) * RECOVERY_PATIENCE / 2).max(step);
+        let longest = stall_window(flight.source.kind, flight.size).max(took * RECOVERY_SLOWER);
         let ranked = self.members.top(&flight.digest, usize::MAX);
         let before = ranked.iter().take_while(|peer| !self.members.is_own(peer));
         let better = before.filter(|peer| flight.neighbours.contains(peer) && !flight.follows(peer)).count() as u32;
-        let patience = (each * (1 + better.min(MAX_TURNS))).min(stall_window(flight.source.kind, flight.size));
-        let until = (moved + patience).min(since + stall_window(flight.source.kind, flight.size));
+        let patience = (each * (1 + better.min(MAX_TURNS))).min(longest);
+        let until = (moved + patience).min(since + longest);
         Some(if now >= until { Ok(()) } else { Err(until - now) })
     }
 

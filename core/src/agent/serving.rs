@@ -13,7 +13,7 @@ use crate::flight::Role;
 use crate::input::StreamError;
 use crate::members::Recognition;
 use crate::message::{
-    MAX_DIGESTS_PER_BATCH, MAX_MESSAGE_BYTES, PieceRefusal, PieceRequest, PleasePull, Protocol, PullIntent,
+    MAX_DIGESTS_PER_BATCH, MAX_MESSAGE_BYTES, Notice, PieceRefusal, PieceRequest, PleasePull, Protocol, PullIntent,
     PullOutcome, PullResult, Request, Response,
 };
 use crate::names::{PeerId, StreamId};
@@ -296,6 +296,10 @@ impl Agent {
         };
         if let Some(refusal) = refusal {
             self.cx.emit(Output::PieceRefuse { stream, refusal });
+            if self.cache.get(&digest).is_none() && !self.flights.contains_key(&digest) {
+                // Whoever asks takes us for somebody who has it, and its tracker does, too: it was deleted here.
+                self.cx.emit(Output::Notify { peer, notice: Notice::Leave { digest }.into() });
+            }
             return;
         }
         let download = self.flights.get(&digest).and_then(|flight| flight.download.as_ref());

@@ -4,7 +4,7 @@
 //! that it failed, has missed its deadline, or has gone; and when everybody who had the piece has gone.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ use crate::time::Time;
 pub(crate) const COMPLAINT_AGE: Duration = Duration::from_millis(900);
 /// Most complaints that are remembered; they are repeated anyway.
 pub(crate) const MAX_COMPLAINTS: usize = 4096;
+/// Most pieces that are fetched before their turn: what one follower complains of at a time.
+pub(crate) const MAX_PRESSING: usize = 64;
 /// A participant that has not been heard of for this long has gone. Participants enrol again every
 /// [`ENROL_INTERVAL`](crate::agent::ENROL_INTERVAL).
 pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
@@ -133,6 +135,8 @@ pub(crate) struct Tracker {
     wished: BTreeMap<u32, PeerId>,
     /// Who could not get which piece from anybody, since when.
     complaints: BTreeMap<(PeerId, u32), Time>,
+    /// Fetched before their turn: see [`press`](Self::press).
+    pressing: BTreeSet<u32>,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
     /// Until then nobody has been silent for too long.
@@ -204,6 +208,7 @@ impl Tracker {
         participant.last_heard = now;
         for piece in pieces.iter() {
             if participant.pieces.insert(piece) {
+                self.pressing.remove(&piece);
                 self.last_news = now;
                 self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
@@ -281,6 +286,15 @@ impl Tracker {
         if now - first >= COMPLAINT_AGE {
             self.complaints.remove(&(peer.clone(), piece));
             self.wished.insert(piece, peer.clone());
+        }
+    }
+
+    /// Somebody waits for `piece`, has most of the others, and is given none to fetch: it comes before those that nobody waits
+    /// for.
+    pub(crate) fn press(&mut self, piece: u32) {
+        let is_missing = self.holders.get(piece as usize).is_some_and(|holders| *holders == 0);
+        if is_missing && !self.is_assigned(piece) && self.pressing.len() < MAX_PRESSING {
+            self.pressing.insert(piece);
         }
     }
 
@@ -500,7 +514,9 @@ impl Tracker {
             }
         }
         let longest = (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1);
-        let first = free.iter().position(|free| *free)?;
+        let is_free = |piece: &u32| free.get(*piece as usize) == Some(&true);
+        let pressing = self.pressing.iter().copied().find(is_free).map(|piece| piece as usize);
+        let first = pressing.or_else(|| free.iter().position(|free| *free))?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))
     }

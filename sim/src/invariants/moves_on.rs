@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use longshore_core::agent::status::FlightStatus;
 use longshore_core::config::Scope;
 use longshore_core::digest::Digest;
 use longshore_core::time::Time;
@@ -24,9 +25,14 @@ const STANDSTILL: u64 = 100;
 /// Leaders ask each other once a second, and do not ask those who were stalled or silent for some seconds.
 const TWO_LEADERS: Duration = Duration::from_secs(30);
 
-/// Since when a swarm has had several leaders, one of them this one.
+/// What was seen before.
 #[derive(Debug, Default)]
-pub struct Memory(BTreeMap<Digest, Time>);
+pub struct Memory {
+    /// Since when a swarm has had several leaders.
+    several_lead: BTreeMap<Digest, Time>,
+    /// When a flight last waited for somebody who fetches all of it again, and moves.
+    waited: BTreeMap<(NodeIndex, Digest), Time>,
+}
 
 /// Whether a node is configured to rank another one.
 fn ranks(world: &World, node: NodeIndex, other: NodeIndex) -> bool {
@@ -35,21 +41,36 @@ fn ranks(world: &World, node: NodeIndex, other: NodeIndex) -> bool {
     !by_zone || zone(node).is_none() || zone(node) == zone(other)
 }
 
+/// Whether whom it follows fetches the whole from the registry by its own hand, and moves: what is missing is not given out.
+fn waits_for_one_by_hand(world: &World, flight: &FlightStatus) -> bool {
+    let tracker = flight.tracker.as_ref().and_then(|peer| world.agent(world.index_of(peer)?));
+    let flights = tracker.map(|tracker| tracker.status().flights).unwrap_or_default();
+    let moves = |theirs: &FlightStatus| theirs.digest == flight.digest && theirs.idle_seconds <= STANDSTILL;
+    flights.iter().any(|theirs| theirs.role == "alone" && moves(theirs))
+}
+
 /// Looks at all flights, `healthy` after the last fault.
 pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
     let mut leaders: BTreeMap<Digest, Vec<NodeIndex>> = BTreeMap::new();
     let mut still = Vec::new();
+    let now = world.now();
     for node in world.node_indices() {
         let Some(agent) = world.agent(node) else { continue };
         if agent.census().flights == 0 {
             continue;
         }
+        let status = agent.status();
         // A node whose slots for a slow origin are all taken by other blobs does not stand still, and nor does its leading.
         let waits_for_a_slot = world.fills_its_share_of_the_origin(node);
-        for flight in agent.status().flights {
+        for flight in status.flights {
             let active = flight.stage == "moving" || flight.stage == "resolving";
             let has_turn = !(waits_for_a_slot && flight.role == "leading");
-            if active && has_turn && flight.idle_seconds > STANDSTILL && healthy.as_secs() > STANDSTILL {
+            let place = (node, flight.digest);
+            if waits_for_one_by_hand(world, &flight) {
+                memory.waited.insert(place, now);
+            }
+            let waited = memory.waited.get(&place).map_or(u64::MAX, |at| (now - *at).as_secs());
+            if active && has_turn && flight.idle_seconds.min(waited) > STANDSTILL && healthy.as_secs() > STANDSTILL {
                 let (digest, idle) = (flight.digest.short(), flight.idle_seconds);
                 still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
             }
@@ -74,10 +95,9 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
         };
         nodes.iter().enumerate().any(|(place, one)| nodes[place + 1..].iter().any(|other| at_peace(one, other)))
     });
-    memory.0.retain(|digest, _| leaders.contains_key(digest));
-    let now = world.now();
+    memory.several_lead.retain(|digest, _| leaders.contains_key(digest));
     for (digest, nodes) in leaders {
-        let since = *memory.0.entry(digest).or_insert(now);
+        let since = *memory.several_lead.entry(digest).or_insert(now);
         if now - since > TWO_LEADERS && healthy > TWO_LEADERS {
             world.violate(&RULE, nodes[0], &format!("nodes {nodes:?} all lead the swarm of {digest}"));
         }

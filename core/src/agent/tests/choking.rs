@@ -232,3 +232,16 @@ fn what_an_unchoke_names_is_known_and_what_it_vouches_for_is_heard() {
     assert_eq!(flight.download.as_ref().and_then(|download| download.chain().before(7)), Some(state));
     assert_eq!(bench.agent.contradiction(), None);
 }
+
+#[test]
+fn who_asks_for_what_is_not_here_is_told_that_we_take_no_part() {
+    let mut server = Server::new();
+    server.streams += 1;
+    let (stream, peer) = (StreamId(server.streams), PeerId::new("a"));
+    let request = PieceRequest { digest: digest(2), size: PIECES * MIN_PIECE_BYTES, piece: 0 };
+    server.bench.input(Input::StreamOpened { stream, peer, protocol: Protocol::Swarm });
+    server.bench.input(Input::PieceRequested { stream, request });
+    let outputs = server.bench.take();
+    assert!(outputs.contains(&Output::PieceRefuse { stream, refusal: PieceRefusal::Missing }), "{outputs:?}");
+    assert_eq!(notices(&outputs), [("a", &Notice::Leave { digest: digest(2) })]);
+}

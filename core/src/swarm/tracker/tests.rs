@@ -449,3 +449,17 @@ fn wishes_of_all_together_take_half_of_the_width() {
     assert_eq!(runs.iter().filter(|run| run.first < 100).count(), (width / 2).max(1));
     assert_eq!(runs.len(), width);
 }
+
+#[test]
+fn what_somebody_waits_for_is_fetched_before_its_turn() {
+    let mut tracker = tracker(40, 1);
+    let mut cx = context();
+    tracker.press(39);
+    tracker.press(40);
+    assert_eq!(tracker.assign(&mut cx, &peer(0), 1).iter().map(|run| run.first).collect::<Vec<_>>(), [39]);
+    tracker.heard(Time::ZERO, &peer(0), &have(39, 1));
+    // Who has it already has told so.
+    tracker.press(39);
+    assert!(tracker.pressing.is_empty());
+    assert_eq!(tracker.assign(&mut cx, &peer(0), 1).iter().map(|run| run.first).collect::<Vec<_>>(), [0]);
+}
