@@ -63,6 +63,8 @@ pub(crate) struct Flight {
     pub(crate) busy_until: Time,
     /// Bytes of the prefix that containerd may have.
     pub(crate) released: u64,
+    /// When that last grew; the start, if it has not.
+    pub(crate) last_release: Time,
     pub(crate) peer_bytes: u64,
     pub(crate) stage: Stage,
     /// Something of it was fetched with a credential.
@@ -148,6 +150,7 @@ impl Flight {
             piece_time: Duration::ZERO,
             last_near: now,
             released: 0,
+            last_release: now,
             looked_for_better: None,
             held_back: false,
             asking_index: false,

@@ -34,6 +34,9 @@ pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// If those who have the piece say that they are busy, it waits for its turn this long; from then on they are not believed.
 /// Where several nodes share a slow line between zones, it takes seconds until each has its turn.
 pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever reads and has got nothing new for this long needs the next piece more than any other. Where the origin is faster than
+/// the nodes, rarer pieces come up all the time, and the most common one would be fetched last.
+const READER_PATIENCE: Duration = Duration::from_secs(3);
 /// For so many pieces at a time.
 pub(super) const STARVING_BATCH: usize = 64;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
@@ -166,7 +169,10 @@ impl Agent {
             let behind = download.have().last().unwrap_or(0).saturating_sub(window);
             let starving = now - flight.last_near >= patience;
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
-            let choice = Choice { neighbours: &flight.neighbours, wanted: &wanted, behind, zone: zone(), asking };
+            let reader_waits = !flight.waiters.is_empty() && now - flight.last_release >= READER_PATIENCE;
+            let first = reader_waits.then(|| download.chain().tip());
+            let choice =
+                Choice { neighbours: &flight.neighbours, wanted: &wanted, first, behind, zone: zone(), asking };
             let failures = &self.failures;
             let may_ask = |peer: &PeerId, piece: Option<u32>| match piece {
                 None => failures.may_ask(now, digest, peer),
@@ -177,14 +183,14 @@ impl Agent {
                 download.late(now, patience).into_iter().find_map(|(piece, from)| {
                     let other = |peer: &PeerId, piece| *peer != from && may_ask(peer, piece);
                     let (neighbours, asking) = (&flight.neighbours, Asking::anybody(now));
-                    let choice = Choice { neighbours, wanted: &[piece], behind, zone: zone(), asking };
+                    let choice = Choice { neighbours, wanted: &[piece], first, behind, zone: zone(), asking };
                     picker::pick(&mut self.cx, &choice, other)
                 })
             });
             let picked = picked.or_else(|| {
                 let end = download.doubtful_end().filter(|end| wanted.contains(end))?;
                 let (neighbours, wanted) = (&flight.neighbours, &[end]);
-                let choice = Choice { neighbours, wanted, behind, zone: zone(), asking };
+                let choice = Choice { neighbours, wanted, first, behind, zone: zone(), asking };
                 picker::pick(&mut self.cx, &choice, |peer, _| may_ask(peer, None))
             });
             let Some((piece, peer)) = picked else { break };

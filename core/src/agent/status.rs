@@ -68,7 +68,8 @@ pub struct FlightStatus {
     pub source: String,
     /// `queued`, `resolving`, `moving` or `committing`.
     pub stage: String,
-    /// `leading`, `following`, `undecided`, or `alone`: it trusts nobody's pieces any more.
+    /// `leading`, `following`, `undecided`; after a mismatch `alone` (it trusts nobody's pieces and fetches all of it again), or
+    /// `waiting` (for its tracker to have done that).
     pub role: String,
     /// The tracker, if it follows one.
     pub tracker: Option<PeerId>,
@@ -144,6 +145,7 @@ impl Agent {
             Role::Undecided => ("undecided", None),
             Role::Leading if flight.is_alone() => ("alone", None),
             Role::Leading => ("leading", None),
+            Role::Following(tracker) if flight.is_recovering() => ("waiting", Some(tracker.clone())),
             Role::Following(tracker) => ("following", Some(tracker.clone())),
         };
         let download = flight.download.as_ref();

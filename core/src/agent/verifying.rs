@@ -85,6 +85,7 @@ impl Agent {
             return;
         }
         flight.released = bytes;
+        flight.last_release = self.cx.now;
         self.cx.emit(Output::Release { digest, bytes });
         self.answer_waiters(digest);
         self.bodies_move(digest);

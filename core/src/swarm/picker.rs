@@ -57,6 +57,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) neighbours: &'a Neighbours,
     /// Missing pieces that nobody has been asked for, ascending.
     pub(crate) wanted: &'a [u32],
+    /// A reader has waited long for this one.
+    pub(crate) first: Option<u32>,
     /// Pieces before this one are more than a window behind the newest one that is here.
     pub(crate) behind: u32,
     pub(crate) zone: Option<Zone<'a>>,
@@ -83,7 +85,7 @@ impl Choice<'_> {
 
 /// Picks a piece and a neighbour to ask for it.
 ///
-/// What is far behind comes first: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
+/// What a reader has waited long for comes first, then what is far behind: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
 /// piece that the fewest neighbours have; of equally rare ones any. Of its holders one that has a slot for us, or with the
 /// fewest fetches. Another zone is asked by a few, for what their own zone does not have. `may_ask`: somebody for anything at
 /// all, and for one piece.
@@ -97,7 +99,7 @@ pub(crate) fn pick(
     }
     let mut free = Vec::with_capacity(choice.neighbours.len());
     free.extend(choice.neighbours.free(choice.asking).filter(|(peer, ..)| may_ask(peer, None)));
-    let mut best: Option<((bool, usize, u32), u32)> = None;
+    let mut best: Option<((bool, bool, usize, u32), u32)> = None;
     for piece in choice.wanted {
         let has = |(peer, neighbour, _): &&(&PeerId, &Neighbour, &Readiness)| {
             neighbour.pieces.contains(*piece) && may_ask(peer, Some(*piece))
@@ -108,7 +110,8 @@ pub(crate) fn pick(
         {
             continue;
         }
-        let order = (*piece >= choice.behind, choice.neighbours.holders(*piece), cx.below(1 << 16));
+        let is_far_on = *piece >= choice.behind;
+        let order = (choice.first != Some(*piece), is_far_on, choice.neighbours.holders(*piece), cx.below(1 << 16));
         if best.is_none_or(|best| (order, *piece) < best) {
             best = Some((order, *piece));
         }
@@ -144,7 +147,8 @@ mod tests {
 
     fn pick_from(neighbours: &Neighbours, wanted: &[u32], banned: &str) -> Option<(u32, PeerId)> {
         let mut cx = Context::new(1, Time::ZERO);
-        let choice = Choice { neighbours, wanted, behind: 0, zone: None, asking: Asking::anybody(Time::ZERO) };
+        let choice =
+            Choice { neighbours, wanted, first: None, behind: 0, zone: None, asking: Asking::anybody(Time::ZERO) };
         pick(&mut cx, &choice, |peer, _| peer.as_str() != banned)
     }
 
@@ -172,11 +176,24 @@ mod tests {
         let choice = Choice {
             neighbours: &neighbours,
             wanted: &[1, 20, 21],
+            first: None,
             behind: 5,
             zone: None,
             asking: Asking::anybody(Time::ZERO),
         };
         assert_eq!(pick(&mut cx, &choice, |_, _| true).map(|(piece, _)| piece), Some(1));
+    }
+
+    #[test]
+    fn what_a_reader_waits_for_comes_before_everything() {
+        let neighbours = neighbours(&[("a", &[1, 2, 20]), ("b", &[1, 2]), ("c", &[2])]);
+        let mut cx = Context::new(1, Time::ZERO);
+        let asking = Asking::anybody(Time::ZERO);
+        for (first, expected) in [(None, 1), (Some(2), 2), (Some(3), 1)] {
+            let wanted = &[1, 2, 20];
+            let choice = Choice { neighbours: &neighbours, wanted, first, behind: 5, zone: None, asking };
+            assert_eq!(pick(&mut cx, &choice, |_, _| true).map(|(piece, _)| piece), Some(expected), "{first:?}");
+        }
     }
 
     #[test]
@@ -199,6 +216,7 @@ mod tests {
                     let choice = Choice {
                         neighbours: &neighbours,
                         wanted: &[piece],
+                        first: None,
                         behind: 0,
                         zone,
                         asking: Asking::anybody(Time::ZERO),
@@ -230,8 +248,14 @@ mod tests {
         for (now, expected) in [(0, None), (5, Some((1, PeerId::new("near"))))] {
             let zone = Some(Zone { name: &name, len: 1, salt: 0, starving: false });
             let now = Time::from_micros(now);
-            let choice =
-                Choice { neighbours: &neighbours, wanted: &[1], behind: 0, zone, asking: Asking::anybody(now) };
+            let choice = Choice {
+                neighbours: &neighbours,
+                wanted: &[1],
+                first: None,
+                behind: 0,
+                zone,
+                asking: Asking::anybody(now),
+            };
             assert_eq!(pick(&mut cx, &choice, |_, _| true), expected);
         }
     }
