@@ -714,7 +714,13 @@ impl Download {
     /// of a piece does not ask us for it.
     pub(crate) fn news_since(&self, told: u32, theirs: &PieceSet) -> Vec<u32> {
         let news = self.gained.get(told as usize..).unwrap_or_default().iter().copied();
-        news.filter(|piece| self.have.contains(*piece) && !theirs.contains(*piece)).collect()
+        let mut news: Vec<_> = news.filter(|piece| self.have.contains(*piece) && !theirs.contains(*piece)).collect();
+        if self.gained.len() > self.have.count() as usize {
+            // What was lost meanwhile and came again has come twice.
+            news.sort_unstable();
+            news.dedup();
+        }
+        news
     }
 
     /// The sums of those of these pieces which this node has fetched from the origin.

@@ -16,12 +16,9 @@ use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};
 use crate::swarm::outage::{MAX_RESTS, Outage};
 use crate::swarm::pace::Pace;
+use crate::swarm::tracker::wishes::Wishes;
 use crate::time::Time;
 
-/// A complaint that is repeated after this long is heard; one enrolment fits in between.
-pub(crate) const COMPLAINT_AGE: Duration = Duration::from_millis(900);
-/// Most complaints that are remembered; they are repeated anyway.
-pub(crate) const MAX_COMPLAINTS: usize = 4096;
 /// Most pieces that are fetched before their turn: what one follower complains of at a time.
 pub(crate) const MAX_PRESSING: usize = 64;
 /// A participant that has not been heard of for this long has gone. Participants enrol again every
@@ -132,9 +129,7 @@ pub(crate) struct Tracker {
     no_ranges: bool,
     pace: Pace,
     finished_runs: u64,
-    wished: BTreeMap<u32, PeerId>,
-    /// Who could not get which piece from anybody, since when.
-    complaints: BTreeMap<(PeerId, u32), Time>,
+    wishes: Wishes,
     /// Fetched before their turn: see [`press`](Self::press).
     pressing: BTreeSet<u32>,
     /// When somebody last had a piece that it did not have before.
@@ -269,6 +264,7 @@ impl Tracker {
             }
         }
         self.assignments.retain(|assignment| assignment.peer != *peer);
+        self.wishes.gone(peer);
     }
 
     /// A participant can get `piece` from nobody. If it still cannot after it has been told who has it, it may fetch it
@@ -279,14 +275,7 @@ impl Tracker {
         if !is_there || !self.participants.contains_key(peer) || self.is_assigned(piece) {
             return;
         }
-        if self.complaints.len() >= MAX_COMPLAINTS {
-            self.complaints.clear();
-        }
-        let first = *self.complaints.entry((peer.clone(), piece)).or_insert(now);
-        if now - first >= COMPLAINT_AGE {
-            self.complaints.remove(&(peer.clone(), piece));
-            self.wished.insert(piece, peer.clone());
-        }
+        self.wishes.complain(now, peer, piece);
     }
 
     /// Somebody waits for `piece`, has most of the others, and is given none to fetch: it comes before those that nobody waits
@@ -433,35 +422,39 @@ impl Tracker {
         // everything and fetches nothing holds up one place and not the swarm.
         let mut wishing = self.wishing();
         let before = wishing.len();
-        for (piece, peer) in core::mem::take(&mut self.wished) {
-            let is_new = !wishing[before..].contains(&peer);
-            if wishing[..before].contains(&peer) || is_new && wishing.len() as u32 >= (limit / 2).max(1) {
+        for peer in self.wishes.turns() {
+            let (since, pieces) = self.wishes.take(&peer);
+            if wishing[..before].contains(&peer) || wishing.len() as u32 >= (limit / 2).max(1) {
                 // It has its turn when somebody has got what it wished for.
-                if self.participants.get(&peer).is_some_and(|it| !it.pieces.contains(piece)) {
-                    self.wished.insert(piece, peer);
+                let participant = self.participants.get(&peer);
+                let missing = |piece: &u32| participant.is_some_and(|it| !it.pieces.contains(*piece));
+                self.wishes.keep(peer, since, pieces.into_iter().filter(missing));
+                continue;
+            }
+            let mut is_heard = false;
+            for piece in pieces {
+                if resting && !self.assignments.is_empty() {
+                    // One at a time; who starves complains again.
+                    continue;
                 }
-                continue;
-            }
-            if resting && !self.assignments.is_empty() {
-                // One at a time; who starves complains again.
-                continue;
-            }
-            // Nor by who failed lately: that others got on meanwhile does not mean that the origin wants to hear of it again.
-            if !self.is_able(now, &peer) || self.is_assigned(piece) {
-                continue;
-            }
-            match self.geometry {
-                // All or nothing, and one at a time.
-                Some(geometry) if self.no_ranges && self.assignments.is_empty() => {
-                    handed_out.push(self.hand_out(now, peer, 0, geometry.pieces(), false));
+                // Nor by who failed lately: that others got on meanwhile does not mean that the origin wants to hear of it again.
+                if !self.is_able(now, &peer) || self.is_assigned(piece) {
+                    continue;
                 }
-                _ if self.no_ranges => {}
-                _ => {
-                    if is_new {
-                        wishing.push(peer.clone());
+                match self.geometry {
+                    // All or nothing, and one at a time.
+                    Some(geometry) if self.no_ranges && self.assignments.is_empty() => {
+                        handed_out.push(self.hand_out(now, peer.clone(), 0, geometry.pieces(), false));
                     }
-                    handed_out.push(self.hand_out(now, peer, piece, 1, true));
+                    _ if self.no_ranges => {}
+                    _ => {
+                        is_heard = true;
+                        handed_out.push(self.hand_out(now, peer.clone(), piece, 1, true));
+                    }
                 }
+            }
+            if is_heard {
+                wishing.push(peer);
             }
         }
         let wishing = wishing.len();
@@ -641,3 +634,4 @@ impl Tracker {
 
 #[cfg(test)]
 mod tests;
+mod wishes;

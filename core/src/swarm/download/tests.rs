@@ -289,3 +289,19 @@ fn what_was_thrown_away_while_it_was_hashed_is_no_part_of_the_prefix() {
     assert_eq!(download.chain().tip(), 0, "the piece is not here");
     assert_eq!(download.next_to_hash(), None);
 }
+
+/// A piece that could not be read was told to nobody yet, and has come again.
+#[test]
+fn what_has_come_twice_is_news_once() {
+    let mut download = two_pieces();
+    for op in 1..3 {
+        download.claim(1, state(1), &peer("claimant"));
+        assert!(matches!(fetch(&mut download, op, "sender", 0, 1), Verdict::Accepted(_)));
+        if op == 1 {
+            download.hashing(OpId(9));
+            download.unreadable(OpId(9), 0);
+        }
+    }
+    assert_eq!(download.gained(), 2);
+    assert_eq!(download.news_since(0, &PieceSet::none(2)), [0]);
+}

@@ -1,3 +1,4 @@
+use super::wishes::COMPLAINT_AGE;
 use super::*;
 use proptest::prelude::*;
 
@@ -462,4 +463,25 @@ fn what_somebody_waits_for_is_fetched_before_its_turn() {
     tracker.press(39);
     assert!(tracker.pressing.is_empty());
     assert_eq!(tracker.assign(&mut cx, &peer(0), 1).iter().map(|run| run.first).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn everybody_who_starves_has_a_turn() {
+    let mut tracker = tracker(64, 6);
+    let mut cx = context();
+    tracker.heard(cx.now, &peer(0), &Have::All);
+    let mut served = std::collections::BTreeSet::new();
+    // The last one misses other pieces than the rest, and those come later in the blob.
+    let misses = |number: u8| if number == 5 { 60..64 } else { 0..40 };
+    for _ in 0..60 {
+        for number in 1..6 {
+            misses(number).for_each(|piece| tracker.starving(cx.now, &peer(number), piece));
+        }
+        for run in tracker.assign(&mut cx, &peer(0), 2) {
+            served.insert(run.peer.clone());
+            tracker.release(&run.peer, &[(run.first, run.count)]);
+        }
+        cx.now = cx.now + COMPLAINT_AGE / 2;
+    }
+    assert_eq!(served.into_iter().collect::<Vec<_>>(), (1..6).map(peer).collect::<Vec<_>>());
 }
