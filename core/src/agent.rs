@@ -7,7 +7,9 @@
 //! | containerd's requests | `agent/mirroring.rs` |
 //! | what they ask of the origin, and when | `agent/asking.rs` |
 //! | peers' streams: admission, coordination, pieces | `agent/serving.rs` |
-//! | a flight's life: start, cascade, lead or follow, end | `agent/flying.rs` |
+//! | a flight's beginning: wanted, queued, started | `agent/queueing.rs` |
+//! | its course: cascade, lead or follow | `agent/flying.rs` |
+//! | its end without the blob | `agent/ending.rs` |
 //! | a participant's talk with tracker and neighbours | `agent/participating.rs` |
 //! | what peers tell, and spines | `agent/hearing.rs` |
 //! | work at the origin, and its failures | `agent/assigning.rs` |
@@ -25,12 +27,14 @@ mod asking;
 mod assigning;
 pub mod audit;
 mod choking;
+mod ending;
 mod fetching;
 mod flying;
 mod hearing;
 mod keeping;
 mod mirroring;
 mod participating;
+mod queueing;
 mod recovering;
 mod serving;
 mod sharing;

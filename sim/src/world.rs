@@ -5,14 +5,17 @@ mod clock;
 mod connections;
 mod drivers;
 mod faults;
+mod images;
 mod index;
 mod informer;
 mod liars;
 mod links;
 mod network;
+mod options;
 mod origin;
 mod pieces;
 pub mod recorder;
+mod stepping;
 mod store;
 mod transfers;
 
@@ -21,35 +24,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::Agent;
-use longshore_core::config::Config;
 use longshore_core::digest::Digest;
-use longshore_core::input::{Child, Input};
+use longshore_core::input::Input;
 use longshore_core::members::{Member, Roster};
-use longshore_core::message::Notice;
-use longshore_core::names::{Kind, OpId, PeerId, RequestId, StreamId};
+use longshore_core::names::{OpId, PeerId, RequestId, StreamId};
 use longshore_core::output::{Explanation, Output};
-use longshore_core::piece::Geometry;
-use longshore_core::spine::Midstate;
 use longshore_core::time::Time;
 
 pub(crate) use client::source;
 pub use client::{ClientOptions, FinishedPull, PullState};
 pub use clock::MAX_DRIFT;
+pub use images::{Blob, Image};
 pub use index::IndexFaults;
 pub use informer::InformerFaults;
 pub use liars::{Lie, Version};
 pub use links::{Bursts, Links, SlowLinks};
 pub use network::{Cut, Network};
+pub use options::Options;
 pub use origin::{Fault, Origin, Trouble};
+pub(crate) use stepping::Event;
 use transfers::Carried;
 
 use crate::audit;
 use crate::chance::Chance;
-use crate::content::{self, Content};
+use crate::content::Content;
 use crate::flows::{FlowId, Flows, LinkId, Step};
-use crate::invariants::{Invariant, quiet_network};
+use crate::invariants::Invariant;
 use crate::queue::Queue;
-use crate::record::{Record, Wanted};
+use crate::record::Record;
 use crate::trace::TraceHash;
 use recorder::Recorder;
 
@@ -64,142 +66,6 @@ const MAX_VIOLATIONS: usize = 1000;
 /// Names of the kinds that [`World::messages_by_kind`] counts.
 pub const MESSAGE_KINDS: [&str; 10] =
     ["pull-intent", "please-pull", "enrol", "have", "assign", "unassigned", "starving", "leave", "unchoke", "piece"];
-
-/// What a world is made of.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Decides everything that is left to chance.
-    pub seed: u64,
-    /// Number of nodes.
-    pub nodes: usize,
-    /// Number of zones; node `i` is in zone `i % zones`.
-    pub zones: usize,
-    /// Racks of each zone; 0: none.
-    pub racks: usize,
-    /// Added to the latency between racks of a zone.
-    pub cross_rack_latency: Duration,
-    /// Agents are told their zones, and those of others.
-    pub zone_names: bool,
-    /// One-way latency between nodes; each pair has its own, between this and twice this.
-    pub latency: Duration,
-    /// Added to it between zones.
-    pub cross_zone_latency: Duration,
-    /// Bytes per second that all nodes of one zone together can send to another zone. `None`: no limit.
-    pub cross_zone_rate: Option<u64>,
-    /// Added to the latency to and from the origin.
-    pub origin_latency: Duration,
-    /// Bytes per second that a node can send, and receive.
-    pub node_rate: u64,
-    /// Bytes per second that the origin can send.
-    pub origin_rate: u64,
-    /// Bytes per second that the origin sends on one connection. `None`: no limit but the total.
-    pub origin_connection_rate: Option<u64>,
-    /// Requests per second that the origin answers before it says 429. `None`: no limit.
-    pub origin_requests_per_second: Option<u32>,
-    /// The same for each node by itself.
-    pub origin_requests_per_node_second: Option<u32>,
-    /// How containerd behaves.
-    pub client: ClientOptions,
-    /// A change of membership becomes known to each node within this time. `None`: never (nodes find out by themselves).
-    pub membership_lag: Option<Duration>,
-    /// What is announced can be found after this.
-    pub index_delay: Duration,
-    /// The index forgets nodes that died, and what was withdrawn, only after this.
-    pub index_staleness: Duration,
-    /// Reads and writes that fail, in a million.
-    pub disk_errors: u32,
-    /// Most that a node's clock is ahead of the first one's.
-    pub clock_offset: Duration,
-    /// Most that a clock is too fast, or too slow, in millionths.
-    pub clock_drift: u32,
-    /// Changes the settings of every node.
-    pub configure: fn(NodeIndex, &mut Config),
-    /// Nodes of another version, if there are any.
-    pub others: Option<crate::scenario::OtherVersion>,
-    /// Settings that a scenario changes, after `configure`.
-    pub knobs: crate::scenario::Knobs,
-    /// Added to the latency of each message to this node. Nothing, but in tests of the audit.
-    pub noise: fn(NodeIndex) -> Duration,
-    /// What the audit wants recorded.
-    pub record: Option<audit::Settings>,
-    /// What to keep of what happened.
-    pub story: Option<Wanted>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            nodes: 3,
-            zones: 1,
-            zone_names: false,
-            racks: 0,
-            cross_rack_latency: Duration::ZERO,
-            latency: Duration::from_micros(300),
-            cross_zone_latency: Duration::ZERO,
-            cross_zone_rate: None,
-            origin_latency: Duration::ZERO,
-            node_rate: 125_000_000,
-            origin_rate: 125_000_000,
-            origin_connection_rate: None,
-            origin_requests_per_second: None,
-            origin_requests_per_node_second: None,
-            client: ClientOptions::default(),
-            membership_lag: None,
-            index_delay: Duration::ZERO,
-            index_staleness: Duration::ZERO,
-            disk_errors: 0,
-            clock_offset: Duration::ZERO,
-            clock_drift: 0,
-            configure: |_, _| {},
-            others: None,
-            knobs: crate::scenario::Knobs::default(),
-            noise: |_| Duration::ZERO,
-            record: None,
-            story: None,
-        }
-    }
-}
-
-/// A blob that the origin has.
-#[derive(Clone, Debug)]
-pub struct Blob {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-    /// What it is.
-    pub kind: Kind,
-    /// What it refers to, if it is a manifest.
-    pub children: Vec<Child>,
-    label: Content,
-    spine: Vec<Midstate>,
-}
-
-/// An image that the origin has.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// The manifest.
-    pub manifest: Digest,
-    /// Configuration and layers, in manifest order.
-    pub children: Vec<Child>,
-    /// containerd has deleted all it had when it pulls this.
-    pub fresh: bool,
-}
-
-impl Image {
-    /// Bytes of the whole image, without the manifest.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.children.iter().map(|child| child.size).sum()
-    }
-
-    /// Pieces of the whole image, without the manifest.
-    #[must_use]
-    pub fn pieces(&self) -> u32 {
-        self.children.iter().map(|child| Geometry::of_blob(child.size).pieces()).sum()
-    }
-}
 
 /// In the order of memory: what is looked at for every event comes first. Each event is another node's, whose state the
 /// processor has to wait for.
@@ -236,28 +102,6 @@ pub(crate) struct Node {
     informer: informer::Informer,
     client: client::Client,
     members: Arc<Roster>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Event {
-    Wake(NodeIndex, u32),
-    Input(NodeIndex, u32, Box<Input>),
-    CallArrives(Box<drivers::Calling>),
-    /// To the second node, from the first one.
-    NoticeArrives(u32, NodeIndex, Arc<Notice>),
-    PieceAsked(Box<pieces::PieceTransfer>),
-    OriginAsked(Box<origin::OriginTransfer>),
-    Flow(Step),
-    /// A slow disk has taken a piece from the origin, which this was wrong with.
-    OriginWritten(Box<(FlowId, Option<Fault>)>),
-    /// A slow disk has taken a piece from a peer.
-    PieceWritten(Box<pieces::PieceTransfer>),
-    Client(NodeIndex, Box<client::ClientEvent>),
-    Announced(NodeIndex, u32, Box<Digest>),
-    Forgotten(NodeIndex, Box<Digest>),
-    ViewChanges(NodeIndex),
-    /// An informer sees an event that a later one has overtaken.
-    Overtaken(NodeIndex, NodeIndex, bool),
 }
 
 /// The cluster.
@@ -455,34 +299,6 @@ impl World {
         self.auditor.take()
     }
 
-    /// Puts an image with layers of these sizes (bytes) into the origin.
-    pub fn publish(&mut self, layers: &[u64]) -> Image {
-        self.publish_on(&[], layers)
-    }
-
-    /// The same, on top of layers of another image.
-    pub fn publish_on(&mut self, base: &[Child], layers: &[u64]) -> Image {
-        let mut children = Vec::new();
-        for (position, size) in core::iter::once(&2000).chain(layers).enumerate() {
-            let kind = if position == 0 { Kind::Config } else { Kind::Blob };
-            let digest = self.publish_blob(*size, kind, Vec::new());
-            children.push(Child { digest, size: *size, kind });
-            if position == 0 {
-                children.extend(base.iter().filter(|child| child.kind == Kind::Blob).cloned());
-            }
-        }
-        let manifest = self.publish_blob(1500, Kind::Manifest, children.clone());
-        Image { manifest, children, fresh: false }
-    }
-
-    fn publish_blob(&mut self, size: u64, kind: Kind, children: Vec<Child>) -> Digest {
-        let label = self.blobs.len() as u64 + 1;
-        let (digest, spine) = content::spine(size, label);
-        self.record(|record| record.blob(digest, size));
-        self.blobs.insert(digest, Blob { digest, size, kind, children, label, spine });
-        digest
-    }
-
     /// The agent of a node that is up.
     #[must_use]
     pub fn agent(&self, node: NodeIndex) -> Option<&Agent> {
@@ -537,162 +353,6 @@ impl World {
         self.now = end;
     }
 
-    /// Handles the next event, if there is one before `end`, and all that follows from it at once.
-    fn step(&mut self, end: Time) -> bool {
-        if self.queue.next_time().is_none_or(|at| at > end) && self.ready.is_empty() {
-            return false;
-        }
-        if self.ready.is_empty()
-            && let Some((at, event)) = self.queue.pop()
-        {
-            self.at_once = if at > self.now { 0 } else { self.at_once + 1 };
-            self.now = at;
-            self.events += 1;
-            let number = self.queue.taken();
-            self.record(|record| record.take_queued(number));
-            self.happen(event);
-        }
-        while !self.ready.is_empty() {
-            self.record(Record::take_ready);
-            let Some((node, life, input)) = self.ready.pop_front() else { break };
-            self.events += 1;
-            self.at_once += 1;
-            if self.at_once > quiet_network::MOST_AT_ONCE {
-                return self.goes_in_circles();
-            }
-            if self.nodes[node].life != life {
-                continue;
-            }
-            if self.nodes[node].paused_until > self.now {
-                self.record(|record| record.held(node));
-                self.queue.push(self.nodes[node].paused_until, Event::Input(node, life, Box::new(input)));
-            } else {
-                self.input(node, input);
-            }
-        }
-        self.record(Record::rest);
-        true
-    }
-
-    /// The node whose process an event needs to run, if it needs one.
-    fn runs_on(&self, event: &Event) -> Option<NodeIndex> {
-        match event {
-            Event::Wake(node, _) | Event::Input(node, ..) | Event::NoticeArrives(_, node, _) => Some(*node),
-            Event::CallArrives(calling) => Some(calling.to),
-            Event::PieceAsked(transfer) => Some(transfer.from),
-            Event::PieceWritten(transfer) => Some(transfer.to),
-            // What has come in is not read; soon the sender's window is full.
-            Event::Flow(Step::Comes(flow, _) | Step::Received(flow, _)) => self.flows.get(*flow).map(Carried::to),
-            _ => None,
-        }
-    }
-
-    fn happen(&mut self, event: Event) {
-        if let Some(node) = self.runs_on(&event)
-            && self.nodes[node].paused_until > self.now
-        {
-            if let Event::Wake(node, life) = event
-                && self.nodes[node].life == life
-            {
-                self.nodes[node].armed = Some(self.nodes[node].paused_until);
-            }
-            self.record(|record| record.held(node));
-            return self.queue.push(self.nodes[node].paused_until, event);
-        }
-        let Some(event) = self.unless_clogged(event) else { return };
-        match event {
-            Event::Wake(node, life) => {
-                let state = &mut self.nodes[node];
-                if state.life == life && state.armed == Some(self.now) {
-                    state.armed = None;
-                    self.input(node, Input::Tick);
-                }
-            }
-            Event::Input(node, life, input) => self.input_of(node, life, *input),
-            Event::CallArrives(calling) => self.call_arrives(*calling),
-            Event::NoticeArrives(from, to, notice) => self.notice_arrives(from as NodeIndex, to, notice),
-            Event::PieceAsked(transfer) => self.piece_asked(transfer),
-            Event::OriginAsked(transfer) => self.origin_asked(transfer),
-            Event::Flow(step) => self.flow_steps(step),
-            Event::OriginWritten(written) => self.written_from_origin(written.0, written.1),
-            Event::PieceWritten(transfer) => self.piece_written(*transfer),
-            Event::Client(node, event) => self.client_event(node, *event),
-            Event::Announced(node, life, digest) => {
-                if self.nodes[node].life == life {
-                    self.index.entry(*digest).or_default().insert(node);
-                }
-            }
-            Event::Forgotten(node, digest) => {
-                if let Some(holders) = self.index.get_mut(&digest) {
-                    holders.remove(&node);
-                }
-            }
-            Event::ViewChanges(node) => self.view_changes(node),
-            Event::Overtaken(node, changed, is_up) => self.overtaken(node, changed, is_up),
-        }
-    }
-
-    fn input_of(&mut self, node: NodeIndex, life: u32, input: Input) {
-        if self.nodes[node].life == life {
-            self.input(node, input);
-        }
-    }
-
-    /// Hands an input to a node's agent and carries out what it asks.
-    pub(crate) fn input(&mut self, node: NodeIndex, input: Input) {
-        let now = self.now;
-        let state = &mut self.nodes[node];
-        let Some(mut agent) = state.agent.take() else { return };
-        let (life, reading) = (state.life, state.clock.read(now));
-        self.trace.input(now, node, &input);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.input(node, reading, &input);
-        }
-        if let Some(auditor) = &mut self.auditor {
-            auditor.event(now, node, "<-", &input);
-        }
-        self.watch_input(node, &input);
-        let check = self.trace.value() as u32;
-        self.record(|record| record.input(node, &input, agent.poll_deadline().map(|(_, due)| due), check));
-        let mut outbox = std::mem::take(&mut self.outbox);
-        agent.handle_into(reading, input, &mut outbox);
-        // Nothing that an output causes reaches an agent before the next event, so that it can be carried out at once.
-        while let Some(output) = outbox.pop_front() {
-            if let Some(recorder) = &mut self.recorder {
-                recorder.output(node, &output);
-            }
-            if let Some(auditor) = &mut self.auditor {
-                auditor.event(now, node, "->", &output);
-            }
-            self.record(|record| record.output(node, &output));
-            self.perform(node, output);
-        }
-        // From the front of its memory on, the next time.
-        outbox.clear();
-        self.outbox = outbox;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.settle(node, &agent);
-        }
-        let state = &mut self.nodes[node];
-        state.agent = Some(agent);
-        debug_assert_eq!(state.life, life);
-        self.arm(node);
-    }
-
-    /// Wakes a node's agent at its next deadline, by its clock.
-    fn arm(&mut self, node: NodeIndex) {
-        let now = self.now;
-        let state = &mut self.nodes[node];
-        let deadline = state.agent.as_ref().and_then(|agent| agent.poll_deadline());
-        if let Some(at) = deadline.map(|(at, _)| state.clock.when(at).max(now))
-            && state.armed.is_none_or(|armed| armed > at || armed <= now)
-        {
-            state.armed = Some(at);
-            self.queue.push(at, Event::Wake(node, state.life));
-        }
-        self.watch_settled(node);
-    }
-
     /// Whether two nodes have the same view. Each adds itself to what its informer says: with one list between them, they
     /// see the same members only if both are on it.
     pub(crate) fn see_the_same(&self, one: NodeIndex, other: NodeIndex) -> bool {
@@ -716,15 +376,6 @@ impl World {
         self.blobs.get(manifest).is_some_and(|blob| blob.children.iter().any(|child| child.digest == *digest))
     }
 
-    pub(crate) fn later(&mut self, node: NodeIndex, after: Duration, input: Input) {
-        let life = self.nodes[node].life;
-        if after.is_zero() {
-            self.ready.push_back((node, life, input));
-        } else {
-            self.queue.push(self.now + after, Event::Input(node, life, Box::new(input)));
-        }
-    }
-
     pub(crate) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -739,15 +390,6 @@ impl World {
             self.record(|record| record.violation(node, &words));
             self.violations.push(words);
         }
-    }
-
-    /// What happens leads to more at the same time, without an end.
-    fn goes_in_circles(&mut self) -> bool {
-        let detail = format!("{} events at one point of time", self.at_once);
-        self.violate(&quiet_network::RULE, None, &detail);
-        self.ready.clear();
-        self.at_once = 0;
-        false
     }
 
     /// The hunt is over: a rule is broken, or it takes too long.

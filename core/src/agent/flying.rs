@@ -1,4 +1,4 @@
-//! A flight's life: wanted, queued, resolved by the cascade, led or followed, ended.
+//! A flight's course: resolved by the cascade, led or followed.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -9,12 +9,10 @@ use super::{Agent, Op};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
 use crate::failures::{FIRST_COOLDOWN, Suppression};
-use crate::flight::{Flight, Role, Stage};
+use crate::flight::{Role, Stage};
 use crate::input::{CallError, OriginFailure, OriginStat};
-use crate::message::{
-    FailureClass, Neighbour, Notice, PleasePull, PullIntent, PullOutcome, RecentFailure, Request, Response,
-};
-use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, Source};
+use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcome, RecentFailure, Request, Response};
+use crate::names::{CallId, Kind, OpId, PeerId};
 use crate::output::{Explanation, Output};
 use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
 use crate::swarm::tracker::Introduction;
@@ -29,84 +27,7 @@ pub(super) const INDEX_GRACE: Duration = Duration::from_millis(100);
 pub(super) const COLLECT: Duration = Duration::from_millis(500);
 /// A tracker that did not answer, or whose swarm stood still, is passed over for this long.
 pub(super) const STALLED_SUPPRESSION: Duration = Duration::from_secs(10);
-/// A participant that the origin has turned away and that nobody here waits for ends when this many trackers in a row did
-/// not help it: what it has may be the work of a liar, so that nobody's pieces fit, and it cannot find out from the origin.
-const HOPELESS: u32 = 2;
-
 impl Agent {
-    /// Makes sure that there is a flight for `digest`. A credential is kept for its origin requests: call
-    /// [`can_fetch_after_all`](Self::can_fetch_after_all) when whoever brought it is noted, because that may change
-    /// everything about the flight.
-    pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) {
-        if !self.flights.contains_key(&digest) || mutant!("second-flight") {
-            self.generations += 1;
-            let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
-            flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
-                || self.sizes.get(&digest).is_some_and(|named| named.private);
-            self.flights.insert(digest, Box::new(flight));
-            let patience = self.config.no_progress_timeout;
-            if !mutant!("flight-without-watchdog") {
-                self.cx.wake(Deadline::NoProgress(digest), patience);
-            }
-        }
-        if credential.is_some()
-            && let Some(flight) = self.flights.get_mut(&digest)
-        {
-            flight.turned_away = None;
-            // The one goes with the other: a credential must not reach the registry that somebody else named.
-            flight.source = source.clone();
-            flight.wanted_here = true;
-            let old = core::mem::replace(&mut flight.credential, credential);
-            self.use_credential(credential);
-            self.release_credential(old);
-        }
-    }
-
-    /// Starts queued flights while there is room, in order of arrival. Those that containerd waits for have as much room of
-    /// their own: they do not stand behind large blobs that nobody has asked for yet. What others wait for needs no room.
-    pub(super) fn promote(&mut self) {
-        while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running())
-            && !mutant!("flight-of-others-queued")
-        {
-            self.begin(flight.digest);
-        }
-        let most = self.config.max_running_flights as usize + usize::from(mutant!("running-limit-off-by-one"));
-        loop {
-            let queued = self.flights.values().filter(|flight| !flight.is_running());
-            let Some(next) = queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)) else { return };
-            let waited_for = !next.waiters.is_empty() && !mutant!("waited-for-flight-queued");
-            let running = || self.flights.values().filter(|flight| flight.is_running() && !flight.others_wait);
-            let (all, waited) = (running().count(), running().filter(|flight| !flight.waiters.is_empty()).count());
-            // Who was waited for a moment ago may still run.
-            let is_full = if waited_for { waited >= most || all >= 2 * most } else { all >= most };
-            if is_full {
-                return;
-            }
-            self.begin(next.digest);
-        }
-    }
-
-    fn begin(&mut self, digest: Digest) {
-        let known = self.sizes.get(&digest).map(|named| named.size);
-        let on_disk = self.partials.get(&digest).map(|partial| partial.size);
-        // Before anybody leads: who knows the size need not ask the origin for it.
-        if let Some(size) = known.or(on_disk) {
-            self.learn_size(digest, size, None);
-        }
-        // Everything may be on disk already.
-        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| matches!(flight.stage, Stage::Queued)) else {
-            return;
-        };
-        // It could not move before.
-        flight.last_byte = self.cx.now;
-        if flight.led_for_others {
-            // What the cascade would find is known to those who enrol here, and did not help them.
-            flight.stage = Stage::Moving;
-            return self.lead(digest);
-        }
-        self.resolve(digest, true);
-    }
-
     /// Runs the cascade from the start. The provider index is asked as well, the first time.
     pub(super) fn resolve(&mut self, digest: Digest, ask_index: bool) {
         let now = self.cx.now;
@@ -489,132 +410,6 @@ impl Agent {
         let Some(cascade) = self.cascade(&digest) else { return };
         let step = cascade.asked(&call.peer, outcome);
         self.cascade_step(digest, step);
-    }
-
-    /// Nothing has moved for too long: a participant looks for another tracker, then the flight fails.
-    pub(super) fn no_progress(&mut self, digest: Digest) {
-        let limit = self.config.no_progress_timeout;
-        let Some(flight) = self.flights.get(&digest) else { return };
-        let idle = self.cx.now - flight.last_byte.max(flight.started);
-        let stall = stall_window(flight.source.kind, flight.size);
-        if matches!(flight.stage, Stage::Committing) {
-            return self.cx.wake(Deadline::NoProgress(digest), limit);
-        }
-        if let Some(waits) = self.waits_too_long(flight) {
-            return match waits {
-                Ok(()) => self.fetch_by_hand(digest),
-                Err(more) => self.cx.wake(Deadline::NoProgress(digest), more),
-            };
-        }
-        if flight.held_back {
-            // It gets nothing because others do.
-            return self.cx.wake(Deadline::NoProgress(digest), stall);
-        }
-        if idle >= limit && !matches!(flight.stage, Stage::Queued) {
-            let detail = format!("no byte in {} s", limit.as_secs());
-            return self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
-        }
-        let next = match &flight.role {
-            Role::Following(_)
-                if idle >= stall * HOPELESS && !flight.can_fetch_origin() && flight.waiters.is_empty() =>
-            {
-                let detail = "nobody gives what is missing, and the origin turned this node away";
-                return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), Some(Duration::ZERO));
-            }
-            Role::Following(tracker) if idle >= stall => {
-                let tracker = tracker.clone();
-                self.cx.wake(Deadline::NoProgress(digest), stall);
-                return self.tracker_lost(digest, &tracker);
-            }
-            Role::Following(_) => stall.saturating_sub(idle),
-            _ => limit.saturating_sub(idle),
-        };
-        if !mutant!("watchdog-not-rearmed") {
-            self.cx.wake(Deadline::NoProgress(digest), next.max(Duration::from_millis(100)));
-        }
-    }
-
-    /// Ends a flight without its blob. What is on disk stays for the next one. `shared`: the failure is somebody else's
-    /// and does not climb our own ladder.
-    pub(super) fn fail_flight(
-        &mut self,
-        digest: Digest,
-        class: FailureClass,
-        detail: &str,
-        challenge: Vec<Arc<str>>,
-        shared: Option<Duration>,
-    ) {
-        // Everything is here, verified, and being made durable: what anybody says about the swarm comes too late. To forget
-        // the flight now would be to take the file that the store renames for one that can be gone on with.
-        if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Committing)) {
-            return;
-        }
-        let Some(flight) = self.close_flight(digest) else { return };
-        let now = self.cx.now;
-        // What a requester's credential could not open says nothing about others.
-        let personal = class == FailureClass::Auth && flight.credential.is_some();
-        if shared.is_none() && !personal {
-            self.failures.failed(now, digest, class, None, challenge.clone());
-        }
-        self.cx.counters.flights_failed += 1;
-        self.cx.explain(Explanation::Failed { digest, class, detail: detail.into() });
-        self.end_tracking(digest);
-        if let Role::Following(tracker) = &flight.role {
-            // What it was to fetch is free for others.
-            let notice = Notice::Leave { digest };
-            self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
-        }
-        let others = if personal { self.waiters_with_another_credential(&flight) } else { Vec::new() };
-        if !mutant!("waiters-never-dismissed") {
-            let dismissed = flight.waiters.iter().copied().filter(|id| !others.contains(id));
-            self.dismiss_waiters(dismissed, class, &challenge);
-        }
-        self.park(&flight);
-        self.release_credential(flight.credential);
-        // Each time at least one credential fewer is left to try.
-        for id in others {
-            self.serve_missing(id);
-        }
-        if !mutant!("queue-never-promoted") {
-            self.promote();
-        }
-    }
-
-    /// Removes a flight with everything that runs for it.
-    pub(super) fn close_flight(&mut self, digest: Digest) -> Option<Flight> {
-        let flight = self.flights.remove(&digest)?;
-        self.calls.cancel(&mut self.cx, |call| call.digest == digest);
-        for deadline in [
-            Deadline::NoProgress(digest),
-            Deadline::Probe(digest),
-            Deadline::Enrol(digest),
-            Deadline::Fetch(digest),
-            Deadline::Tell(digest),
-        ] {
-            self.cx.timers.clear(deadline);
-        }
-        let own: Vec<_> = self
-            .ops
-            .iter()
-            .filter(|(_, op)| match op {
-                Op::Fetch(of)
-                | Op::FetchWhole(of)
-                | Op::Size(of)
-                | Op::Challenge(of)
-                | Op::Confirm(of, _)
-                | Op::Hash(of, _)
-                | Op::Providers(of) => *of == digest,
-                Op::Head(_) | Op::Authorize(_) => false,
-            })
-            .map(|(id, op)| (*id, matches!(op, Op::Fetch(_) | Op::FetchWhole(_))))
-            .collect();
-        for (op, transfers) in own {
-            self.finish_op(op);
-            if transfers && !mutant!("transfers-outlive-flight") {
-                self.cx.emit(Output::CancelTransfer { op });
-            }
-        }
-        Some(*flight)
     }
 
     /// Something that a driver does for us takes too long.

@@ -14,15 +14,13 @@ use crate::message::PieceSum;
 use crate::names::{OpId, PeerId};
 use crate::output::Check;
 use crate::piece::{Geometry, PieceSet};
-use crate::spine::{Chain, MAX_SPINE, Midstate, Wanted};
+use crate::spine::{Chain, Midstate, Wanted};
+use crate::swarm::download::doubts::Doubt;
 use crate::swarm::download::recovery::Recovery;
 use crate::time::Time;
 
 /// Most runs that wait for the origin: far more than an honest tracker gives to one participant.
 pub(crate) const MAX_RUNS: usize = 1024;
-
-/// Most doubts about one piece that are remembered: one for each neighbour, and some.
-const MAX_DOUBTS: usize = 64;
 
 /// Where a piece came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,18 +56,6 @@ pub(crate) enum Fetch {
         end: u32,
         check: Check,
     },
-}
-
-/// A piece that does not fit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Doubt {
-    sender: PeerId,
-    /// From this midstate
-    from: Midstate,
-    /// the piece led to this one, and not to the one that was known or claimed.
-    gave: Midstate,
-    /// The chain has passed and agrees with whoever doubted.
-    is_confirmed: bool,
 }
 
 /// What became of a piece that arrived.
@@ -201,141 +187,6 @@ impl Download {
 
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
-    }
-
-    /// Somebody says what the midstate before `piece` is. The first claim stands until it is refuted.
-    pub(crate) fn claim(&mut self, piece: u32, state: Midstate, claimant: &PeerId) {
-        if self.unbelieved.contains(claimant) {
-            return;
-        }
-        // A number that the blob does not have is never new.
-        if self.known.insert(piece) && piece > self.chain.tip() {
-            // Whoever claimed something else was found out.
-            self.chain.disclaim(piece);
-            self.chain.claim(piece, state);
-            self.claimants.insert(piece, (claimant.clone(), state));
-        }
-    }
-
-    /// A peer was found out: what it says of midstates stands only until somebody else says something. If it stood for ever
-    /// and was wrong, nobody's piece would fit, and none but the origin's would be taken; if it fell at once and was right,
-    /// there would be nothing to check the others' pieces by.
-    ///
-    /// Whoever claims what is not so needs not be a liar: it may have hashed what a liar sent.
-    pub(crate) fn disown(&mut self, peer: &PeerId) {
-        if self.unbelieved.len() < MAX_DOUBTS && !self.unbelieved.contains(peer) {
-            self.unbelieved.push(peer.clone());
-        }
-        if self.believed.as_ref() == Some(peer) {
-            self.believed = None;
-        }
-        let tip = self.chain.tip();
-        let of_peer = self.claimants.iter().filter(|(piece, (by, _))| **piece > tip && by == peer);
-        for (piece, _) in of_peer {
-            self.known.remove(*piece);
-        }
-    }
-
-    /// Midstates that others can check our pieces by: those of the prefix, and those around pieces that were hashed
-    /// between two of them; at most `limit`.
-    pub(crate) fn spine(&self, limit: usize) -> Vec<(u32, Midstate)> {
-        let mut spine = self.chain.computed(1, limit);
-        let beyond: Vec<_> = self.have.iter().filter(|piece| *piece >= self.chain.tip()).collect();
-        spine.extend(self.spine_around(&beyond));
-        spine.truncate(limit);
-        spine
-    }
-
-    /// What is told along with news of these pieces: the midstates around them.
-    pub(crate) fn news_spine(&self, pieces: &[u32]) -> Vec<(u32, Midstate)> {
-        let mut spine = self.spine_around(pieces);
-        spine.truncate(MAX_SPINE);
-        spine
-    }
-
-    /// Midstates around these pieces, as far as they were hashed here and not alone: what others need to check them.
-    pub(crate) fn spine_around(&self, pieces: &[u32]) -> Vec<(u32, Midstate)> {
-        let unsummed = pieces.iter().filter(|piece| self.sum(**piece).is_none());
-        // What a piece was hashed between is known even if whoever claimed it was found out.
-        let around = unsummed.flat_map(|piece| match self.chain.link(*piece) {
-            Some((from, to)) => [(*piece, Some(from)), (*piece + 1, Some(to))],
-            None => [*piece, *piece + 1].map(|piece| (piece, self.chain.before(piece))),
-        });
-        around.filter_map(|(piece, state)| Some((piece, state?))).collect()
-    }
-
-    /// After the chain has grown: whoever claimed other midstates than those it runs through is believed no more. One wrong
-    /// claim costs one piece from the origin; all of a spine would cost the whole blob.
-    pub(crate) fn compare_claims(&mut self) {
-        let end = self.chain.tip() + 1;
-        let wrong: Vec<_> = self
-            .claimants
-            .range(self.compared.min(end)..end)
-            .filter(|(piece, (_, claimed))| self.chain.before(**piece).is_some_and(|computed| computed != *claimed))
-            .map(|(_, (claimant, _))| claimant.clone())
-            .collect();
-        self.compared = end;
-        for claimant in wrong {
-            self.disown(&claimant);
-        }
-    }
-
-    /// A piece that somebody sent did not fit to what is here, and nobody knows yet who is wrong.
-    pub(crate) fn is_doubtful(&self) -> bool {
-        !self.doubts.is_empty()
-    }
-
-    /// Whether a peer has sent a piece that did not fit between the midstates that it would have to fit between now. What it
-    /// says it has makes no other one of it.
-    pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32) -> bool {
-        // There are hardly ever any.
-        let Some(doubts) = self.doubts.get(&piece) else { return false };
-        let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
-        let would_not_fit = |doubt: &Doubt| {
-            !mutant!("doubted-piece-asked-again")
-                && doubt.sender == *peer
-                && Some(doubt.from) == before
-                && after.is_some_and(|after| after != doubt.gave)
-        };
-        doubts.iter().any(would_not_fit)
-    }
-
-    /// After the chain has grown: who sent something else than what it runs through. That is no proof, see
-    /// [`settle_doubts`](Self::settle_doubts), but a reason to ask others first. Each piece is told of once.
-    pub(crate) fn confirm_doubts(&mut self) -> Vec<PeerId> {
-        let (tip, chain) = (self.chain.tip(), &self.chain);
-        let mut senders = Vec::new();
-        for (piece, doubts) in self.doubts.range_mut(..tip) {
-            let (before, after) = (chain.before(*piece), chain.before(piece + 1));
-            for doubt in doubts.iter_mut().filter(|doubt| !doubt.is_confirmed) {
-                if Some(doubt.from) == before && Some(doubt.gave) != after {
-                    doubt.is_confirmed = true;
-                    senders.push(doubt.sender.clone());
-                }
-            }
-        }
-        senders
-    }
-
-    /// Once the whole blob is verified: who sent bytes that are not in it.
-    ///
-    /// Not before: a chain that grows may run through pieces that somebody vouched for and that are lies, or that rotted on
-    /// the disk, and then what is right does not fit. Nor are those to blame who claimed a wrong midstate: they may have
-    /// hashed what a liar sent them.
-    pub(crate) fn settle_doubts(&mut self) -> Vec<PeerId> {
-        if self.doubts.is_empty() || self.prefix() != Prefix::Whole {
-            return Vec::new();
-        }
-        let mut culprits = Vec::new();
-        for (piece, doubts) in core::mem::take(&mut self.doubts) {
-            let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
-            // Right bytes from a wrong start lead nowhere: that says nothing about the sender.
-            let wrong = doubts.into_iter().filter(|doubt| Some(doubt.from) == before && Some(doubt.gave) != after);
-            culprits.extend(wrong.map(|doubt| doubt.sender));
-        }
-        culprits.sort();
-        culprits.dedup();
-        culprits
     }
 
     /// Who vouches for a stored piece, for those whom we send it to.
@@ -609,22 +460,6 @@ impl Download {
         Verdict::Accepted(RecordedPiece { piece, proof, author })
     }
 
-    /// Whether this is the midstate before `piece`, or was until the chain came there.
-    fn stood(&self, piece: u32, from: Midstate) -> bool {
-        self.chain.before(piece) == Some(from)
-            || self.claimants.get(&piece).is_some_and(|(_, claimed)| *claimed == from)
-    }
-
-    /// A piece leads from one midstate to another than the one that was claimed to follow.
-    fn doubt(&mut self, piece: u32, from: Midstate, gave: Midstate, via: &Via) -> Verdict {
-        let Via::Peer(sender) = via else { return Verdict::Wrong };
-        let doubts = self.doubts.entry(piece).or_default();
-        if doubts.len() < MAX_DOUBTS {
-            doubts.push(Doubt { sender: sender.clone(), from, gave, is_confirmed: false });
-        }
-        Verdict::Doubtful
-    }
-
     /// The next stored piece to hash in order to extend the verified prefix, if none is being hashed.
     pub(crate) fn next_to_hash(&self) -> Option<Wanted> {
         if self.hashing.is_some() || self.chain.tip() >= self.geometry.pieces() {
@@ -686,25 +521,6 @@ impl Download {
         if fits || mutant!("digest-not-compared") { Prefix::Whole } else { Prefix::Mismatch }
     }
 
-    /// The last piece, if only it is missing and somebody has sent one that does not fit. Either it is wrong, or something that
-    /// is here: if nobody else has it, it is fetched again, to be compared with what its fetcher vouches for.
-    pub(crate) fn doubtful_end(&self) -> Option<u32> {
-        let last = self.geometry.pieces() - 1;
-        let is_the_only_one = self.chain.tip() == last && !self.have.contains(last) && self.recovery.is_none();
-        (is_the_only_one && self.doubts.contains_key(&last)).then_some(last)
-    }
-
-    /// Whether two have sent the same last piece, and it does not lead from what is here to the digest. Something before it is
-    /// wrong then: others have it, too, and will not find a last piece that fits either.
-    fn end_is_refuted(&self) -> bool {
-        let Some(doubts) = self.doubtful_end().and_then(|last| self.doubts.get(&last)) else { return false };
-        let from = self.chain.state();
-        let here: Vec<_> = doubts.iter().filter(|doubt| doubt.from == from).collect();
-        let agree = |one: &Doubt, other: &Doubt| one.gave == other.gave && one.sender != other.sender;
-        let two_agree = here.iter().any(|one| here.iter().any(|other| agree(one, other)));
-        two_agree && self.has_of_others() && !mutant!("last-piece-waited-for-in-vain")
-    }
-
     /// How many pieces have come so far, as neighbours are told of them.
     pub(crate) fn gained(&self) -> u32 {
         self.gained.len() as u32
@@ -737,6 +553,8 @@ fn pieces_of(fetch: &Fetch) -> core::ops::Range<u32> {
     }
 }
 
+mod claims;
+mod doubts;
 pub(crate) mod recovery;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,82 @@
+//! A flight's beginning: wanted, queued, and started when there is room.
+
+use super::Agent;
+use crate::digest::Digest;
+use crate::flight::{Flight, Stage};
+use crate::names::{CredentialId, Source};
+use crate::timers::Deadline;
+
+impl Agent {
+    /// Makes sure that there is a flight for `digest`. A credential is kept for its origin requests: call
+    /// [`can_fetch_after_all`](Self::can_fetch_after_all) when whoever brought it is noted, because that may change
+    /// everything about the flight.
+    pub(super) fn want(&mut self, digest: Digest, source: &Source, credential: Option<CredentialId>) {
+        if !self.flights.contains_key(&digest) || mutant!("second-flight") {
+            self.generations += 1;
+            let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
+            flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
+                || self.sizes.get(&digest).is_some_and(|named| named.private);
+            self.flights.insert(digest, Box::new(flight));
+            let patience = self.config.no_progress_timeout;
+            if !mutant!("flight-without-watchdog") {
+                self.cx.wake(Deadline::NoProgress(digest), patience);
+            }
+        }
+        if credential.is_some()
+            && let Some(flight) = self.flights.get_mut(&digest)
+        {
+            flight.turned_away = None;
+            // The one goes with the other: a credential must not reach the registry that somebody else named.
+            flight.source = source.clone();
+            flight.wanted_here = true;
+            let old = core::mem::replace(&mut flight.credential, credential);
+            self.use_credential(credential);
+            self.release_credential(old);
+        }
+    }
+
+    /// Starts queued flights while there is room, in order of arrival. Those that containerd waits for have as much room of
+    /// their own: they do not stand behind large blobs that nobody has asked for yet. What others wait for needs no room.
+    pub(super) fn promote(&mut self) {
+        while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running())
+            && !mutant!("flight-of-others-queued")
+        {
+            self.begin(flight.digest);
+        }
+        let most = self.config.max_running_flights as usize + usize::from(mutant!("running-limit-off-by-one"));
+        loop {
+            let queued = self.flights.values().filter(|flight| !flight.is_running());
+            let Some(next) = queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)) else { return };
+            let waited_for = !next.waiters.is_empty() && !mutant!("waited-for-flight-queued");
+            let running = || self.flights.values().filter(|flight| flight.is_running() && !flight.others_wait);
+            let (all, waited) = (running().count(), running().filter(|flight| !flight.waiters.is_empty()).count());
+            // Who was waited for a moment ago may still run.
+            let is_full = if waited_for { waited >= most || all >= 2 * most } else { all >= most };
+            if is_full {
+                return;
+            }
+            self.begin(next.digest);
+        }
+    }
+
+    fn begin(&mut self, digest: Digest) {
+        let known = self.sizes.get(&digest).map(|named| named.size);
+        let on_disk = self.partials.get(&digest).map(|partial| partial.size);
+        // Before anybody leads: who knows the size need not ask the origin for it.
+        if let Some(size) = known.or(on_disk) {
+            self.learn_size(digest, size, None);
+        }
+        // Everything may be on disk already.
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| matches!(flight.stage, Stage::Queued)) else {
+            return;
+        };
+        // It could not move before.
+        flight.last_byte = self.cx.now;
+        if flight.led_for_others {
+            // What the cascade would find is known to those who enrol here, and did not help them.
+            flight.stage = Stage::Moving;
+            return self.lead(digest);
+        }
+        self.resolve(digest, true);
+    }
+}
