@@ -14,6 +14,7 @@ pub mod cooldowns;
 pub mod credentials;
 pub mod finishes;
 pub mod introductions;
+pub mod kept_word;
 pub mod limits;
 pub mod moves_on;
 pub mod no_ghosts;
@@ -59,6 +60,7 @@ pub const TABLE: &[Invariant] = &[
     cooldowns::RULE,
     credentials::RULE,
     introductions::RULE,
+    kept_word::RULE,
     limits::RULE,
     moves_on::RULE,
     no_ghosts::RULE,

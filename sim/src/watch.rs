@@ -17,8 +17,8 @@ use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
 use crate::invariants::{
-    Invariant, announced, answered_once, asked_politely, come_back_later, consistent, cooldowns, credentials, limits,
-    no_ghosts, patience, right_blame, told_once,
+    Invariant, announced, answered_once, asked_politely, come_back_later, consistent, cooldowns, credentials,
+    kept_word, limits, no_ghosts, patience, right_blame, told_once,
 };
 use crate::world::{NodeIndex, World};
 pub(crate) use transfers::{Transfer, Transfers};
@@ -94,6 +94,13 @@ impl Scene<'_> {
     }
 }
 
+/// What rules remember that cost more than others.
+#[derive(Debug, Default)]
+struct Closely {
+    told: told_once::Memory,
+    word: kept_word::Memory,
+}
+
 /// What the rules remember of one agent's life. In the order of memory: what most inputs look at comes first.
 #[derive(Debug)]
 #[repr(C)]
@@ -107,7 +114,7 @@ pub(crate) struct Watched {
     credentials: credentials::Memory,
     announced: announced::Memory,
     /// Only where all rules are looked at.
-    told: Option<Box<told_once::Memory>>,
+    close: Option<Box<Closely>>,
     /// A swarm that it has led, although others rank before it.
     lesser_lead: Option<(Digest, u32)>,
     /// Since when it has the members that it has.
@@ -128,7 +135,7 @@ impl Watched {
             cooldowns: Default::default(),
             credentials: Default::default(),
             announced: Default::default(),
-            told: all_rules.then(Default::default),
+            close: all_rules.then(Default::default),
             lesser_lead: None,
             view_since: Time::ZERO,
             asks_since: BTreeMap::new(),
@@ -155,8 +162,9 @@ impl Watched {
         self.limits.input(input);
         self.later.input(scene, input);
         credentials::input(&mut self.credentials, input);
-        if let Some(told) = &mut self.told {
-            told.input(input);
+        if let Some(close) = &mut self.close {
+            close.told.input(input);
+            close.word.input(input);
         }
         broken
     }
@@ -198,8 +206,9 @@ impl Watched {
         patience::output(scene, output);
         self.later.output(scene, output);
         self.announced.output(scene, output);
-        if let Some(told) = &mut self.told {
-            told.output(scene, output, self.limits.uploads());
+        if let Some(close) = &mut self.close {
+            close.told.output(scene, output, self.limits.uploads());
+            close.word.output(scene, output);
         }
         broken
     }
@@ -210,7 +219,7 @@ impl World {
     pub(crate) fn look_at_all_rules(&mut self) {
         self.strict = true;
         for watched in self.watched.iter_mut().flatten() {
-            watched.told = Some(Default::default());
+            watched.close = Some(Default::default());
         }
     }
 

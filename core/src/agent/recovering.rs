@@ -59,6 +59,8 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let Some(download) = &mut flight.download else { return };
         let waited = download.is_recovering();
+        // Also what was found to fit while it waited, and told of.
+        let had_some = !download.have().is_empty();
         download.distrust(now);
         // Those who read have read what may be wrong. Whoever was told nothing yet waits for the rest, and so does whoever
         // comes back to ask for it.
@@ -74,6 +76,9 @@ impl Agent {
         self.failures.pardon(digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         if (waited || flight.role == Role::Leading) && !mutant!("nobody-fetches-by-hand") {
+            if had_some {
+                self.tell_what_is_left(digest);
+            }
             return self.fetch_by_hand(digest);
         }
         flight.enrolled = None;
