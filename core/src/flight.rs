@@ -63,7 +63,7 @@ pub(crate) struct Flight {
     pub(crate) busy_until: Time,
     /// Bytes of the prefix that containerd may have.
     pub(crate) released: u64,
-    /// When that last grew; the start, if it has not.
+    /// When that last grew; if it has not, when the flight began to move.
     pub(crate) last_release: Time,
     pub(crate) peer_bytes: u64,
     pub(crate) stage: Stage,

@@ -34,11 +34,11 @@ pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// If those who have the piece say that they are busy, it waits for its turn this long; from then on they are not believed.
 /// Where several nodes share a slow line between zones, it takes seconds until each has its turn.
 pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+/// Most pieces of which whoever starves tells its tracker at a time.
+pub(super) const STARVING_BATCH: usize = 64;
 /// Whoever reads and has got nothing new for this long needs the next piece more than any other. Where the origin is faster than
 /// the nodes, rarer pieces come up all the time, and the most common one would be fetched last.
 const READER_PATIENCE: Duration = Duration::from_secs(3);
-/// For so many pieces at a time.
-pub(super) const STARVING_BATCH: usize = 64;
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
 /// The largest manifest that is fetched, in bytes: four times what containerd accepts.

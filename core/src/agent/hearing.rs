@@ -36,11 +36,15 @@ impl Agent {
             }
             Notice::Starving { digest, piece } => {
                 let now = self.cx.now;
-                let by_hand = self.flights.get(&digest).is_some_and(|flight| flight.is_alone());
+                let by_hand = self.flights.get(&digest).filter(|flight| flight.is_alone());
                 match self.trackers.get_mut(&digest) {
                     // It gives nothing out. Whoever misses a few pieces waits for just these, and finds out with them whether
                     // what it has is any good.
-                    Some(tracker) if by_hand => tracker.press(piece),
+                    Some(tracker) if by_hand.is_some() => {
+                        if by_hand.is_some_and(|flight| flight.neighbours.contains(peer)) {
+                            tracker.press(piece);
+                        }
+                    }
                     Some(tracker) => {
                         tracker.starving(now, peer, piece);
                         self.track(digest);

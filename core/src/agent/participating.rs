@@ -210,8 +210,12 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let (size, private) = (flight.size, flight.is_private());
         let Some(download) = &mut flight.download else { return };
-        let tracker_news = core::mem::take(&mut download.tracker_news);
+        let mut tracker_news = core::mem::take(&mut download.tracker_news);
         let Some(download) = &flight.download else { return };
+        // What was lost before it was told of is not here, or came twice.
+        tracker_news.retain(|piece| download.have().contains(*piece));
+        tracker_news.sort_unstable();
+        tracker_news.dedup();
         let notice = |pieces: Vec<u32>| {
             let (sums, spine) = (download.sums_of(&pieces), download.news_spine(&pieces));
             Arc::new(Notice::Have { digest, size, pieces: Have::Also(pieces), sums, spine, private })

@@ -72,6 +72,7 @@ impl Agent {
         };
         // It could not move before.
         flight.last_byte = self.cx.now;
+        flight.last_release = self.cx.now;
         if flight.led_for_others {
             // What the cascade would find is known to those who enrol here, and did not help them.
             flight.stage = Stage::Moving;

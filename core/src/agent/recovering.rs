@@ -30,6 +30,8 @@ const RECOVERY_PATIENCE: u32 = 5;
 /// the mismatch was found, and for each step of the way this many times what a piece took until then.
 const RECOVERY_SLOWER: u32 = 4;
 const RECOVERY_STEP: u32 = 32;
+/// But not longer than so many times the time after which a swarm counts as stalled: before this began it may have been queued.
+const RECOVERY_STALLS: u32 = 10;
 /// Whoever has waited long enough looks this often whether everything has come that was on its way.
 const CLOSING_INTERVAL: Duration = Duration::from_millis(50);
 /// With so many better ones among its neighbours, or more, it waits as long as anybody.
@@ -175,8 +177,10 @@ impl Agent {
         }
         let took = since - flight.started;
         let step = took * RECOVERY_STEP / download.geometry().pieces();
-        let each = (recovery_interval(flight.size) * RECOVERY_PATIENCE / 2).max(step);
-        let longest = stall_window(flight.source.kind, flight.size).max(took * RECOVERY_SLOWER);
+        let stall = stall_window(flight.source.kind, flight.size);
+        let longest = stall.max(took * RECOVERY_SLOWER).min(stall * RECOVERY_STALLS);
+        // Whatever the number of pieces: those who rank differently do not all lose patience at the same time.
+        let each = (recovery_interval(flight.size) * RECOVERY_PATIENCE / 2).max(step).min(longest / (1 + MAX_TURNS));
         let ranked = self.members.top(&flight.digest, usize::MAX);
         let before = ranked.iter().take_while(|peer| !self.members.is_own(peer));
         let better = before.filter(|peer| flight.neighbours.contains(peer) && !flight.follows(peer)).count() as u32;

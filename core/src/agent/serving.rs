@@ -297,7 +297,7 @@ impl Agent {
         if let Some(refusal) = refusal {
             self.cx.emit(Output::PieceRefuse { stream, refusal });
             if self.cache.get(&digest).is_none() && !self.flights.contains_key(&digest) {
-                // Whoever asks takes us for somebody who has it, and its tracker does, too: it was deleted here.
+                // Whoever asks takes us for somebody who has it: it was deleted here. If it is the tracker, nobody else does then.
                 self.cx.emit(Output::Notify { peer, notice: Notice::Leave { digest }.into() });
             }
             return;

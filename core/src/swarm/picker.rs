@@ -85,10 +85,10 @@ impl Choice<'_> {
 
 /// Picks a piece and a neighbour to ask for it.
 ///
-/// What a reader has waited long for comes first, then what is far behind: it holds up the prefix, and all that is stored after it has to wait to be hashed. Else the
-/// piece that the fewest neighbours have; of equally rare ones any. Of its holders one that has a slot for us, or with the
-/// fewest fetches. Another zone is asked by a few, for what their own zone does not have. `may_ask`: somebody for anything at
-/// all, and for one piece.
+/// What a reader has waited long for comes first, then what is far behind: it holds up the prefix, and all that is stored
+/// after it has to wait to be hashed. Else the piece that the fewest neighbours have; of equally rare ones any. Of its holders
+/// one that has a slot for us, or with the fewest fetches. Another zone is asked by a few, for what their own zone does not
+/// have. `may_ask`: somebody for anything at all, and for one piece.
 pub(crate) fn pick(
     cx: &mut Context,
     choice: &Choice<'_>,

@@ -19,8 +19,8 @@ use crate::swarm::pace::Pace;
 use crate::swarm::tracker::wishes::Wishes;
 use crate::time::Time;
 
-/// Most pieces that are fetched before their turn: what one follower complains of at a time.
-pub(crate) const MAX_PRESSING: usize = 64;
+/// Most pieces that wait to be fetched before their turn: whoever misses a few is meant.
+pub(crate) const MAX_PRESSING: usize = 8;
 /// A participant that has not been heard of for this long has gone. Participants enrol again every
 /// [`ENROL_INTERVAL`](crate::agent::ENROL_INTERVAL).
 pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
@@ -132,6 +132,8 @@ pub(crate) struct Tracker {
     wishes: Wishes,
     /// Fetched before their turn: see [`press`](Self::press).
     pressing: BTreeSet<u32>,
+    /// The last run was one of those: the next one is not. By what is fetched in turn others see that this node gets on.
+    has_pressed: bool,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
     /// Until then nobody has been silent for too long.
@@ -434,7 +436,8 @@ impl Tracker {
             let mut is_heard = false;
             for piece in pieces {
                 if resting && !self.assignments.is_empty() {
-                    // One at a time; who starves complains again.
+                    // One at a time.
+                    self.wishes.keep(peer.clone(), since, [piece]);
                     continue;
                 }
                 // Nor by who failed lately: that others got on meanwhile does not mean that the origin wants to hear of it again.
@@ -460,6 +463,7 @@ impl Tracker {
         let wishing = wishing.len();
         while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
+            self.has_pressed = !self.has_pressed && self.pressing.contains(&first);
             let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
             handed_out.push(self.hand_out(now, peer, first, count, false));
@@ -509,6 +513,7 @@ impl Tracker {
         let longest = (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1);
         let is_free = |piece: &u32| free.get(*piece as usize) == Some(&true);
         let pressing = self.pressing.iter().copied().find(is_free).map(|piece| piece as usize);
+        let pressing = pressing.filter(|_| !self.has_pressed);
         let first = pressing.or_else(|| free.iter().position(|free| *free))?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))

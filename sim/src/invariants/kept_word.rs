@@ -121,6 +121,9 @@ impl Memory {
             }
             Notice::Have { digest, .. } | Notice::Leave { digest } => {
                 self.told.remove(&(peer.clone(), *digest));
+                if let Some(deceived) = self.deceived.get_mut(digest) {
+                    deceived.remove(peer);
+                }
             }
             _ => {}
         }

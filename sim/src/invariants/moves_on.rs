@@ -22,7 +22,8 @@ pub const RULE: Invariant = Invariant {
 pub const LOOK: Duration = Duration::from_secs(5);
 /// A tracker that stands still is left after 30 s, or three times what the blob should take; then there is a cascade.
 const STANDSTILL: u64 = 100;
-/// After a mismatch, whoever waits for the one that has the whole waits four times as long as it took to find out, at most.
+/// After a mismatch, whoever waits for the one that has the whole waits ten times as long as a swarm may stand still, at most: 300 s
+/// for blobs of up to 500 MiB.
 const WAITING: u64 = 4 * STANDSTILL;
 /// Leaders ask each other once a second, and do not ask those who were stalled or silent for some seconds.
 const TWO_LEADERS: Duration = Duration::from_secs(30);
@@ -72,8 +73,12 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
                 memory.waited.insert(place, now);
             }
             let patience = if flight.role == "waiting" { WAITING } else { STANDSTILL };
+            // However it is excused, not for ever.
+            let healthy = healthy.as_secs();
+            let far_too_long = flight.idle_seconds > WAITING && healthy > WAITING;
             let waited = memory.waited.get(&place).map_or(u64::MAX, |at| (now - *at).as_secs());
-            if active && has_turn && flight.idle_seconds.min(waited) > patience && healthy.as_secs() > patience {
+            let too_long = flight.idle_seconds.min(waited) > patience && healthy > patience;
+            if active && has_turn && (too_long || far_too_long) {
                 let (digest, idle) = (flight.digest.short(), flight.idle_seconds);
                 still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
             }

@@ -151,7 +151,7 @@ impl Download {
                 let own = core::mem::take(&mut recovery.own);
                 for (piece, stored) in own.into_iter().filter(|(piece, _)| recovery.kept.contains(*piece)) {
                     recovery.before.insert(piece);
-                    // Those who know of it need not be told again, and nobody else can use it before the whole is here.
+                    // Nobody is told of it: nobody can use it before the whole is here.
                     self.have.insert(piece);
                     self.store(piece, stored);
                 }

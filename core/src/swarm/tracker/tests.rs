@@ -485,3 +485,19 @@ fn everybody_who_starves_has_a_turn() {
     }
     assert_eq!(served.into_iter().collect::<Vec<_>>(), (1..6).map(peer).collect::<Vec<_>>());
 }
+
+#[test]
+fn however_much_is_pressed_what_has_its_turn_is_fetched_as_well() {
+    let mut tracker = tracker(256, 1);
+    let mut cx = context();
+    let mut in_turn = 0;
+    for _ in 0..20 {
+        (100..256).for_each(|piece| tracker.press(piece));
+        assert!(tracker.pressing.len() <= MAX_PRESSING);
+        for run in tracker.assign(&mut cx, &peer(0), 1) {
+            in_turn += u32::from(run.first < 100);
+            tracker.heard(cx.now, &peer(0), &have(run.first, run.count));
+        }
+    }
+    assert_eq!(in_turn, 10);
+}

@@ -10,8 +10,10 @@ use crate::time::Time;
 
 /// A complaint that is repeated after this long is heard; one enrolment fits in between.
 pub(crate) const COMPLAINT_AGE: Duration = Duration::from_millis(900);
-/// Most complaints that are remembered, and most pieces that are wished for; what is forgotten is complained of again.
+/// Most complaints that are remembered; what is forgotten is complained of again.
 pub(crate) const MAX_COMPLAINTS: usize = 4096;
+/// Most pieces that one participant wishes for: what it complains of at a time.
+const MAX_WISHES: usize = 64;
 
 /// All that one participant wishes for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,14 +37,11 @@ impl Wishes {
             self.complaints.clear();
         }
         let first = *self.complaints.entry((peer.clone(), piece)).or_insert(now);
-        if now - first >= COMPLAINT_AGE && self.pieces() < MAX_COMPLAINTS {
+        let has_room = self.wishes.get(peer).is_none_or(|wish| wish.pieces.len() < MAX_WISHES);
+        if now - first >= COMPLAINT_AGE && has_room {
             self.complaints.remove(&(peer.clone(), piece));
             self.keep(peer.clone(), now, [piece]);
         }
-    }
-
-    fn pieces(&self) -> usize {
-        self.wishes.values().map(|wish| wish.pieces.len()).sum()
     }
 
     /// Everybody who wishes for something, who has wished for the longest first: everybody has a turn, whatever the others wish
@@ -70,5 +69,6 @@ impl Wishes {
     /// A participant has gone.
     pub(super) fn gone(&mut self, peer: &PeerId) {
         self.wishes.remove(peer);
+        self.complaints.retain(|(by, _), _| by != peer);
     }
 }
