@@ -31,7 +31,7 @@ const RECOVERY_PATIENCE: u32 = 5;
 const RECOVERY_SLOWER: u32 = 4;
 const RECOVERY_STEP: u32 = 32;
 /// But not longer than so many times the time after which a swarm counts as stalled: before this began it may have been queued.
-const RECOVERY_STALLS: u32 = 10;
+const RECOVERY_STALLS: u32 = 4;
 /// Whoever has waited long enough looks this often whether everything has come that was on its way.
 const CLOSING_INTERVAL: Duration = Duration::from_millis(50);
 /// With so many better ones among its neighbours, or more, it waits as long as anybody.

@@ -22,8 +22,8 @@ pub const RULE: Invariant = Invariant {
 pub const LOOK: Duration = Duration::from_secs(5);
 /// A tracker that stands still is left after 30 s, or three times what the blob should take; then there is a cascade.
 const STANDSTILL: u64 = 100;
-/// After a mismatch, whoever waits for the one that has the whole waits ten times as long as a swarm may stand still, at most: 300 s
-/// for blobs of up to 500 MiB.
+/// After a mismatch, whoever waits for the one that has the whole waits four times as long as a swarm may stand still, at most: 120 s
+/// for blobs of up to 500 MiB, and again if that one was not right either.
 const WAITING: u64 = 4 * STANDSTILL;
 /// Leaders ask each other once a second, and do not ask those who were stalled or silent for some seconds.
 const TWO_LEADERS: Duration = Duration::from_secs(30);
