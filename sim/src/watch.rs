@@ -207,8 +207,8 @@ impl Watched {
         self.later.output(scene, output);
         self.announced.output(scene, output);
         if let Some(close) = &mut self.close {
+            close.word.output(scene, output, &close.told);
             close.told.output(scene, output, self.limits.uploads());
-            close.word.output(scene, output);
         }
         broken
     }

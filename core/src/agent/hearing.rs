@@ -34,23 +34,15 @@ impl Agent {
             Notice::Unassigned { digest, first, count: _, class, cooldown, no_ranges } => {
                 self.unassigned(peer, digest, first, class, cooldown, no_ranges);
             }
-            Notice::Starving { digest, piece } => self.heard_starving(peer, digest, piece),
+            Notice::Starving { digest, piece } => {
+                let now = self.cx.now;
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.starving(now, peer, piece);
+                    self.track(digest);
+                }
+            }
             Notice::Unchoke { digest, ref pieces, ref spine } => self.unchoked(peer, digest, pieces, spine),
             Notice::Leave { digest } => self.left(peer, digest),
-        }
-    }
-
-    fn heard_starving(&mut self, peer: &PeerId, digest: Digest, piece: u32) {
-        let Some(tracker) = self.trackers.get_mut(&digest) else { return };
-        match self.flights.get(&digest).filter(|flight| flight.is_alone()) {
-            // It gives nothing out. Whoever misses a few pieces waits for just these, and finds out with them whether what it has
-            // is any good.
-            Some(alone) if alone.neighbours.contains(peer) => tracker.press(piece),
-            Some(_) => {}
-            None => {
-                tracker.starving(self.cx.now, peer, piece);
-                self.track(digest);
-            }
         }
     }
 

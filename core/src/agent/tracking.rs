@@ -12,7 +12,8 @@ use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, R
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
 use crate::spine::MAX_SPINE;
-use crate::swarm::tracker::{Assignment, DEGREE, Introduction};
+use crate::swarm::tracker::introductions::DEGREE;
+use crate::swarm::tracker::{Assignment, Introduction};
 use crate::timers::Deadline;
 
 /// A leader that is not the best in its own view looks for a better one this often.

@@ -4,14 +4,14 @@
 //! that it failed, has missed its deadline, or has gone; and when everybody who had the piece has gone.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::message::{FailureClass, Have, Neighbour};
+use crate::message::{FailureClass, Have};
 use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};
 use crate::swarm::outage::{MAX_RESTS, Outage};
@@ -19,26 +19,11 @@ use crate::swarm::pace::Pace;
 use crate::swarm::tracker::wishes::Wishes;
 use crate::time::Time;
 
-/// Most pieces that wait to be fetched before their turn: whoever misses a few is meant.
-pub(crate) const MAX_PRESSING: usize = 8;
 /// A participant that has not been heard of for this long has gone. Participants enrol again every
 /// [`ENROL_INTERVAL`](crate::agent::ENROL_INTERVAL).
 pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
 /// A participant that has everything does not enrol any more, and is recommended for this long.
 pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
-/// How many neighbours a participant should have, those that were given to it and those that it was given to (reference,
-/// section 9.3: ten are enough, twenty buy 2 to 3 %). What each has to say goes to all of them.
-pub(crate) const DEGREE: usize = 16;
-/// Somebody that was given to, or got, this many is given to nobody else while others have fewer: whoever comes first would
-/// be known to all and whoever comes last to few, and the slowest nodes would be those that few know.
-pub(crate) const FULL: usize = 20;
-/// The first answer names this many, out of those that have come by then. The second one, when everybody has come, names
-/// the rest: a crowd that starts at once is mixed well only after it has come.
-pub(crate) const FIRST: usize = 6;
-/// A participant gets at least this many new ones with each sign of life: some of the old ones may have gone.
-pub(crate) const FRESH: usize = 2;
-/// Of those in one answer, how many may come from other zones when the own zone has enough.
-pub(crate) const FOREIGN: usize = 2;
 /// The most runs that are out at a time, whatever the settings say; enough for an origin with 64 slow connections.
 pub(crate) const MAX_WIDTH: u32 = 64;
 /// Most participants in one swarm: ten thousand nodes, and some.
@@ -130,10 +115,6 @@ pub(crate) struct Tracker {
     pace: Pace,
     finished_runs: u64,
     wishes: Wishes,
-    /// Fetched before their turn: see [`press`](Self::press).
-    pressing: BTreeSet<u32>,
-    /// The last run was one of those: the next one is not. By what is fetched in turn others see that this node gets on.
-    has_pressed: bool,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
     /// Until then nobody has been silent for too long.
@@ -205,7 +186,6 @@ impl Tracker {
         participant.last_heard = now;
         for piece in pieces.iter() {
             if participant.pieces.insert(piece) {
-                self.pressing.remove(&piece);
                 self.last_news = now;
                 self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
@@ -278,15 +258,6 @@ impl Tracker {
             return;
         }
         self.wishes.complain(now, peer, piece);
-    }
-
-    /// Somebody waits for `piece`, has most of the others, and is given none to fetch: it comes before those that nobody waits
-    /// for.
-    pub(crate) fn press(&mut self, piece: u32) {
-        let is_missing = self.holders.get(piece as usize).is_some_and(|holders| *holders == 0);
-        if is_missing && !self.is_assigned(piece) && self.pressing.len() < MAX_PRESSING {
-            self.pressing.insert(piece);
-        }
     }
 
     /// A participant has not started these runs and will not.
@@ -463,7 +434,6 @@ impl Tracker {
         let wishing = wishing.len();
         while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
-            self.has_pressed = !self.has_pressed && self.pressing.contains(&first);
             let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
             handed_out.push(self.hand_out(now, peer, first, count, false));
@@ -511,10 +481,7 @@ impl Tracker {
             }
         }
         let longest = (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1);
-        let is_free = |piece: &u32| free.get(*piece as usize) == Some(&true);
-        let pressing = self.pressing.iter().copied().find(is_free).map(|piece| piece as usize);
-        let pressing = pressing.filter(|_| !self.has_pressed);
-        let first = pressing.or_else(|| free.iter().position(|free| *free))?;
+        let first = free.iter().position(|free| *free)?;
         let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
         Some((first as u32, count as u32))
     }
@@ -538,50 +505,6 @@ impl Tracker {
             .map(|(runs, peer)| ((runs, cx.below(1 << 16)), peer))
             .min()
             .map(|(_, peer)| peer.clone())
-    }
-
-    /// Neighbours for `peer`: its own zone first, a few across, and whoever has few so far; one that has what it misses.
-    pub(crate) fn neighbours(&mut self, cx: &mut Context, peer: &PeerId) -> Vec<Neighbour> {
-        let Some(asker) = self.participants.get_mut(peer) else { return Vec::new() };
-        let wanted = if core::mem::replace(&mut asker.introduced, true) {
-            asker.links = asker.links.saturating_sub(FRESH);
-            DEGREE.saturating_sub(asker.links).max(FRESH)
-        } else {
-            FIRST
-        };
-        let asker = &self.participants[peer];
-        let missing = asker.pieces.missing_from(0).next();
-        let mut others: Vec<_> =
-            self.participants.iter().filter(|(other, _)| *other != peer || mutant!("introduced-to-itself")).collect();
-        cx.shuffle(&mut others);
-        let is_foreign = |other: &Participant| asker.zone.is_some() && other.zone != asker.zone;
-        // A stable sort: of those that are alike, any.
-        others.sort_by_key(|(_, other)| (is_foreign(other), other.links >= FULL));
-        let local = others.iter().filter(|(_, other)| !is_foreign(other)).count();
-        let foreign_from = local.min(wanted.saturating_sub(FOREIGN.min(others.len() - local)));
-        let mut chosen: Vec<_> = others[..foreign_from].to_vec();
-        chosen.extend(others[local..].iter().take(wanted - chosen.len()));
-        if let Some(missing) = missing
-            && !chosen.iter().any(|(_, other)| other.pieces.contains(missing))
-            && let Some(holder) = others.iter().find(|(_, other)| other.pieces.contains(missing))
-        {
-            chosen.push(*holder);
-        }
-        let contact = |(peer, other): (&PeerId, &Participant)| Neighbour {
-            peer: peer.clone(),
-            addresses: other.addresses.clone(),
-            zone: other.zone.clone(),
-        };
-        let chosen: Vec<_> = chosen.into_iter().map(contact).collect();
-        for one in &chosen {
-            if let Some(other) = self.participants.get_mut(&one.peer) {
-                other.links += 1;
-            }
-        }
-        if let Some(asker) = self.participants.get_mut(peer) {
-            asker.links += chosen.len();
-        }
-        chosen
     }
 
     /// Runs that were fetched so far: when this grows, somebody is free for the next one.
@@ -637,6 +560,7 @@ impl Tracker {
     }
 }
 
+pub(crate) mod introductions;
 #[cfg(test)]
 mod tests;
 mod wishes;

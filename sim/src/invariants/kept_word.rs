@@ -9,9 +9,8 @@ use longshore_core::message::{Have, Notice, PieceRefusal, PieceRequest};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::{Check, Explanation, Output, Span};
 use longshore_core::spine::Midstate;
-use longshore_core::time::Time;
 
-use super::Invariant;
+use super::{Invariant, told_once};
 use crate::watch::Scene;
 
 /// The rule.
@@ -34,10 +33,7 @@ type Source = (PeerId, Digest, u32);
 /// What one agent has told others, and got from them.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    streams: BTreeMap<StreamId, PeerId>,
     requests: BTreeMap<StreamId, PieceRequest>,
-    /// And when it was last told of anything.
-    told: BTreeMap<(PeerId, Digest), (Time, BTreeSet<u32>)>,
     /// Who was refused what it had been told of.
     deceived: BTreeMap<Digest, BTreeSet<PeerId>>,
     fetches: BTreeMap<OpId, (Source, Midstate)>,
@@ -55,20 +51,8 @@ impl Memory {
             *before = from;
         }
         match input {
-            Input::StreamOpened { stream, peer, .. } => drop(self.streams.insert(*stream, peer.clone())),
             Input::PieceRequested { stream, request } => drop(self.requests.insert(*stream, request.clone())),
-            Input::StreamClosed { stream, .. } => {
-                self.streams.remove(stream);
-                self.requests.remove(stream);
-            }
-            // It may have lost anything.
-            Input::PieceHashed { result: Err(_), .. } => self.told.clear(),
-            Input::Disconnected { peer: gone } => self.told.retain(|(peer, _), _| peer != gone),
-            Input::Notice { peer, notice } => {
-                if let Notice::Leave { digest } = &**notice {
-                    self.told.remove(&(peer.clone(), *digest));
-                }
-            }
+            Input::StreamClosed { stream, .. } => drop(self.requests.remove(stream)),
             Input::Transfer { op, event: TransferEvent::Piece { hashed: Hashed::Chained(_), .. } } => {
                 self.arriving = self.fetches.remove(op);
             }
@@ -79,15 +63,22 @@ impl Memory {
         }
     }
 
-    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
+    /// `told`: what was told before this.
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output, told: &told_once::Memory) {
         match output {
-            Output::Notify { peer, notice } => self.tells(scene.now, peer, notice),
-            Output::PieceRefuse { stream, refusal: PieceRefusal::Missing } => self.refuses(scene, *stream),
+            Output::Notify { peer, notice } => {
+                if let Notice::Have { digest, pieces: Have::Exactly(_) | Have::All, .. } | Notice::Leave { digest } =
+                    &**notice
+                    && let Some(deceived) = self.deceived.get_mut(digest)
+                {
+                    deceived.remove(peer);
+                }
+            }
+            Output::PieceRefuse { stream, refusal: PieceRefusal::Missing } => self.refuses(scene, *stream, told),
             Output::FetchOrigin { digest, span: Span::All { .. }, .. }
             | Output::Discard { digest }
             | Output::Evict { digest }
             | Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) => {
-                self.told.retain(|(_, of), _| of != digest);
                 self.deceived.remove(digest);
                 self.in_vain.retain(|(_, of, _), _| of != digest);
             }
@@ -112,28 +103,10 @@ impl Memory {
         }
     }
 
-    fn tells(&mut self, now: Time, peer: &PeerId, notice: &Notice) {
-        match notice {
-            Notice::Unchoke { digest, pieces, .. } | Notice::Have { digest, pieces: Have::Also(pieces), .. } => {
-                let (last, told) = self.told.entry((peer.clone(), *digest)).or_default();
-                *last = now;
-                told.extend(pieces);
-            }
-            Notice::Have { digest, .. } | Notice::Leave { digest } => {
-                self.told.remove(&(peer.clone(), *digest));
-                if let Some(deceived) = self.deceived.get_mut(digest) {
-                    deceived.remove(peer);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn refuses(&mut self, scene: &mut Scene<'_>, stream: StreamId) {
-        let (Some(peer), Some(request)) = (self.streams.get(&stream), self.requests.get(&stream)) else { return };
+    fn refuses(&mut self, scene: &mut Scene<'_>, stream: StreamId, told: &told_once::Memory) {
+        let (Some(peer), Some(request)) = (told.asker(stream), self.requests.get(&stream)) else { return };
         let digest = request.digest;
-        let told = self.told.get(&(peer.clone(), digest));
-        if told.is_some_and(|(last, told)| scene.now - *last < LATELY && told.contains(&request.piece)) {
+        if told.told_of(peer, digest, request.piece).is_some_and(|last| scene.now - last < LATELY) {
             let deceived = self.deceived.entry(digest).or_default();
             deceived.insert(peer.clone());
             if deceived.len() > MOST_DECEIVED {

@@ -6,7 +6,8 @@ use longshore_core::digest::Digest;
 use longshore_core::input::Input;
 use longshore_core::message::{Have, Notice};
 use longshore_core::names::{PeerId, StreamId};
-use longshore_core::output::{Output, Span};
+use longshore_core::output::{Explanation, Output, Span};
+use longshore_core::time::Time;
 
 use super::Invariant;
 use crate::watch::Scene;
@@ -24,12 +25,24 @@ pub(crate) struct Memory {
     streams: BTreeMap<StreamId, PeerId>,
     /// Requests for pieces of a blob that no free slot was told for.
     asked: BTreeMap<(PeerId, Digest), u32>,
-    told: BTreeMap<(PeerId, Digest), BTreeSet<u32>>,
+    /// And when it was last told of anything.
+    told: BTreeMap<(PeerId, Digest), (Time, BTreeSet<u32>)>,
     /// Free slots that somebody was told of with the present input.
     offered: usize,
 }
 
 impl Memory {
+    /// Who asks by this stream.
+    pub(super) fn asker(&self, stream: StreamId) -> Option<&PeerId> {
+        self.streams.get(&stream)
+    }
+
+    /// When `peer` was last told of any piece of the blob, if it was told of this one.
+    pub(super) fn told_of(&self, peer: &PeerId, digest: Digest, piece: u32) -> Option<Time> {
+        let (last, pieces) = self.told.get(&(peer.clone(), digest))?;
+        pieces.contains(&piece).then_some(*last)
+    }
+
     pub(crate) fn input(&mut self, input: &Input) {
         self.offered = 0;
         match input {
@@ -64,9 +77,13 @@ impl Memory {
         let Output::Notify { peer, notice } = output else {
             // Another one may have become free.
             self.offered = 0;
-            if let Output::FetchOrigin { digest: whole, span: Span::All { .. }, .. } = output {
-                // Whoever has to fetch everything has lost what it had.
-                self.told.retain(|(_, digest), _| digest != whole);
+            // Whoever has to fetch everything has lost what it had.
+            if let Output::FetchOrigin { digest: lost, span: Span::All { .. }, .. }
+            | Output::Discard { digest: lost }
+            | Output::Evict { digest: lost }
+            | Output::Explain(Explanation::Failed { digest: lost, .. }) = output
+            {
+                self.told.retain(|(_, digest), _| digest != lost);
             }
             return;
         };
@@ -100,7 +117,8 @@ impl Memory {
     }
 
     fn tells(&mut self, scene: &mut Scene<'_>, peer: &PeerId, digest: &Digest, pieces: &[u32], may_repeat: bool) {
-        let told = self.told.entry((peer.clone(), *digest)).or_default();
+        let (last, told) = self.told.entry((peer.clone(), *digest)).or_default();
+        *last = scene.now;
         // Who fetches everything again after a lie tells of it again.
         if let Some(piece) = pieces.iter().find(|piece| !told.insert(**piece) && !scene.lies && !may_repeat) {
             let detail = format!("{peer} was told of piece {piece} of {} before", digest.short());

@@ -1,5 +1,6 @@
 use super::wishes::COMPLAINT_AGE;
 use super::*;
+use crate::swarm::tracker::introductions::{DEGREE, FIRST, FOREIGN, FRESH, FULL};
 use proptest::prelude::*;
 
 fn peer(number: u8) -> PeerId {
@@ -452,20 +453,6 @@ fn wishes_of_all_together_take_half_of_the_width() {
 }
 
 #[test]
-fn what_somebody_waits_for_is_fetched_before_its_turn() {
-    let mut tracker = tracker(40, 1);
-    let mut cx = context();
-    tracker.press(39);
-    tracker.press(40);
-    assert_eq!(tracker.assign(&mut cx, &peer(0), 1).iter().map(|run| run.first).collect::<Vec<_>>(), [39]);
-    tracker.heard(Time::ZERO, &peer(0), &have(39, 1));
-    // Who has it already has told so.
-    tracker.press(39);
-    assert!(tracker.pressing.is_empty());
-    assert_eq!(tracker.assign(&mut cx, &peer(0), 1).iter().map(|run| run.first).collect::<Vec<_>>(), [0]);
-}
-
-#[test]
 fn everybody_who_starves_has_a_turn() {
     let mut tracker = tracker(64, 6);
     let mut cx = context();
@@ -484,20 +471,4 @@ fn everybody_who_starves_has_a_turn() {
         cx.now = cx.now + COMPLAINT_AGE / 2;
     }
     assert_eq!(served.into_iter().collect::<Vec<_>>(), (1..6).map(peer).collect::<Vec<_>>());
-}
-
-#[test]
-fn however_much_is_pressed_what_has_its_turn_is_fetched_as_well() {
-    let mut tracker = tracker(256, 1);
-    let mut cx = context();
-    let mut in_turn = 0;
-    for _ in 0..20 {
-        (100..256).for_each(|piece| tracker.press(piece));
-        assert!(tracker.pressing.len() <= MAX_PRESSING);
-        for run in tracker.assign(&mut cx, &peer(0), 1) {
-            in_turn += u32::from(run.first < 100);
-            tracker.heard(cx.now, &peer(0), &have(run.first, run.count));
-        }
-    }
-    assert_eq!(in_turn, 10);
 }

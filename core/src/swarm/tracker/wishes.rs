@@ -57,7 +57,7 @@ impl Wishes {
         self.wishes.remove(peer).map(|wish| (wish.since, wish.pieces)).unwrap_or_default()
     }
 
-    /// It has to wait: it has its turn as if it had just been wishing on.
+    /// What [`take`](Self::take) gave has to wait: the participant's place among the [`turns`](Self::turns) is still that of `since`.
     pub(super) fn keep(&mut self, peer: PeerId, since: Time, pieces: impl IntoIterator<Item = u32>) {
         let mut pieces = pieces.into_iter().peekable();
         if pieces.peek().is_some() {
