@@ -59,6 +59,9 @@ pub(crate) struct Flight {
     pub(crate) last_byte: Time,
     /// When the last piece was taken in; the start, if none was.
     pub(crate) last_piece: Time,
+    /// When it last stood behind the node's other flights and nobody waited for it; the start, if never. That nothing came until then says nothing
+    /// about those who could give it.
+    pub(crate) stood_behind: Time,
     /// Until when whoever has what is missing has said to be busy: it will come, only not yet.
     pub(crate) busy_until: Time,
     /// Bytes of the prefix that containerd may have.
@@ -131,6 +134,7 @@ impl Flight {
             started: now,
             last_byte: now,
             last_piece: now,
+            stood_behind: now,
             last_complaint: now,
             origin_bytes: 0,
             peer_bytes: 0,
@@ -205,10 +209,15 @@ impl Flight {
         }
     }
 
+    /// Since when it has tried to get a byte and has got none.
+    pub(crate) fn idle_since(&self) -> Time {
+        self.last_byte.max(self.stood_behind)
+    }
+
     /// It has had no byte for so long that others would not count on it any more: for so long.
     pub(crate) fn stands_still(&self, now: Time) -> Option<Duration> {
         let patience = stall_window(self.source.kind, self.size);
-        (self.stage.is_moving() && now - self.last_byte >= patience).then_some(patience)
+        (self.stage.is_moving() && now - self.idle_since() >= patience).then_some(patience)
     }
 
     pub(crate) fn follows(&self, peer: &PeerId) -> bool {

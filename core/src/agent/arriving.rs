@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::choking::BUSY_RETRY;
-use super::fetching::{BUSY_PATIENCE, ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
+use super::fetching::{ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
 use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
 use crate::digest::Digest;
@@ -260,7 +260,7 @@ impl Agent {
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
         if let (Some(Fetch::Origin { start, end, .. }), Some(download)) = (fetch, download) {
             // What was not reported is still ours to fetch; what we have is passed over.
-            download.enqueue(start, end - start);
+            download.enqueue(start, end - start, None);
         }
         self.share_origin();
         self.share(digest);
@@ -294,9 +294,9 @@ impl Agent {
         self.finish_op(op);
         let now = self.cx.now;
         if let TransferFailure::Refused(PieceRefusal::Busy(after)) = &failure
-            && let Some(flight) = self.flights.get_mut(&digest)
             // Whoever says the longest may stand still: what it has is better had from elsewhere, if nothing else comes.
-            && (*after < BUSY_RETRY.1 || now - flight.last_piece < BUSY_PATIENCE)
+            && self.flights.get(&digest).is_some_and(|it| *after < BUSY_RETRY.1 || self.believes_in_its_turn(it))
+            && let Some(flight) = self.flights.get_mut(&digest)
         {
             flight.busy_until = flight.busy_until.max(now + *after);
         }

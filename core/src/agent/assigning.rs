@@ -12,6 +12,7 @@ use crate::message::{FailureClass, Have, Notice};
 use crate::names::{Kind, PeerId, Source};
 use crate::output::Output;
 use crate::swarm::tracker::Verdict;
+use crate::time::Time;
 
 impl Agent {
     pub(super) fn assigned(
@@ -19,9 +20,9 @@ impl Agent {
         from: &PeerId,
         digest: Digest,
         size: Option<u64>,
-        first: u32,
-        count: u32,
+        (first, count): (u32, u32),
         source: &Source,
+        deadline: Duration,
     ) {
         let now_led_by = self.flights.get(&digest).is_some_and(|flight| flight.follows(from));
         if !now_led_by {
@@ -44,11 +45,12 @@ impl Agent {
         if let Some(size) = size {
             self.learn_size(digest, size, None);
         }
-        self.take_on(digest, first, count, source);
+        self.take_on(digest, first, count, source, Some(self.cx.now + deadline));
     }
 
     /// Fetches a run from the origin: an assignment of somebody else's or of our own.
-    pub(super) fn take_on(&mut self, digest: Digest, first: u32, count: u32, source: &Source) {
+    /// After `until` it is somebody else's, unless it has begun.
+    pub(super) fn take_on(&mut self, digest: Digest, first: u32, count: u32, source: &Source, until: Option<Time>) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         // The tracker knows where it can be had; a peer's please_pull may have said less. Our own requester knows better.
         if !flight.wanted_here {
@@ -56,7 +58,7 @@ impl Agent {
         }
         match &mut flight.download {
             Some(download) if count > 0 => {
-                download.enqueue(first, count);
+                download.enqueue(first, count, until);
                 self.fill(digest);
             }
             Some(_) => self.tell_size(digest),

@@ -20,7 +20,7 @@ impl Agent {
     pub(super) fn no_progress(&mut self, digest: Digest) {
         let limit = self.config.no_progress_timeout;
         let Some(flight) = self.flights.get(&digest) else { return };
-        let idle = self.cx.now - flight.last_byte.max(flight.started);
+        let idle = self.cx.now - flight.idle_since().max(flight.started);
         let stall = stall_window(flight.source.kind, flight.size);
         if matches!(flight.stage, Stage::Committing) {
             return self.cx.wake(Deadline::NoProgress(digest), limit);
@@ -30,10 +30,6 @@ impl Agent {
                 Ok(()) => self.fetch_by_hand(digest),
                 Err(more) => self.cx.wake(Deadline::NoProgress(digest), more),
             };
-        }
-        if flight.held_back {
-            // It gets nothing because others do.
-            return self.cx.wake(Deadline::NoProgress(digest), stall);
         }
         if idle >= limit && !matches!(flight.stage, Stage::Queued) {
             let detail = format!("no byte in {} s", limit.as_secs());

@@ -31,9 +31,6 @@ const LATE_FACTOR: u32 = 8;
 pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
-/// If those who have the piece say that they are busy, it waits for its turn this long; from then on they are not believed.
-/// Where several nodes share a slow line between zones, it takes seconds until each has its turn.
-pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// Most pieces of which whoever starves tells its tracker at a time.
 pub(super) const STARVING_BATCH: usize = 64;
 /// Whoever reads and has got nothing new for this long needs the next piece more than any other. Where the origin is faster than
@@ -92,7 +89,10 @@ impl Agent {
 
     /// Starts one fetch from the origin, if there is something to start and may be.
     fn fetch_from_origin(&mut self, digest: Digest) -> bool {
-        let Some(flight) = self.flights.get(&digest) else { return false };
+        let Some(flight) = self.flights.get_mut(&digest) else { return false };
+        if let Some(download) = &mut flight.download {
+            download.drop_late_runs(self.cx.now);
+        }
         // Most calls end here: what the other flights do is looked at only if there is something to start.
         let nothing_to_do = match &flight.download {
             Some(download) => !download.has_runs(),
@@ -169,7 +169,8 @@ impl Agent {
             let behind = download.have().last().unwrap_or(0).saturating_sub(window);
             let starving = now - flight.last_near >= patience;
             let zone = || zone.as_ref().map(|name| Zone { name, len: zone_len, salt, starving });
-            let reader_waits = !flight.waiters.is_empty() && now - flight.last_release >= READER_PATIENCE;
+            let reader_waits =
+                !flight.waiters.is_empty() && now - flight.last_release.max(flight.stood_behind) >= READER_PATIENCE;
             let first = reader_waits.then(|| download.chain().tip());
             let choice =
                 Choice { neighbours: &flight.neighbours, wanted: &wanted, first, behind, zone: zone(), asking };
@@ -241,10 +242,13 @@ impl Agent {
         // manifest is small, and everything else waits for it.
         let waits_its_turn = flight.source.kind != Kind::Manifest
             && now < flight.busy_until + STARVING_INTERVAL
-            && now - flight.last_piece < BUSY_PATIENCE;
-        if now - quiet_since < STARVING_INTERVAL || waits_its_turn || download.has_runs() {
+            && self.believes_in_its_turn(flight);
+        let is_patient = now - quiet_since < STARVING_INTERVAL || waits_its_turn || download.has_runs();
+        if is_patient || self.stands_behind(digest) {
             return;
         }
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let Some(download) = &flight.download else { return };
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
         let missing = download.missing(STARVING_BATCH);
         if missing.is_empty() {

@@ -28,8 +28,8 @@ impl Agent {
                 }
                 self.heard_have(peer, digest, size, pieces, spine)
             }
-            Notice::Assign { digest, size, first, count, ref source, deadline: _ } => {
-                self.assigned(peer, digest, size, first, count, source);
+            Notice::Assign { digest, size, first, count, ref source, deadline } => {
+                self.assigned(peer, digest, size, (first, count), source, deadline);
             }
             Notice::Unassigned { digest, first, count: _, class, cooldown, no_ranges } => {
                 self.unassigned(peer, digest, first, class, cooldown, no_ranges);

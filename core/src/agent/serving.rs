@@ -219,7 +219,7 @@ impl Agent {
         PullIntent {
             has_cached: self.cache.get(digest).is_some(),
             in_flight_for: leading.map(|flight| now - flight.started),
-            idle_for: leading.map(|flight| now - flight.last_byte),
+            idle_for: leading.map(|flight| now - flight.idle_since()),
             rank: self.members.own_rank(digest),
             recently_failed: if flight.is_some() { None } else { self.failures.recent(now, digest) },
         }

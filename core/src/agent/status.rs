@@ -66,7 +66,8 @@ pub struct FlightStatus {
     pub digest: Digest,
     /// Where from.
     pub source: String,
-    /// `queued`, `resolving`, `moving` or `committing`.
+    /// `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and blobs that began before it come first) or
+    /// `committing`.
     pub stage: String,
     /// `leading`, `following`, `undecided`; after a mismatch `alone` (it trusts nobody's pieces and fetches all of it again), or
     /// `waiting` (for its tracker to have done that).
@@ -91,7 +92,7 @@ pub struct FlightStatus {
     pub neighbours: usize,
     /// Seconds since it started.
     pub age_seconds: u64,
-    /// Seconds since the last byte.
+    /// Seconds since the last byte, or since it last stood behind.
     pub idle_seconds: u64,
 }
 
@@ -138,6 +139,7 @@ impl Agent {
         let stage = match flight.stage {
             Stage::Queued => "queued",
             Stage::Resolving(_) => "resolving",
+            Stage::Moving if self.stands_behind_now(flight) => "behind",
             Stage::Moving => "moving",
             Stage::Committing => "committing",
         };
@@ -164,7 +166,7 @@ impl Agent {
             waiters: flight.waiters.len(),
             neighbours: flight.neighbours.len(),
             age_seconds: (self.cx.now - flight.started).as_secs(),
-            idle_seconds: (self.cx.now - flight.last_byte).as_secs(),
+            idle_seconds: (self.cx.now - flight.idle_since()).as_secs(),
         }
     }
 }

@@ -239,7 +239,8 @@ impl Agent {
         };
         for Assignment { peer, first, count, deadline, .. } in assignments {
             if self.members.is_own(&peer) {
-                self.take_on(digest, first, count, &source);
+                // This node knows what it has begun, and that it is there.
+                self.take_on(digest, first, count, &source, None);
             } else {
                 let notice = Notice::Assign { digest, size, first, count, source: source.clone(), deadline };
                 self.cx.emit(Output::Notify { peer, notice: notice.into() });

@@ -104,7 +104,8 @@ pub(crate) struct Download {
     contradicted: bool,
     /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
     pub(crate) no_ranges: bool,
-    runs: VecDeque<(u32, u32)>,
+    /// What is to be fetched from the origin, and until when that may begin: from then on the tracker gives it to somebody else.
+    runs: VecDeque<(u32, u32, Option<Time>)>,
     /// Accepted pieces in the order in which they came, also such as were lost again since: each neighbour was told of those
     /// up to some place.
     gained: Vec<u32>,
@@ -238,7 +239,7 @@ impl Download {
     /// The next `window` missing pieces that nobody has been asked for, out of those that can be had. Pieces that are
     /// still on their way out of the origin do not count: they would fill the window and nothing would move.
     pub(crate) fn wanted(&self, window: u32, available: &PieceSet) -> Vec<u32> {
-        let queued = |piece: u32| self.runs.iter().any(|(first, count)| (*first..first + count).contains(&piece));
+        let queued = |piece: u32| self.runs.iter().any(|(first, count, _)| (*first..first + count).contains(&piece));
         let mut wanted = Vec::with_capacity(window as usize);
         let free = |piece: u32| !self.fetched.contains_key(&piece) || mutant!("piece-asked-twice");
         let missing = available.without(&self.have, self.chain.tip());
@@ -288,12 +289,17 @@ impl Download {
 
     /// A run to fetch from the origin has been given to us. The numbers are a peer's: what the blob does not have is
     /// cut off, and what is beyond [`MAX_RUNS`] is dropped; its tracker gives it away again.
-    pub(crate) fn enqueue(&mut self, first: u32, count: u32) {
+    pub(crate) fn enqueue(&mut self, first: u32, count: u32, until: Option<Time>) {
         let last = self.geometry.pieces() - u32::from(mutant!("last-piece-never-fetched") && first > 0);
         let end = first.saturating_add(count).min(last);
         if first < end && self.runs.len() < MAX_RUNS {
-            self.runs.push_back((first, end - first));
+            self.runs.push_back((first, end - first, until));
         }
+    }
+
+    /// Forgets what has waited for too long: somebody else fetches it by now.
+    pub(crate) fn drop_late_runs(&mut self, now: Time) {
+        self.runs.retain(|(_, _, until)| until.is_none_or(|until| now < until));
     }
 
     pub(crate) fn has_runs(&self) -> bool {
@@ -302,12 +308,12 @@ impl Download {
 
     /// Takes back what was enqueued and has not started: first piece and number of pieces of each run.
     pub(crate) fn drop_runs(&mut self) -> Vec<(u32, u32)> {
-        self.runs.drain(..).collect()
+        self.runs.drain(..).map(|(first, count, _)| (first, count)).collect()
     }
 
     /// The next pieces to fetch from the origin: consecutive ones of a run that are missing.
     pub(crate) fn next_run(&mut self) -> Option<(u32, u32)> {
-        while let Some((first, count)) = self.runs.pop_front() {
+        while let Some((first, count, until)) = self.runs.pop_front() {
             let end = (first + count).min(self.geometry.pieces());
             let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };
             if self.fetches_whole() {
@@ -320,7 +326,7 @@ impl Download {
             }
             let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
             if stop < end {
-                self.runs.push_front((stop, end - stop));
+                self.runs.push_front((stop, end - stop, until));
             }
             return Some((start, stop - start));
         }

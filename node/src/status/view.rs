@@ -85,7 +85,8 @@ pub struct Flight {
     pub digest: String,
     /// Registry and repository that it belongs to.
     pub source: String,
-    /// What happens now: `queued`, `resolving`, `moving` or `committing`.
+    /// What happens now: `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and blobs that began before it come
+    /// first) or `committing`.
     pub stage: String,
     /// This node's part in it: `leading`, `following`, `undecided`, or `alone`: what it had was not the blob, and it fetches
     /// all of it from the registry itself.
@@ -110,7 +111,7 @@ pub struct Flight {
     pub neighbours: usize,
     /// Seconds since it started.
     pub age_seconds: u64,
-    /// Seconds since the last byte.
+    /// Seconds since the last byte, or since it last stood behind.
     pub idle_seconds: u64,
 }
 

@@ -66,7 +66,8 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
         // A node whose slots for a slow origin are all taken by other blobs does not stand still, and nor does its leading.
         let waits_for_a_slot = world.fills_its_share_of_the_origin(node);
         for flight in status.flights {
-            let active = flight.stage == "moving" || flight.stage == "resolving";
+            let moving = matches!(flight.stage.as_str(), "moving" | "behind");
+            let active = moving || flight.stage == "resolving";
             let has_turn = !(waits_for_a_slot && flight.role == "leading");
             let place = (node, flight.digest);
             if waits_for_one_by_hand(world, &flight) {
@@ -82,7 +83,7 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
                 let (digest, idle) = (flight.digest.short(), flight.idle_seconds);
                 still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
             }
-            if flight.stage == "moving" && flight.role == "leading" {
+            if moving && flight.role == "leading" {
                 leaders.entry(flight.digest).or_default().push(node);
             }
         }

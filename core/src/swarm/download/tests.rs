@@ -72,12 +72,27 @@ fn an_origin_without_ranges_is_asked_for_the_whole_even_if_some_of_it_is_here() 
     let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
     download.claim(1, state(1), &peer("sender"));
     assert!(matches!(fetch(&mut download, 1, "sender", 0, 1), Verdict::Accepted(_)));
-    download.enqueue(0, 4);
+    download.enqueue(0, 4, None);
     assert_eq!(download.next_run(), Some((1, 3)));
     download.no_ranges = true;
-    download.enqueue(0, 4);
+    download.enqueue(0, 4, None);
     assert_eq!(download.next_run(), Some((0, 4)));
     assert_eq!(download.next_run(), None);
+}
+
+#[test]
+fn what_has_waited_for_too_long_is_left_to_who_fetches_it_now() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
+    let at = Time::from_micros;
+    download.enqueue(0, 2, Some(at(10)));
+    download.enqueue(2, 2, Some(at(20)));
+    download.enqueue(4, 2, None);
+    download.drop_late_runs(at(9));
+    assert_eq!(download.next_run(), Some((0, 2)));
+    download.enqueue(6, 2, Some(at(20)));
+    download.drop_late_runs(at(20));
+    assert_eq!(download.next_run(), Some((4, 2)));
+    assert!(!download.has_runs());
 }
 
 #[test]
@@ -111,7 +126,7 @@ fn what_is_about_to_be_written_again_has_to_be_hashed_again() {
     download.hashing(OpId(2));
     assert_eq!(download.chain.tip(), 2);
     download.no_ranges = true;
-    download.enqueue(0, 4);
+    download.enqueue(0, 4, None);
     assert_eq!(download.next_run(), Some((0, 4)));
     assert!(download.have().is_empty());
     assert_eq!(download.prefix(), Prefix::Bytes(0));
