@@ -33,6 +33,7 @@ mod flying;
 mod hearing;
 mod keeping;
 mod mirroring;
+mod origin_slots;
 mod participating;
 mod queueing;
 mod recovering;
@@ -130,6 +131,8 @@ pub struct Agent {
     trackers: BTreeMap<Digest, Tracker>,
     requests: BTreeMap<RequestId, mirroring::Request>,
     streams: BTreeMap<StreamId, serving::Stream>,
+    /// How much is fetched from the origin at a time.
+    origin_slots: origin_slots::OriginSlots,
     /// Who waits for an upload slot.
     choked: Choked,
     ops: BTreeMap<OpId, Op>,
@@ -183,6 +186,7 @@ impl Agent {
             trackers: BTreeMap::new(),
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
+            origin_slots: Default::default(),
             choked: Choked::default(),
             ops: BTreeMap::new(),
             partials: BTreeMap::new(),
@@ -339,6 +343,7 @@ impl Agent {
 
     fn finish_op(&mut self, id: OpId) -> Option<Op> {
         self.cx.timers.clear(Deadline::Transfer(id));
+        self.origin_slots.ended(id);
         if mutant!("finished-op-kept") {
             return self.ops.get(&id).cloned();
         }

@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::choking::BUSY_RETRY;
-use super::fetching::{ORIGIN_PATIENCE, PIECE_PATIENCE, slowest};
+use super::fetching::{PIECE_PATIENCE, slowest};
+use super::origin_slots::ORIGIN_PATIENCE;
 use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
 use crate::digest::Digest;
@@ -157,7 +158,10 @@ impl Agent {
                         self.cx.counters.pieces_from_peers += 1;
                         self.failures.readable(digest, peer);
                     }
-                    None => self.cx.counters.pieces_from_origin += 1,
+                    None => {
+                        self.cx.counters.pieces_from_origin += 1;
+                        self.origin_slots.arrived(self.cx.now, op, self.config.max_origin_fetches);
+                    }
                 }
                 let rivals = download.rivals(op, piece);
                 if let Some(flight) = self.flights.get_mut(&digest) {
@@ -257,10 +261,11 @@ impl Agent {
             }
             flight.piece_time = if flight.piece_time.is_zero() { took } else { (flight.piece_time * 7 + took) / 8 };
         }
-        let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
-        if let (Some(Fetch::Origin { start, end, .. }), Some(download)) = (fetch, download) {
+        if let (Some(Fetch::Origin { start, end, .. }), Some(flight)) = (fetch, self.flights.get_mut(&digest))
+            && let Some(download) = &mut flight.download
+        {
             // What was not reported is still ours to fetch; what we have is passed over.
-            download.enqueue(start, end - start, None);
+            download.enqueue(start, end - start, None, flight.neighbours.available());
         }
         self.share_origin();
         self.share(digest);
@@ -277,6 +282,7 @@ impl Agent {
         let failure = if is_piece {
             TransferFailure::Unreachable
         } else {
+            self.origin_slots.stalled(self.config.max_origin_fetches);
             let detail = format!("no byte from the origin in {} s", ORIGIN_PATIENCE.as_secs()).into();
             let class = FailureClass::Transient;
             TransferFailure::Origin(OriginFailure {

@@ -58,7 +58,7 @@ impl Agent {
         }
         match &mut flight.download {
             Some(download) if count > 0 => {
-                download.enqueue(first, count, until);
+                download.enqueue(first, count, until, flight.neighbours.available());
                 self.fill(digest);
             }
             Some(_) => self.tell_size(digest),

@@ -1,4 +1,4 @@
-//! Which bytes to fetch next, and from whom: runs from the origin, pieces from neighbours.
+//! Which pieces to fetch next, and from which neighbours.
 
 use core::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
 use crate::names::{Kind, PeerId};
-use crate::output::{Check, Output, Span};
+use crate::output::{Check, Output};
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::picker::{self, Choice, Zone};
 use crate::swarm::readiness::Asking;
@@ -20,9 +20,6 @@ pub(super) const PIECE_PATIENCE: Duration = Duration::from_secs(5);
 /// others could use. A node with a thousandth of a Gbit/s that it shares among eight is still faster. Both ends hold the
 /// other one to it.
 pub(super) const SLOWEST_PIECE: u64 = 16 * 1024;
-/// An origin fetch that makes no progress for this long is given up; below the tracker's shortest deadline, so that the
-/// participant says so before the tracker gives the run away.
-pub(super) const ORIGIN_PATIENCE: Duration = Duration::from_secs(9);
 /// A piece that has taken this many times what pieces take lately is late: it does not count for what may be fetched at a
 /// time any more, and in the end game it is asked for a second time.
 const LATE_FACTOR: u32 = 8;
@@ -38,9 +35,6 @@ pub(super) const STARVING_BATCH: usize = 64;
 const READER_PATIENCE: Duration = Duration::from_secs(3);
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
-/// The largest manifest that is fetched, in bytes: four times what containerd accepts.
-pub(super) const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
-
 /// How long so many bytes take at [`SLOWEST_PIECE`].
 pub(super) const fn slowest(bytes: u64) -> Duration {
     Duration::from_millis(bytes * 1000 / SLOWEST_PIECE)
@@ -51,81 +45,6 @@ impl Agent {
     pub(super) fn fill(&mut self, digest: Digest) {
         self.fill_from_origin(digest);
         self.fill_from_peers(digest);
-    }
-
-    fn origin_fetches(&self) -> usize {
-        let known: usize =
-            self.flights.values().filter_map(|flight| flight.download.as_ref()).map(Download::origin_fetches).sum();
-        known + self.ops.values().filter(|op| matches!(op, Op::FetchWhole(_))).count()
-    }
-
-    fn has_slot_for_origin(&self) -> bool {
-        let limit = self.config.max_origin_fetches as usize + usize::from(mutant!("origin-limit-off-by-one"));
-        self.origin_fetches() < limit
-    }
-
-    fn fill_from_origin(&mut self, digest: Digest) {
-        while self.fetch_from_origin(digest) {}
-    }
-
-    /// A slot for the origin is free: who has the fewest gets it, then who has waited for the longest. If each took its own
-    /// again, a large blob would keep all of them, and whoever waits for a small one would be sent away.
-    pub(super) fn share_origin(&mut self) {
-        loop {
-            let waiting = self.flights.values().filter(|flight| flight.stage.is_moving()).filter(|flight| {
-                flight.whole_assigned && flight.download.is_none()
-                    || flight.download.as_ref().is_some_and(Download::has_runs)
-            });
-            let next = waiting.min_by_key(|flight| {
-                let slots = flight.download.as_ref().map_or(0, Download::origin_fetches);
-                (slots, flight.waiters.is_empty(), flight.last_byte)
-            });
-            let Some(digest) = next.map(|flight| flight.digest) else { return };
-            if !self.fetch_from_origin(digest) && !self.has_slot_for_origin() {
-                return;
-            }
-        }
-    }
-
-    /// Starts one fetch from the origin, if there is something to start and may be.
-    fn fetch_from_origin(&mut self, digest: Digest) -> bool {
-        let Some(flight) = self.flights.get_mut(&digest) else { return false };
-        if let Some(download) = &mut flight.download {
-            download.drop_late_runs(self.cx.now);
-        }
-        // Most calls end here: what the other flights do is looked at only if there is something to start.
-        let nothing_to_do = match &flight.download {
-            Some(download) => !download.has_runs(),
-            None => !flight.whole_assigned,
-        };
-        if nothing_to_do || !self.has_slot_for_origin() {
-            return false;
-        }
-        let Some(flight) = self.flights.get_mut(&digest) else { return false };
-        if !matches!(flight.stage, Stage::Moving) {
-            return false;
-        }
-        let (source, credential) = (flight.source.clone(), flight.credential);
-        let check = Check::Alone;
-        let Some(download) = &mut flight.download else {
-            flight.whole_assigned = false;
-            self.cx.counters.origin_fetches += 1;
-            let op = self.start_op(Op::FetchWhole(digest), ORIGIN_PATIENCE);
-            let span = Span::Unknown { max_bytes: MAX_MANIFEST_BYTES };
-            self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
-            return true;
-        };
-        let Some((first, count)) = download.next_run() else { return false };
-        let geometry = download.geometry();
-        let size = geometry.size();
-        let span = if count == geometry.pieces() { Span::All { size } } else { Span::Pieces { size, first, count } };
-        self.cx.counters.origin_fetches += 1;
-        let op = self.start_op(Op::Fetch(digest), ORIGIN_PATIENCE);
-        if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
-            download.started(op, Fetch::Origin { start: first, first, end: first + count, check });
-        }
-        self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
-        true
     }
 
     fn fill_from_peers(&mut self, digest: Digest) {
@@ -221,6 +140,7 @@ impl Agent {
     /// Nothing more can be asked for now: when to look again, and whether the tracker has to know.
     fn wait_for_more(&mut self, digest: Digest) {
         let now = self.cx.now;
+        let stands_behind = self.stands_behind(digest);
         let Some(flight) = self.flights.get(&digest) else { return };
         let Some(download) = &flight.download else { return };
         if download.have().is_full() {
@@ -243,12 +163,9 @@ impl Agent {
         let waits_its_turn = flight.source.kind != Kind::Manifest
             && now < flight.busy_until + STARVING_INTERVAL
             && self.believes_in_its_turn(flight);
-        let is_patient = now - quiet_since < STARVING_INTERVAL || waits_its_turn || download.has_runs();
-        if is_patient || self.stands_behind(digest) {
+        if now - quiet_since < STARVING_INTERVAL || waits_its_turn || download.has_runs() || stands_behind {
             return;
         }
-        let Some(flight) = self.flights.get(&digest) else { return };
-        let Some(download) = &flight.download else { return };
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
         let missing = download.missing(STARVING_BATCH);
         if missing.is_empty() {

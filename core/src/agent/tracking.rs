@@ -228,6 +228,9 @@ impl Agent {
             let detail = "nobody who takes part has a credential that the origin accepts";
             return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
         }
+        // What comes too late is nobody else's where there is nobody else.
+        let is_alone = tracker.participants().nth(1).is_none();
+        let until = |deadline| (!is_alone).then_some(now + deadline);
         let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
         let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
             (Some(flight), _) => {
@@ -239,8 +242,7 @@ impl Agent {
         };
         for Assignment { peer, first, count, deadline, .. } in assignments {
             if self.members.is_own(&peer) {
-                // This node knows what it has begun, and that it is there.
-                self.take_on(digest, first, count, &source, None);
+                self.take_on(digest, first, count, &source, until(deadline));
             } else {
                 let notice = Notice::Assign { digest, size, first, count, source: source.clone(), deadline };
                 self.cx.emit(Output::Notify { peer, notice: notice.into() });

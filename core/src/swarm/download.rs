@@ -58,6 +58,23 @@ pub(crate) enum Fetch {
     },
 }
 
+/// What is to be fetched from the origin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Run {
+    first: u32,
+    count: u32,
+    /// From then on the tracker gives it to somebody else.
+    until: Option<Time>,
+    /// No neighbour had it when it was given to us.
+    is_rare: bool,
+}
+
+impl Run {
+    fn end(&self) -> u32 {
+        self.first + self.count
+    }
+}
+
 /// What became of a piece that arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
@@ -104,8 +121,7 @@ pub(crate) struct Download {
     contradicted: bool,
     /// The origin has refused to send a part: it is asked for the whole blob when that is given to us.
     pub(crate) no_ranges: bool,
-    /// What is to be fetched from the origin, and until when that may begin: from then on the tracker gives it to somebody else.
-    runs: VecDeque<(u32, u32, Option<Time>)>,
+    runs: VecDeque<Run>,
     /// Accepted pieces in the order in which they came, also such as were lost again since: each neighbour was told of those
     /// up to some place.
     gained: Vec<u32>,
@@ -239,7 +255,7 @@ impl Download {
     /// The next `window` missing pieces that nobody has been asked for, out of those that can be had. Pieces that are
     /// still on their way out of the origin do not count: they would fill the window and nothing would move.
     pub(crate) fn wanted(&self, window: u32, available: &PieceSet) -> Vec<u32> {
-        let queued = |piece: u32| self.runs.iter().any(|(first, count, _)| (*first..first + count).contains(&piece));
+        let queued = |piece: u32| self.runs.iter().any(|run| (run.first..run.end()).contains(&piece));
         let mut wanted = Vec::with_capacity(window as usize);
         let free = |piece: u32| !self.fetched.contains_key(&piece) || mutant!("piece-asked-twice");
         let missing = available.without(&self.have, self.chain.tip());
@@ -289,17 +305,35 @@ impl Download {
 
     /// A run to fetch from the origin has been given to us. The numbers are a peer's: what the blob does not have is
     /// cut off, and what is beyond [`MAX_RUNS`] is dropped; its tracker gives it away again.
-    pub(crate) fn enqueue(&mut self, first: u32, count: u32, until: Option<Time>) {
+    /// `available`: what neighbours have.
+    pub(crate) fn enqueue(&mut self, first: u32, count: u32, until: Option<Time>, available: &PieceSet) {
         let last = self.geometry.pieces() - u32::from(mutant!("last-piece-never-fetched") && first > 0);
         let end = first.saturating_add(count).min(last);
+        // A tracker that has given it up may give it here once more.
+        let covers = |start: u32, stop: u32| start <= first && end <= stop;
+        if let Some(queued) = self.runs.iter_mut().find(|run| covers(run.first, run.end())) {
+            queued.until = until;
+            return;
+        }
+        if self.fetches.values().any(|fetch| matches!(fetch, Fetch::Origin { first, end, .. } if covers(*first, *end)))
+        {
+            return;
+        }
         if first < end && self.runs.len() < MAX_RUNS {
-            self.runs.push_back((first, end - first, until));
+            self.runs.push_back(Run { first, count: end - first, until, is_rare: !available.contains(first) });
         }
     }
 
-    /// Forgets what has waited for too long: somebody else fetches it by now.
-    pub(crate) fn drop_late_runs(&mut self, now: Time) {
-        self.runs.retain(|(_, _, until)| until.is_none_or(|until| now < until));
+    /// Forgets what has waited for too long: somebody else fetches it from `by` on, or has it by now.
+    pub(crate) fn drop_late_runs(&mut self, by: Time, available: &PieceSet) {
+        let counts = self.recovery.is_none();
+        self.runs.retain_mut(|run| {
+            while counts && run.is_rare && run.count > 0 && available.contains(run.first) {
+                run.first += 1;
+                run.count -= 1;
+            }
+            run.count > 0 && run.until.is_none_or(|until| by < until)
+        });
     }
 
     pub(crate) fn has_runs(&self) -> bool {
@@ -308,13 +342,13 @@ impl Download {
 
     /// Takes back what was enqueued and has not started: first piece and number of pieces of each run.
     pub(crate) fn drop_runs(&mut self) -> Vec<(u32, u32)> {
-        self.runs.drain(..).map(|(first, count, _)| (first, count)).collect()
+        self.runs.drain(..).map(|run| (run.first, run.count)).collect()
     }
 
     /// The next pieces to fetch from the origin: consecutive ones of a run that are missing.
     pub(crate) fn next_run(&mut self) -> Option<(u32, u32)> {
-        while let Some((first, count, until)) = self.runs.pop_front() {
-            let end = (first + count).min(self.geometry.pieces());
+        while let Some(run) = self.runs.pop_front() {
+            let (first, end) = (run.first, run.end().min(self.geometry.pieces()));
             let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };
             if self.fetches_whole() {
                 // All of it is on its way: what would be written again after it was hashed would be vouched for unseen.
@@ -322,11 +356,11 @@ impl Download {
             }
             if self.no_ranges && (first, end) == (0, self.geometry.pieces()) {
                 self.start_over();
-                return Some((first, count));
+                return Some((first, run.count));
             }
             let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
             if stop < end {
-                self.runs.push_front((stop, end - stop, until));
+                self.runs.push_front(Run { first: stop, count: end - stop, ..run });
             }
             return Some((start, stop - start));
         }

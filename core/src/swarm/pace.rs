@@ -18,6 +18,9 @@ const LEAST_QUEUED: u64 = 2;
 /// With more than this, one less.
 const MOST_QUEUED: u64 = 5;
 
+/// However late runs are, others are not given more time than if they took this long.
+const MOST_TYPICAL: Duration = Duration::from_secs(10);
+
 /// The width, and what it is derived from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pace {
@@ -45,6 +48,14 @@ impl Pace {
         self.typical
     }
 
+    /// Runs whose fetchers are there have missed their deadline: the registry has more to do than this swarm knows of. As TCP does
+    /// when a packet is lost, fewer are out from now on, and they get more time.
+    pub(crate) fn late(&mut self, deadline: Duration) {
+        self.width = (self.width / 2).max(1);
+        self.until = self.width;
+        self.typical = (self.typical * 2).max(deadline / 2).min(MOST_TYPICAL);
+    }
+
     /// A run is done and took this long; `most` is the limit of the width.
     pub(crate) fn finished(&mut self, took: Duration, most: u32) {
         let took = took.max(Duration::from_micros(1));
@@ -62,7 +73,7 @@ impl Pace {
             let more = if queued == 0 { self.width } else { 1 };
             self.width = (self.width + more).min(most.max(LEAST_WIDTH));
         } else if queued > MOST_QUEUED {
-            self.width = (self.width - 1).max(LEAST_WIDTH);
+            self.width = (self.width - 1).max(LEAST_WIDTH.min(self.width));
         }
         self.until = self.width;
     }
@@ -100,5 +111,21 @@ mod tests {
         // 10 ms each on the link, and 60 ms on the way: seven fill it.
         let width = settles(100, |width| 60 + 10 * u64::from(width.saturating_sub(6).max(1)));
         assert!((8..=16).contains(&width), "{width}");
+    }
+
+    #[test]
+    fn late_runs_make_it_slower_and_more_patient_until_others_are_in_time() {
+        let mut pace = Pace::default();
+        let seconds = Duration::from_secs;
+        pace.late(seconds(10));
+        assert_eq!((pace.width(16), pace.typical()), (2, seconds(5)));
+        pace.late(seconds(10));
+        pace.late(seconds(20));
+        assert_eq!((pace.width(16), pace.typical()), (1, MOST_TYPICAL));
+        for _ in 0..60 {
+            pace.finished(seconds(1), 16);
+        }
+        assert_eq!(pace.width(16), 16);
+        assert!(pace.typical() < seconds(2));
     }
 }

@@ -26,6 +26,8 @@ pub(crate) const PARTICIPANT_TTL: Duration = Duration::from_secs(8);
 pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
 /// The most runs that are out at a time, whatever the settings say; enough for an origin with 64 slow connections.
 pub(crate) const MAX_WIDTH: u32 = 64;
+/// A participant that has complained is thought to starve for this long; it complains once a second.
+const STARVING: Duration = Duration::from_secs(2);
 /// Most participants in one swarm: ten thousand nodes, and some.
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
 /// Most runs that one participant fetches from the origin at a time.
@@ -43,6 +45,10 @@ struct Participant {
     pieces: PieceSet,
     can_fetch: bool,
     paused_until: Time,
+    /// It has let a run wait for too long, and is given none until then as long as there are others.
+    late_until: Time,
+    /// When it last said that it can get nothing: it has nothing better to do than to fetch.
+    starved: Option<Time>,
     last_heard: Time,
     addresses: Vec<Arc<str>>,
     zone: Option<Arc<str>>,
@@ -55,6 +61,10 @@ struct Participant {
 impl Participant {
     fn is_seed(&self) -> bool {
         self.pieces.universe() > 0 && self.pieces.is_full()
+    }
+
+    fn starves(&self, now: Time) -> bool {
+        self.starved.is_some_and(|at| now - at <= STARVING)
     }
 
     fn time_to_live(&self) -> Duration {
@@ -165,6 +175,8 @@ impl Tracker {
             pieces: PieceSet::none(universe),
             can_fetch: introduction.can_fetch,
             paused_until: Time::ZERO,
+            late_until: Time::ZERO,
+            starved: None,
             last_heard: now,
             addresses: Vec::new(),
             zone: None,
@@ -252,6 +264,9 @@ impl Tracker {
     /// A participant can get `piece` from nobody. If it still cannot after it has been told who has it, it may fetch it
     /// itself.
     pub(crate) fn starving(&mut self, now: Time, peer: &PeerId, piece: u32) {
+        if let Some(participant) = self.participants.get_mut(peer) {
+            participant.starved = Some(now);
+        }
         // What nobody has is given out in its turn, to one of them.
         let is_there = self.holders.get(piece as usize).is_some_and(|holders| *holders > 0);
         if !is_there || !self.participants.contains_key(peer) || self.is_assigned(piece) {
@@ -342,12 +357,17 @@ impl Tracker {
         self.assignments.retain(|assignment| {
             let keep = assignment.until > now || mutant!("late-run-never-reassigned");
             if !keep {
-                late.push(assignment.peer.clone());
+                late.push((assignment.peer.clone(), assignment.deadline));
             }
             keep
         });
-        for peer in late {
-            self.pause(&peer, now + MIN_DEADLINE);
+        if let Some(longest) = late.iter().map(|(_, deadline)| *deadline).max() {
+            self.pace.late(longest);
+        }
+        for (peer, _) in late {
+            if let Some(participant) = self.participants.get_mut(&peer) {
+                participant.late_until = now + MIN_DEADLINE;
+            }
         }
     }
 
@@ -490,7 +510,7 @@ impl Tracker {
         self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
     }
 
-    /// The participant with the fewest runs; of several, any.
+    /// Who was not late lately, then who has nothing else to do, then who has the fewest runs; of several, any.
     fn next_fetcher(&self, cx: &mut Context) -> Option<PeerId> {
         let now = cx.now;
         let mut runs: BTreeMap<&PeerId, usize> = BTreeMap::new();
@@ -500,9 +520,9 @@ impl Tracker {
         self.participants
             .iter()
             .filter(|(_, participant)| participant.can_fetch && participant.paused_until <= now)
-            .map(|(peer, _)| (runs.get(peer).copied().unwrap_or(0), peer))
-            .filter(|(runs, _)| *runs < MAX_RUNS_EACH)
-            .map(|(runs, peer)| ((runs, cx.below(1 << 16)), peer))
+            .map(|(peer, it)| (runs.get(peer).copied().unwrap_or(0), it, peer))
+            .filter(|(runs, _, _)| *runs < MAX_RUNS_EACH)
+            .map(|(runs, it, peer)| ((it.late_until > now, !it.starves(now), runs, cx.below(1 << 16)), peer))
             .min()
             .map(|(_, peer)| peer.clone())
     }

@@ -72,10 +72,10 @@ fn an_origin_without_ranges_is_asked_for_the_whole_even_if_some_of_it_is_here() 
     let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(4 * MIN_PIECE_BYTES));
     download.claim(1, state(1), &peer("sender"));
     assert!(matches!(fetch(&mut download, 1, "sender", 0, 1), Verdict::Accepted(_)));
-    download.enqueue(0, 4, None);
+    download.enqueue(0, 4, None, &PieceSet::none(8));
     assert_eq!(download.next_run(), Some((1, 3)));
     download.no_ranges = true;
-    download.enqueue(0, 4, None);
+    download.enqueue(0, 4, None, &PieceSet::none(8));
     assert_eq!(download.next_run(), Some((0, 4)));
     assert_eq!(download.next_run(), None);
 }
@@ -84,14 +84,46 @@ fn an_origin_without_ranges_is_asked_for_the_whole_even_if_some_of_it_is_here() 
 fn what_has_waited_for_too_long_is_left_to_who_fetches_it_now() {
     let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
     let at = Time::from_micros;
-    download.enqueue(0, 2, Some(at(10)));
-    download.enqueue(2, 2, Some(at(20)));
-    download.enqueue(4, 2, None);
-    download.drop_late_runs(at(9));
+    download.enqueue(0, 2, Some(at(10)), &PieceSet::none(8));
+    download.enqueue(2, 2, Some(at(20)), &PieceSet::none(8));
+    download.enqueue(4, 2, None, &PieceSet::none(8));
+    download.drop_late_runs(at(9), &PieceSet::none(8));
     assert_eq!(download.next_run(), Some((0, 2)));
-    download.enqueue(6, 2, Some(at(20)));
-    download.drop_late_runs(at(20));
+    download.enqueue(6, 2, Some(at(20)), &PieceSet::none(8));
+    download.drop_late_runs(at(20), &PieceSet::none(8));
     assert_eq!(download.next_run(), Some((4, 2)));
+    assert!(!download.has_runs());
+}
+
+#[test]
+fn what_neighbours_have_got_meanwhile_is_had_from_them() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
+    let mut available = PieceSet::none(8);
+    available.insert(6);
+    download.enqueue(0, 4, None, &available);
+    // Somebody has it and gives it to nobody.
+    download.enqueue(6, 1, None, &available);
+    available.insert(0);
+    available.insert(1);
+    download.drop_late_runs(Time::ZERO, &available);
+    assert_eq!(download.next_run(), Some((2, 2)));
+    assert_eq!(download.next_run(), Some((6, 1)));
+    assert_eq!(download.next_run(), None);
+}
+
+#[test]
+fn what_is_being_fetched_is_not_begun_again() {
+    let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
+    let (none, at) = (PieceSet::none(8), Time::from_micros);
+    download.enqueue(0, 4, None, &none);
+    assert_eq!(download.next_run(), Some((0, 4)));
+    download.started(OpId(1), Fetch::Origin { start: 0, first: 0, end: 4, check: Check::Alone });
+    download.enqueue(1, 2, None, &none);
+    assert!(!download.has_runs());
+    download.enqueue(4, 4, Some(at(10)), &none);
+    download.enqueue(5, 1, Some(at(20)), &none);
+    download.drop_late_runs(at(15), &none);
+    assert_eq!(download.next_run(), Some((4, 4)));
     assert!(!download.has_runs());
 }
 
@@ -126,7 +158,7 @@ fn what_is_about_to_be_written_again_has_to_be_hashed_again() {
     download.hashing(OpId(2));
     assert_eq!(download.chain.tip(), 2);
     download.no_ranges = true;
-    download.enqueue(0, 4, None);
+    download.enqueue(0, 4, None, &PieceSet::none(8));
     assert_eq!(download.next_run(), Some((0, 4)));
     assert!(download.have().is_empty());
     assert_eq!(download.prefix(), Prefix::Bytes(0));
