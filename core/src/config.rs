@@ -51,7 +51,7 @@ pub struct Config {
     /// Most pieces that are fetched at a time, for one blob: one more than are sent, so that nobody's uplink waits for
     /// somebody to ask. More of them wait for each other: they arrive later, and are passed on later.
     pub max_downloads: u32,
-    /// Most origin requests of this node at a time.
+    /// Most origin requests of this node at a time; `agent/origin_slots.rs` decides how many there are.
     pub max_origin_fetches: u32,
     /// Most origin assignments that are out at a time for one blob, in the cluster.
     pub max_assignments: u32,

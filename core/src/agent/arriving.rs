@@ -151,6 +151,7 @@ impl Agent {
             Some(Fetch::Piece { peer, .. }) => Some(peer.clone()),
             _ => None,
         };
+        let piece_bytes = download.geometry().piece_bytes();
         match download.arrived(op, piece, hashed, claim, &own) {
             Verdict::Accepted(recorded) => {
                 match &from {
@@ -160,7 +161,7 @@ impl Agent {
                     }
                     None => {
                         self.cx.counters.pieces_from_origin += 1;
-                        self.origin_slots.arrived(self.cx.now, op, self.config.max_origin_fetches);
+                        self.origin_slots.arrived(self.cx.now, op, piece_bytes, self.config.max_origin_fetches);
                     }
                 }
                 let rivals = download.rivals(op, piece);
@@ -265,7 +266,9 @@ impl Agent {
             && let Some(download) = &mut flight.download
         {
             // What was not reported is still ours to fetch; what we have is passed over.
-            download.enqueue(start, end - start, None, flight.neighbours.available());
+            if (start..end).any(|piece| !download.have().contains(piece)) {
+                download.enqueue(start, end - start, None, flight.neighbours.available());
+            }
         }
         self.share_origin();
         self.share(digest);
@@ -282,7 +285,7 @@ impl Agent {
         let failure = if is_piece {
             TransferFailure::Unreachable
         } else {
-            self.origin_slots.stalled(self.config.max_origin_fetches);
+            self.origin_slots.stalled(self.cx.now, op, self.config.max_origin_fetches);
             let detail = format!("no byte from the origin in {} s", ORIGIN_PATIENCE.as_secs()).into();
             let class = FailureClass::Transient;
             TransferFailure::Origin(OriginFailure {

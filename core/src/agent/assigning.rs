@@ -45,12 +45,19 @@ impl Agent {
         if let Some(size) = size {
             self.learn_size(digest, size, None);
         }
-        self.take_on(digest, first, count, source, Some(self.cx.now + deadline));
+        self.take_on(digest, first, count, source, Some((self.cx.now + deadline, deadline)));
     }
 
     /// Fetches a run from the origin: an assignment of somebody else's or of our own.
-    /// After `until` it is somebody else's, unless it has begun.
-    pub(super) fn take_on(&mut self, digest: Digest, first: u32, count: u32, source: &Source, until: Option<Time>) {
+    /// `until`: when it is somebody else's unless a piece of it has come, and how long that is from now.
+    pub(super) fn take_on(
+        &mut self,
+        digest: Digest,
+        first: u32,
+        count: u32,
+        source: &Source,
+        until: Option<(Time, Duration)>,
+    ) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         // The tracker knows where it can be had; a peer's please_pull may have said less. Our own requester knows better.
         if !flight.wanted_here {

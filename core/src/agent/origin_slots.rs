@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Stage};
-use crate::names::OpId;
+use crate::names::{Kind, OpId};
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
 use crate::time::Time;
+use crate::timers::Deadline;
 
 /// An origin fetch that makes no progress for this long is given up; below the tracker's shortest deadline, so that the
 /// participant says so before the tracker gives the run away.
@@ -43,6 +44,8 @@ pub(super) struct OriginSlots {
     more: i32,
     /// What a piece takes lately. Zero before the first one.
     typical: Duration,
+    /// When they were halved: what began before that says nothing about what is out since.
+    halved: Time,
     /// When each fetch began, or last brought a piece.
     last: BTreeMap<OpId, Time>,
 }
@@ -53,31 +56,43 @@ impl OriginSlots {
         FIRST.saturating_add_signed(self.more).clamp(1, most.max(1))
     }
 
-    /// What begins now has brought its first piece by then, if all goes well: the tracker hears of it.
-    fn first_piece_by(&self, now: Time) -> Time {
-        now + self.typical * MARGIN
+    /// What begins now has brought its first piece after this long, if all goes well: the tracker hears of it.
+    fn first_piece_takes(&self) -> Duration {
+        self.typical * MARGIN
     }
 
     fn began(&mut self, now: Time, op: OpId) {
         self.last.insert(op, now);
     }
 
-    /// A fetch has brought a piece.
-    pub(super) fn arrived(&mut self, now: Time, op: OpId, most: u32) {
+    /// A fetch has brought a piece of so many bytes.
+    pub(super) fn arrived(&mut self, now: Time, op: OpId, bytes: u64, most: u32) {
         let Some(last) = self.last.get_mut(&op) else { return };
-        let took = now - core::mem::replace(last, now);
+        let began = core::mem::replace(last, now);
+        let took = now - began;
+        // Large ones may take longer, also for the tracker: a byte a microsecond.
+        let more = Duration::from_micros(bytes);
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
         let slots = self.at_a_time(most);
-        if took <= BRISK.0 {
+        if took <= BRISK.0 + more {
             self.set(slots + 1, most);
-        } else if took > BRISK.1 {
-            self.set(slots / 2, most);
+        } else if took > BRISK.1 + more {
+            self.halve(now, began, most);
         }
     }
 
     /// A fetch has brought nothing for so long that it was given up.
-    pub(super) fn stalled(&mut self, most: u32) {
-        self.set(self.at_a_time(most) / 2, most);
+    pub(super) fn stalled(&mut self, now: Time, op: OpId, most: u32) {
+        if let Some(began) = self.last.get(&op).copied() {
+            self.halve(now, began, most);
+        }
+    }
+
+    fn halve(&mut self, now: Time, began: Time, most: u32) {
+        if began >= self.halved {
+            self.halved = now;
+            self.set(self.at_a_time(most) / 2, most);
+        }
     }
 
     pub(super) fn ended(&mut self, op: OpId) {
@@ -90,7 +105,12 @@ impl OriginSlots {
 }
 
 impl Flight {
-    /// Nobody waits for it, here or elsewhere.
+    /// All else stands behind it, and it takes next to nothing from anybody.
+    fn is_small(&self) -> bool {
+        self.source.kind == Kind::Manifest || self.size.is_some_and(|size| size <= SMALL)
+    }
+
+    /// Nobody waits for it, as far as is known here.
     fn is_background(&self) -> bool {
         self.waiters.is_empty() && !self.others_wait
     }
@@ -129,7 +149,7 @@ impl Agent {
         let limit = self.origin_slots.at_a_time(most);
         let (waited, background) = self.origin_fetches();
         let all = waited + background;
-        if flight.size.is_some_and(|size| size <= SMALL) {
+        if flight.is_small() {
             all < most
         } else if flight.is_background() {
             // A fast registry is soon done with what is in the way.
@@ -153,8 +173,9 @@ impl Agent {
             let moving = self.flights.values().filter(|flight| flight.stage.is_moving());
             let next = moving.filter(|flight| flight.has_work_for_origin()).min_by_key(|flight| {
                 let slots = flight.download.as_ref().map_or(0, Download::origin_fetches);
-                (flight.is_background(), slots, flight.last_byte)
+                (!flight.is_small(), flight.is_background(), slots, flight.last_byte)
             });
+            // Small ones have more room than others, and those that are waited for more than those that are not.
             let Some(flight) = next.filter(|flight| self.has_slot_for_origin(flight)) else { return };
             let digest = flight.digest;
             self.fetch_from_origin(digest);
@@ -165,8 +186,13 @@ impl Agent {
     fn fetch_from_origin(&mut self, digest: Digest) -> bool {
         let Some(flight) = self.flights.get_mut(&digest) else { return false };
         if let Some(download) = &mut flight.download {
-            let by = self.origin_slots.first_piece_by(self.cx.now);
-            download.drop_late_runs(by, flight.neighbours.available());
+            let takes = self.origin_slots.first_piece_takes();
+            let dropped = download.drop_late_runs(self.cx.now, takes, flight.neighbours.available());
+            if let Some(tracker) = self.trackers.get_mut(&digest).filter(|_| !dropped.is_empty()) {
+                // Nobody has to wait for it until its deadline.
+                tracker.release(&self.config.peer, &dropped);
+                self.cx.wake_by(Deadline::Track(digest), Duration::from_millis(1));
+            }
         }
         // Most calls end here: what the other flights do is looked at only if there is something to start.
         let Some(flight) = self.flights.get(&digest).filter(|flight| flight.has_work_for_origin()) else {
@@ -214,7 +240,7 @@ mod tests {
         slots.began(now, op);
         let mut piece = |took: &u64| {
             now = now + Duration::from_secs(*took);
-            slots.arrived(now, op, MOST);
+            slots.arrived(now, op, 0, MOST);
             slots.at_a_time(MOST)
         };
         seconds.iter().map(&mut piece).collect()
@@ -225,7 +251,7 @@ mod tests {
         let mut slots = OriginSlots::default();
         assert_eq!(slots.at_a_time(MOST), FIRST);
         assert_eq!(after(&mut slots, &[1, 0, 1, 1, 2, 4, 5, 5, 5, 1]), [5, 6, 6, 6, 6, 6, 3, 1, 1, 2]);
-        slots.stalled(MOST);
+        slots.stalled(Time::from_micros(u64::MAX), OpId(1), MOST);
         assert_eq!(slots.at_a_time(MOST), 1);
     }
 
@@ -235,7 +261,7 @@ mod tests {
         assert_eq!(slots.at_a_time(1), 1);
         assert_eq!(slots.at_a_time(0), 1);
         slots.began(Time::ZERO, OpId(1));
-        slots.arrived(Time::ZERO, OpId(1), 1);
+        slots.arrived(Time::ZERO, OpId(1), 0, 1);
         assert_eq!(slots.at_a_time(1), 1);
         slots.ended(OpId(1));
         assert!(slots.last.is_empty());

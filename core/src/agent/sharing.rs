@@ -26,6 +26,9 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// 1.012 with 4.) A reader is cut off after 30 s.
 const BUSY_WITH_OTHERS: u32 = 4;
 
+/// A flight stands behind others for this long, at most: then it is one that gets nothing.
+const MOST_BEHIND: Duration = Duration::from_secs(1800);
+
 impl Agent {
     /// How many more pieces may be fetched from peers now, whoever fetches them. What is late does not count, so that peers
     /// who trickle do not hold up everything; but there is a limit to that.
@@ -59,15 +62,17 @@ impl Agent {
         }
     }
 
-    /// Pieces come, of whichever flight.
-    fn moves(&self) -> bool {
-        self.flights.values().any(|flight| self.cx.now - flight.last_piece < BUSY_PATIENCE)
+    /// Pieces of other blobs come.
+    fn others_move(&self, digest: Digest) -> bool {
+        let comes =
+            |flight: &Flight| flight.last_piece > flight.started && self.cx.now - flight.last_piece < BUSY_PATIENCE;
+        self.flights.values().any(|flight| flight.digest != digest && comes(flight))
     }
 
     /// Whether those who have what a flight misses, and say that they are busy, are still believed.
     pub(super) fn believes_in_its_turn(&self, flight: &Flight) -> bool {
         let waited = self.cx.now - flight.last_piece.max(flight.stood_behind);
-        waited < BUSY_PATIENCE || waited < BUSY_PATIENCE * BUSY_WITH_OTHERS && self.moves()
+        waited < BUSY_PATIENCE || waited < BUSY_PATIENCE * BUSY_WITH_OTHERS && self.others_move(flight.digest)
     }
 
     /// Whether nobody waits for a flight while pieces of others come: the node has better to do, and what the flight misses does
@@ -75,9 +80,10 @@ impl Agent {
     /// that is never busy: flights complained of busy peers that they had hardly asked.)
     pub(super) fn stands_behind(&mut self, digest: Digest) -> bool {
         let now = self.cx.now;
-        let others_move = self.moves();
+        let others_move = self.others_move(digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return false };
-        let stands = others_move && flight.waiters.is_empty() && flight.source.kind != Kind::Manifest;
+        let may_wait = flight.waiters.is_empty() && flight.source.kind != Kind::Manifest && !flight.is_recovering();
+        let stands = others_move && may_wait && now - flight.last_byte.max(flight.started) < MOST_BEHIND;
         if stands {
             flight.stood_behind = now;
         }

@@ -66,7 +66,7 @@ pub struct FlightStatus {
     pub digest: Digest,
     /// Where from.
     pub source: String,
-    /// `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and blobs that began before it come first) or
+    /// `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and other blobs come) or
     /// `committing`.
     pub stage: String,
     /// `leading`, `following`, `undecided`; after a mismatch `alone` (it trusts nobody's pieces and fetches all of it again), or

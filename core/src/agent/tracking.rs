@@ -228,9 +228,9 @@ impl Agent {
             let detail = "nobody who takes part has a credential that the origin accepts";
             return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
         }
-        // What comes too late is nobody else's where there is nobody else.
-        let is_alone = tracker.participants().nth(1).is_none();
-        let until = |deadline| (!is_alone).then_some(now + deadline);
+        // What comes too late is nobody else's where nobody else can fetch it.
+        let is_shared = tracker.others_can_fetch(&self.config.peer);
+        let until = |deadline| is_shared.then_some((now + deadline, deadline));
         let next = tracker.next_due(now).map_or(DEFER_INTERVAL, |at| (at - now).min(DEFER_INTERVAL));
         let (source, size) = match (self.flights.get(&digest), self.cache.get(&digest)) {
             (Some(flight), _) => {

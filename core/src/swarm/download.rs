@@ -4,6 +4,7 @@
 //! A piece is accepted (and served on) when its hash fits what its origin fetcher vouched for; it is given to containerd
 //! when the chain of midstates has passed it; the last one only when the chain has arrived at the blob's digest.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -63,8 +64,8 @@ pub(crate) enum Fetch {
 struct Run {
     first: u32,
     count: u32,
-    /// From then on the tracker gives it to somebody else.
-    until: Option<Time>,
+    /// When the tracker gives it to somebody else, and how long that was from the beginning.
+    until: Option<(Time, Duration)>,
     /// No neighbour had it when it was given to us.
     is_rare: bool,
 }
@@ -306,7 +307,7 @@ impl Download {
     /// A run to fetch from the origin has been given to us. The numbers are a peer's: what the blob does not have is
     /// cut off, and what is beyond [`MAX_RUNS`] is dropped; its tracker gives it away again.
     /// `available`: what neighbours have.
-    pub(crate) fn enqueue(&mut self, first: u32, count: u32, until: Option<Time>, available: &PieceSet) {
+    pub(crate) fn enqueue(&mut self, first: u32, count: u32, until: Option<(Time, Duration)>, available: &PieceSet) {
         let last = self.geometry.pieces() - u32::from(mutant!("last-piece-never-fetched") && first > 0);
         let end = first.saturating_add(count).min(last);
         // A tracker that has given it up may give it here once more.
@@ -324,16 +325,26 @@ impl Download {
         }
     }
 
-    /// Forgets what has waited for too long: somebody else fetches it from `by` on, or has it by now.
-    pub(crate) fn drop_late_runs(&mut self, by: Time, available: &PieceSet) {
-        let counts = self.recovery.is_none();
+    /// Forgets what has waited for too long: neighbours have it by now, or somebody else fetches it before `takes` is over, which
+    /// is what its first piece would take. What was given just now is begun all the same. Returns the first piece and the number
+    /// of pieces of each run that is forgotten.
+    pub(crate) fn drop_late_runs(&mut self, now: Time, takes: Duration, available: &PieceSet) -> Vec<(u32, u32)> {
+        let counts = self.recovery.is_none() && !self.no_ranges;
+        let mut dropped = Vec::new();
         self.runs.retain_mut(|run| {
+            let whole = (run.first, run.count);
             while counts && run.is_rare && run.count > 0 && available.contains(run.first) {
                 run.first += 1;
                 run.count -= 1;
             }
-            run.count > 0 && run.until.is_none_or(|until| by < until)
+            let in_time = |(until, deadline): (Time, Duration)| now + takes.min(deadline / 2) < until;
+            let stays = run.count > 0 && run.until.is_none_or(in_time);
+            if !stays {
+                dropped.push(whole);
+            }
+            stays
         });
+        dropped
     }
 
     pub(crate) fn has_runs(&self) -> bool {
@@ -360,7 +371,7 @@ impl Download {
             }
             let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
             if stop < end {
-                self.runs.push_front(Run { first: stop, count: end - stop, ..run });
+                self.runs.push_front(Run { first: stop, count: end - stop, until: None, ..run });
             }
             return Some((start, stop - start));
         }

@@ -53,7 +53,7 @@ impl Pace {
     pub(crate) fn late(&mut self, deadline: Duration) {
         self.width = (self.width / 2).max(1);
         self.until = self.width;
-        self.typical = (self.typical * 2).max(deadline / 2).min(MOST_TYPICAL);
+        self.typical = (self.typical * 2).max(deadline / 2).min(MOST_TYPICAL.max(self.typical));
     }
 
     /// A run is done and took this long; `most` is the limit of the width.

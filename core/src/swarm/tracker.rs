@@ -277,7 +277,10 @@ impl Tracker {
 
     /// A participant has not started these runs and will not.
     pub(crate) fn release(&mut self, peer: &PeerId, runs: &[(u32, u32)]) {
-        self.assignments.retain(|run| run.peer != *peer || !runs.iter().any(|(first, _)| *first == run.first));
+        let overlaps = |run: &Assignment| {
+            runs.iter().any(|(first, count)| *first < run.first + run.count && run.first < first + count)
+        };
+        self.assignments.retain(|run| run.peer != *peer || !overlaps(run));
     }
 
     /// A fetch from the origin failed at `peer`, from `first` on. `origin_answers`: the origin is known to be there, so that
@@ -354,19 +357,23 @@ impl Tracker {
             self.expire_participants(now, own);
         }
         let mut late = Vec::new();
-        self.assignments.retain(|assignment| {
-            let keep = assignment.until > now || mutant!("late-run-never-reassigned");
-            if !keep {
-                late.push((assignment.peer.clone(), assignment.deadline));
+        let holders = &self.holders;
+        let is_held = |piece: u32| holders.get(piece as usize).is_some_and(|holders| *holders > 0);
+        self.assignments.retain(|run| {
+            let keep = run.until > now || mutant!("late-run-never-reassigned");
+            // What others have got meanwhile nobody had to fetch, and wishes wait for the one who wishes.
+            let is_missed = run.count == 0 || (run.first..run.first + run.count).any(|piece| !is_held(piece));
+            if !keep && is_missed && !run.is_wish {
+                late.push((run.peer.clone(), run.deadline));
             }
             keep
         });
         if let Some(longest) = late.iter().map(|(_, deadline)| *deadline).max() {
             self.pace.late(longest);
         }
-        for (peer, _) in late {
+        for (peer, deadline) in late {
             if let Some(participant) = self.participants.get_mut(&peer) {
-                participant.late_until = now + MIN_DEADLINE;
+                participant.late_until = now + deadline * 2;
             }
         }
     }
@@ -522,7 +529,9 @@ impl Tracker {
             .filter(|(_, participant)| participant.can_fetch && participant.paused_until <= now)
             .map(|(peer, it)| (runs.get(peer).copied().unwrap_or(0), it, peer))
             .filter(|(runs, _, _)| *runs < MAX_RUNS_EACH)
-            .map(|(runs, it, peer)| ((it.late_until > now, !it.starves(now), runs, cx.below(1 << 16)), peer))
+            .map(|(runs, it, peer)| {
+                ((it.late_until > now, runs > 0 || !it.starves(now), runs, cx.below(1 << 16)), peer)
+            })
             .min()
             .map(|(_, peer)| peer.clone())
     }
@@ -535,6 +544,11 @@ impl Tracker {
     /// Participants that still miss something.
     pub(crate) fn incomplete(&self) -> impl Iterator<Item = &PeerId> {
         self.participants.iter().filter(|(_, participant)| !participant.is_seed()).map(|(peer, _)| peer)
+    }
+
+    /// Whether somebody else who takes part and misses something may ask the origin.
+    pub(crate) fn others_can_fetch(&self, own: &PeerId) -> bool {
+        self.participants.iter().any(|(peer, it)| peer != own && it.can_fetch && !it.is_seed())
     }
 
     /// This node can ask the origin after all, or cannot.

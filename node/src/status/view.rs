@@ -85,8 +85,7 @@ pub struct Flight {
     pub digest: String,
     /// Registry and repository that it belongs to.
     pub source: String,
-    /// What happens now: `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and blobs that began before it come
-    /// first) or `committing`.
+    /// What happens now: `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and other blobs come) or `committing`.
     pub stage: String,
     /// This node's part in it: `leading`, `following`, `undecided`, or `alone`: what it had was not the blob, and it fetches
     /// all of it from the registry itself.

@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use super::*;
 use crate::piece::MIN_PIECE_BYTES;
 
@@ -83,14 +85,17 @@ fn an_origin_without_ranges_is_asked_for_the_whole_even_if_some_of_it_is_here() 
 #[test]
 fn what_has_waited_for_too_long_is_left_to_who_fetches_it_now() {
     let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
-    let at = Time::from_micros;
-    download.enqueue(0, 2, Some(at(10)), &PieceSet::none(8));
-    download.enqueue(2, 2, Some(at(20)), &PieceSet::none(8));
-    download.enqueue(4, 2, None, &PieceSet::none(8));
-    download.drop_late_runs(at(9), &PieceSet::none(8));
+    let (none, at, long) = (PieceSet::none(8), Time::from_micros, Duration::from_micros);
+    download.enqueue(0, 2, Some((at(10), long(10))), &none);
+    download.enqueue(2, 2, Some((at(20), long(20))), &none);
+    download.enqueue(4, 2, None, &none);
+    assert_eq!(download.drop_late_runs(at(9), Duration::ZERO, &none), []);
     assert_eq!(download.next_run(), Some((0, 2)));
-    download.enqueue(6, 2, Some(at(20)), &PieceSet::none(8));
-    download.drop_late_runs(at(20), &PieceSet::none(8));
+    // However long pieces take, what was given just now is begun.
+    assert_eq!(download.drop_late_runs(at(9), long(100), &none), []);
+    // With half of its time over it could still be in time if pieces are fast.
+    assert_eq!(download.drop_late_runs(at(11), long(8), &none), []);
+    assert_eq!(download.drop_late_runs(at(11), long(9), &none), [(2, 2)]);
     assert_eq!(download.next_run(), Some((4, 2)));
     assert!(!download.has_runs());
 }
@@ -105,7 +110,7 @@ fn what_neighbours_have_got_meanwhile_is_had_from_them() {
     download.enqueue(6, 1, None, &available);
     available.insert(0);
     available.insert(1);
-    download.drop_late_runs(Time::ZERO, &available);
+    assert_eq!(download.drop_late_runs(Time::ZERO, Duration::ZERO, &available), []);
     assert_eq!(download.next_run(), Some((2, 2)));
     assert_eq!(download.next_run(), Some((6, 1)));
     assert_eq!(download.next_run(), None);
@@ -120,9 +125,9 @@ fn what_is_being_fetched_is_not_begun_again() {
     download.started(OpId(1), Fetch::Origin { start: 0, first: 0, end: 4, check: Check::Alone });
     download.enqueue(1, 2, None, &none);
     assert!(!download.has_runs());
-    download.enqueue(4, 4, Some(at(10)), &none);
-    download.enqueue(5, 1, Some(at(20)), &none);
-    download.drop_late_runs(at(15), &none);
+    download.enqueue(4, 4, Some((at(10), Duration::ZERO)), &none);
+    download.enqueue(5, 1, Some((at(20), Duration::ZERO)), &none);
+    assert_eq!(download.drop_late_runs(at(15), Duration::ZERO, &none), []);
     assert_eq!(download.next_run(), Some((4, 4)));
     assert!(!download.has_runs());
 }
