@@ -89,6 +89,8 @@ pub(crate) struct Flight {
     /// They have waited for long. It runs besides those that may run at a time: if each of several nodes kept the flight
     /// queued that others wait for, all would wait for ever.
     pub(crate) others_wait: bool,
+    /// The origin has been asked whether a failure that others tell of is still so, and it is not.
+    pub(crate) origin_has_it: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
     pub(crate) turned_away: Option<FailureClass>,
     /// Mirror requests that wait for it or are being served from it.
@@ -116,6 +118,10 @@ pub(crate) struct Flight {
     pub(crate) referrals: u32,
     /// When it was last looked whether somebody better leads.
     pub(crate) looked_for_better: Option<Time>,
+    /// How often it was.
+    pub(crate) looks: u32,
+    /// Somebody else whom one of the best follows: it is asked when it is looked again.
+    pub(crate) may_lead: Option<PeerId>,
 }
 
 impl Flight {
@@ -145,6 +151,7 @@ impl Flight {
             whole_assigned: false,
             turned_away: None,
             led_for_others: false,
+            origin_has_it: false,
             others_since: None,
             others_wait: false,
             busy_until: Time::ZERO,
@@ -156,6 +163,8 @@ impl Flight {
             released: 0,
             last_release: now,
             looked_for_better: None,
+            looks: 0,
+            may_lead: None,
             held_back: false,
             asking_index: false,
         }

@@ -73,6 +73,9 @@ pub struct PleasePull {
     /// The requester already holds pieces and its tracker is gone: collect before assigning. Absent from Gantry's
     /// messages, which read as `false`.
     pub resuming: bool,
+    /// The requester has asked the origin, and it has the blob: that it had not, or gave it to nobody, is over. Absent from
+    /// Gantry's messages, which read as `false`.
+    pub origin_has_it: bool,
 }
 
 /// What a node says about one digest.
@@ -88,6 +91,8 @@ pub struct PullIntent {
     pub rank: Option<u32>,
     /// Its last pull failed and it will not try again yet.
     pub recently_failed: Option<RecentFailure>,
+    /// Whom it follows, if it takes part in a swarm without leading it. Gantry's nodes do not say.
+    pub follows: Option<Neighbour>,
 }
 
 /// A failure that has not cooled down.

@@ -117,6 +117,8 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant("better-leaders-polled", "a leader asks better ones again with every event of its swarm", WAS_HERE),
+    mutant("leaders-of-others-unknown", "a leader does not look whom those follow that it asks", WAS_HERE),
+    mutant("whoever-asked-leads", "who finds that the origin has it after all leads, however many find that", WAS_HERE),
     mutant("assigned-twice", "the last piece of a run from the origin is given to somebody else as well", CLASSIC),
     mutant("late-run-never-reassigned", "a run whose fetcher is late is nobody else's", CLASSIC),
     mutant("silent-participant-kept", "a participant that has gone is reckoned with for ever", CLASSIC),
@@ -156,6 +158,13 @@ pub const TABLE: &[Mutant] = &[
         "a registry that limits requests is asked everything at the same time",
         CLASSIC,
     ),
+    mutant(
+        "slow-origin-asked-for-as-much",
+        "a registry that takes long is asked for as much at a time as before",
+        WAS_HERE,
+    ),
+    mutant("late-run-fetched-as-well", "what has been given to somebody else meanwhile is fetched as well", WAS_HERE),
+    mutant("complains-while-behind", "a flight that leaves the link to others complains of getting nothing", WAS_HERE),
     mutant("turn-not-passed-on", "a request that gives up keeps its turn at a registry that limits", CLASSIC),
     // After a lie.
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),

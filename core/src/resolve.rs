@@ -122,6 +122,8 @@ pub struct Situation {
     pub stall: Duration,
     /// Whether the requester has a credential of its own: then another node's authentication failure says nothing.
     pub has_credential: bool,
+    /// Whether the origin has been asked and has it: then nobody's failure says anything.
+    pub origin_has_it: bool,
     /// Share of recent calls that were answered, 0 to 1.
     pub health: f64,
 }
@@ -230,7 +232,7 @@ impl Cascade {
             Some(PullOutcome::Started | PullOutcome::AlreadyPulling(_)) => {
                 return Step::Decided(Rule::AskToPull, Outcome::Follow(vec![peer.clone()]));
             }
-            Some(PullOutcome::RecentlyFailed(failure)) => {
+            Some(PullOutcome::RecentlyFailed(failure)) if !self.situation.origin_has_it => {
                 if self.situation.has_credential && failure.class == FailureClass::Auth {
                     // It has no credential; we have one, and it can still lead.
                     return Step::Decided(Rule::AskToPull, Outcome::Follow(vec![peer.clone()]));
@@ -242,7 +244,7 @@ impl Cascade {
                     return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(failure.cooldown));
                 }
             }
-            Some(PullOutcome::Declined | PullOutcome::StaleChair) | None => {}
+            Some(PullOutcome::RecentlyFailed(_) | PullOutcome::Declined | PullOutcome::StaleChair) | None => {}
         }
         // Too busy, or gone since the probe: the next in rank is asked.
         if let Some(slot) = self.slot(peer)
@@ -311,6 +313,7 @@ impl Cascade {
                 failure.class.is_trusted() && !(self.situation.has_credential && failure.class == FailureClass::Auth)
             })
         });
+        let failed = failed.filter(|_| !self.situation.origin_has_it);
         let cached: Vec<_> =
             self.others().filter(|(_, intent)| intent.has_cached).map(|(peer, _)| peer.clone()).collect();
         // A copy that exists is of more use than the news that somebody could not get one.
@@ -344,7 +347,7 @@ impl Cascade {
         let cooldown = self
             .others()
             .filter_map(|(_, intent)| intent.recently_failed)
-            .filter(|failure| !failure.class.is_trusted());
+            .filter(|failure| !failure.class.is_trusted() && !self.situation.origin_has_it);
         if let Some(cooldown) = cooldown.map(|failure| failure.cooldown).max().filter(|length| !length.is_zero()) {
             return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(cooldown));
         }

@@ -35,6 +35,7 @@ pub(super) const STARVING_BATCH: usize = 64;
 const READER_PATIENCE: Duration = Duration::from_secs(3);
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
+
 /// How long so many bytes take at [`SLOWEST_PIECE`].
 pub(super) const fn slowest(bytes: u64) -> Duration {
     Duration::from_millis(bytes * 1000 / SLOWEST_PIECE)

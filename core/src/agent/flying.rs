@@ -48,6 +48,7 @@ impl Agent {
             width,
             stall: stall_window(flight.source.kind, flight.size),
             has_credential: flight.credential.is_some(),
+            origin_has_it: flight.origin_has_it,
             health,
         };
         flight.role = Role::Undecided;
@@ -95,8 +96,8 @@ impl Agent {
                 }
             }
             Step::AskToPull(peer) => {
-                let batch =
-                    PleasePull { digests: vec![digest], source: flight.source.clone(), resuming: flight.has_pieces() };
+                let (source, resuming) = (flight.source.clone(), flight.has_pieces());
+                let batch = PleasePull { digests: vec![digest], source, resuming, origin_has_it: flight.origin_has_it };
                 let call = Call { peer, digest, purpose: Purpose::AskToPull, generation };
                 let timeout = self.config.call_timeout;
                 self.calls.start(&mut self.cx, call, Request::PleasePull(batch), timeout);
@@ -171,11 +172,15 @@ impl Agent {
     ) {
         match (result, tracker) {
             (Ok(_), Some(tracker)) => {
+                self.origin_was_asked(digest);
                 if self.flights.get(&digest).is_some_and(|flight| flight.follows(&tracker)) {
                     self.tracker_lost(digest, &tracker);
                 }
             }
-            (Ok(_), None) => self.may_be_given(digest, Duration::ZERO),
+            (Ok(_), None) => {
+                self.origin_was_asked(digest);
+                self.may_be_given(digest, Duration::ZERO);
+            }
             // That says nothing about the blob.
             (Err(failure), None) if self.asks_again_soon(&failure) => {
                 self.may_be_given(digest, failure.retry_after.unwrap_or_default());
@@ -190,7 +195,10 @@ impl Agent {
     pub(super) fn challenge_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
         match result {
             // It turned others away, and perhaps us a while ago: if we believed each other, that would never end.
-            Ok(_) => self.may_be_given(digest, Duration::ZERO),
+            Ok(_) => {
+                self.origin_was_asked(digest);
+                self.may_be_given(digest, Duration::ZERO);
+            }
             Err(failure) if self.asks_again_soon(&failure) => {
                 self.may_be_given(digest, failure.retry_after.unwrap_or_default());
             }
@@ -207,12 +215,21 @@ impl Agent {
             && failure.retry_after.is_none_or(|after| after < self.config.header_timeout)
     }
 
+    /// The origin has it, whatever others say.
+    fn origin_was_asked(&mut self, digest: Digest) {
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.origin_has_it = true;
+        }
+    }
+
     /// The origin does not say that there is nothing for us, whatever others have heard: this node looks for itself, `after`
     /// a while.
     fn may_be_given(&mut self, digest: Digest, after: Duration) {
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.stage.is_moving()) else { return };
         flight.turned_away = None;
         match flight.role.clone() {
+            // Many are told of the same failure at the same time, and not each of them should lead.
+            Role::Undecided if flight.origin_has_it && !mutant!("whoever-asked-leads") => self.resolve(digest, false),
             Role::Undecided => {
                 if !after.is_zero() {
                     self.trackers.entry(digest).or_default().collect_until(self.cx.now + after);

@@ -195,6 +195,12 @@ impl Agent {
         let now = self.cx.now;
         let own = self.config.peer.clone();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if flight.turned_away.is_some_and(|class| class != FailureClass::Auth) {
+            // It was led for others in the cool-down of a failure. Somebody else has to.
+            let detail =
+                "what came does not match, and the origin is not asked before the cool-down of a failure is over";
+            return self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
+        }
         let Some(download) = &mut flight.download else { return };
         if download.piece_fetches() > 0 {
             // What is written now must not be written over what the origin sends.

@@ -13,8 +13,8 @@ use crate::flight::Role;
 use crate::input::StreamError;
 use crate::members::Recognition;
 use crate::message::{
-    MAX_DIGESTS_PER_BATCH, MAX_MESSAGE_BYTES, Notice, PieceRefusal, PieceRequest, PleasePull, Protocol, PullIntent,
-    PullOutcome, PullResult, Request, Response,
+    FailureClass, MAX_DIGESTS_PER_BATCH, MAX_MESSAGE_BYTES, Notice, PieceRefusal, PieceRequest, PleasePull, Protocol,
+    PullIntent, PullOutcome, PullResult, RecentFailure, Request, Response,
 };
 use crate::names::{PeerId, StreamId};
 use crate::output::{Explanation, Output};
@@ -216,12 +216,17 @@ impl Agent {
         let flight = self.flights.get(digest);
         // Only who leads is somebody to follow: two participants that found each other would wait for each other.
         let leading = flight.filter(|flight| flight.role == Role::Leading);
+        let follows = match flight.map(|flight| &flight.role) {
+            Some(Role::Following(tracker)) => Some(self.contact(tracker)),
+            _ => None,
+        };
         PullIntent {
             has_cached: self.cache.get(digest).is_some(),
             in_flight_for: leading.map(|flight| now - flight.started),
             idle_for: leading.map(|flight| now - flight.idle_since()),
             rank: self.members.own_rank(digest),
             recently_failed: if flight.is_some() { None } else { self.failures.recent(now, digest) },
+            follows,
         }
     }
 
@@ -254,7 +259,12 @@ impl Agent {
             }
             return PullOutcome::AlreadyPulling(age);
         }
-        if let Some(failure) = self.failures.recent(now, &digest)
+        let failure = self.failures.recent(now, &digest);
+        // Who knows better than the origin's word to us can be led by us. What else is in our way still is.
+        let is_over = |failure: &RecentFailure| {
+            batch.origin_has_it && matches!(failure.class, FailureClass::NotFound | FailureClass::Auth)
+        };
+        if let Some(failure) = failure.filter(|failure| !is_over(failure))
             && !mutant!("failed-digest-pulled-for-peers")
         {
             return PullOutcome::RecentlyFailed(failure);
@@ -269,6 +279,11 @@ impl Agent {
             return PullOutcome::Declined;
         }
         self.want(digest, &batch.source, None);
+        if let (Some(failure), Some(flight)) = (failure, self.flights.get_mut(&digest)) {
+            // The cool-down goes on: it is they who ask the origin.
+            flight.turned_away = Some(failure.class);
+            flight.led_for_others = true;
+        }
         if batch.resuming {
             self.expect_survivors(digest);
         }

@@ -12,6 +12,7 @@ use super::fetching::{LATE, late_after};
 use crate::digest::Digest;
 use crate::flight::Flight;
 use crate::names::Kind;
+use crate::time::Time;
 use crate::timers::Deadline;
 
 /// Pieces that all flights fetch at a time, as a multiple of what one may: where one waits for what is rare, others go on.
@@ -28,6 +29,18 @@ const BUSY_WITH_OTHERS: u32 = 4;
 
 /// A flight stands behind others for this long, at most: then it is one that gets nothing.
 const MOST_BEHIND: Duration = Duration::from_secs(1800);
+
+impl Flight {
+    /// Stands behind the node's other flights, unless somebody waits for it or it has got nothing for too long. Returns whether it
+    /// does.
+    fn stand_behind(&mut self, now: Time) -> bool {
+        let stands = self.waiters.is_empty() && now - self.last_byte.max(self.started) < MOST_BEHIND;
+        if stands {
+            self.stood_behind = now;
+        }
+        stands
+    }
+}
 
 impl Agent {
     /// How many more pieces may be fetched from peers now, whoever fetches them. What is late does not count, so that peers
@@ -53,9 +66,7 @@ impl Agent {
     pub(super) fn hold_back(&mut self, digest: Digest) {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.held_back = true;
-            if flight.waiters.is_empty() {
-                flight.stood_behind = self.cx.now;
-            }
+            flight.stand_behind(self.cx.now);
         }
         if !mutant!("held-back-for-ever") {
             self.cx.wake_by(Deadline::Fetch(digest), LATE.1);
@@ -82,12 +93,10 @@ impl Agent {
         let now = self.cx.now;
         let others_move = self.others_move(digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return false };
-        let may_wait = flight.waiters.is_empty() && flight.source.kind != Kind::Manifest && !flight.is_recovering();
-        let stands = others_move && may_wait && now - flight.last_byte.max(flight.started) < MOST_BEHIND;
-        if stands {
-            flight.stood_behind = now;
+        if mutant!("complains-while-behind") {
+            return false;
         }
-        stands
+        others_move && flight.source.kind != Kind::Manifest && !flight.is_recovering() && flight.stand_behind(now)
     }
 
     /// Whether a flight has stood behind others a moment ago.

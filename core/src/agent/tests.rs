@@ -1,6 +1,7 @@
 mod choking;
 mod fuzz;
 mod hostile;
+mod leaders;
 mod patience;
 mod standstill;
 mod storms;
@@ -187,7 +188,7 @@ fn at_most_sixteen_flights_run_and_what_containerd_waits_for_does_not_stand_behi
     let mut bench = Bench::new(|config| config.max_running_flights = 16);
     let batch = |first: u8| {
         let digests = (first..first + 20).map(digest).collect();
-        Request::PleasePull(PleasePull { digests, source: source(Kind::Blob), resuming: false })
+        Request::PleasePull(PleasePull { digests, source: source(Kind::Blob), resuming: false, origin_has_it: false })
     };
     bench.open(1, "other").input(Input::StreamRequest { stream: StreamId(1), request: batch(0) });
     bench.get(1, digest(200), None);
@@ -214,7 +215,7 @@ fn at_most_sixteen_flights_run_and_what_containerd_waits_for_does_not_stand_behi
 fn a_please_pull_says_of_each_digest_what_became_of_it() {
     let mut bench = Bench::with_blobs(vec![blob(1, 10, false)], |config| config.max_admitted_flights = 1);
     let digests = vec![digest(1), digest(2), digest(2), digest(3)];
-    let batch = PleasePull { digests, source: source(Kind::Blob), resuming: false };
+    let batch = PleasePull { digests, source: source(Kind::Blob), resuming: false, origin_has_it: false };
     let Some(Response::PleasePull(results)) = bench.call(1, Request::PleasePull(batch)) else { panic!("no reply") };
     let outcomes: Vec<_> = results.iter().map(|result| result.outcome).collect();
     let pulling = PullOutcome::AlreadyPulling(Duration::ZERO);
@@ -225,7 +226,7 @@ fn a_please_pull_says_of_each_digest_what_became_of_it() {
 fn a_batch_that_is_too_large_and_a_request_on_the_wrong_protocol_get_no_reply_and_are_counted() {
     let mut bench = Bench::new(|_| {});
     let digests = vec![digest(1); MAX_DIGESTS_PER_BATCH + 1];
-    let batch = PleasePull { digests, source: source(Kind::Blob), resuming: false };
+    let batch = PleasePull { digests, source: source(Kind::Blob), resuming: false, origin_has_it: false };
     assert_eq!(bench.call(1, Request::PleasePull(batch)), None);
     bench.input(Input::StreamOpened { stream: StreamId(2), peer: PeerId::new("other"), protocol: Protocol::Swarm });
     bench.input(Input::StreamRequest { stream: StreamId(2), request: Request::PullIntent { digest: digest(1) } });
@@ -412,7 +413,8 @@ fn a_failed_digest_is_a_404_at_once_until_it_has_cooled_down() {
 #[test]
 fn a_peer_cannot_make_this_node_ask_a_registry_that_is_not_on_the_list() {
     let mut bench = Bench::new(|config| config.registries = Some(vec!["other.example".into()]));
-    let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false };
+    let batch =
+        PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false, origin_has_it: false };
     let Some(Response::PleasePull(results)) = bench.call(1, Request::PleasePull(batch)) else { panic!("no reply") };
     assert_eq!(results[0].outcome, PullOutcome::Declined);
     assert!(bench.agent.status().flights.is_empty());

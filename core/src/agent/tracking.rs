@@ -11,6 +11,7 @@ use crate::flight::{Role, Stage};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
+use crate::resolve::stall_window;
 use crate::spine::MAX_SPINE;
 use crate::swarm::tracker::introductions::DEGREE;
 use crate::swarm::tracker::{Assignment, Introduction};
@@ -265,9 +266,19 @@ impl Agent {
         let may_ask = |peer: &&PeerId| self.failures.may_ask(self.cx.now, digest, peer);
         let asked = if mutant!("gone-leaders-hide-others") { 2 * width } else { usize::MAX };
         let before_own = self.members.ranked(&digest).take(asked).take_while(|peer| !self.members.is_own(peer));
-        let better: Vec<_> = before_own.filter(may_ask).take(width).cloned().collect();
+        let mut better: Vec<_> = before_own.filter(may_ask).cloned().collect();
+        // Whoever leads because the best were gone is not found through those, if they take no part: the others in turn.
+        if better.len() > width && !mutant!("leaders-of-others-unknown") {
+            let turn = width + flight.looks as usize % (better.len() - width);
+            better.swap(width, turn);
+        }
+        better.truncate(width + 1);
+        let followed = flight.may_lead.iter().filter(may_ask).find(|peer| !better.contains(peer));
+        better.extend(followed.cloned());
         if let Some(flight) = self.flights.get_mut(&digest).filter(|_| !better.is_empty()) {
             flight.looked_for_better = Some(self.cx.now);
+            flight.looks = flight.looks.wrapping_add(1);
+            flight.may_lead = None;
         }
         for peer in better {
             let call = Call { peer, digest, purpose: Purpose::Defer, generation };
@@ -283,10 +294,25 @@ impl Agent {
             return;
         }
         let Some(Response::PullIntent(intent)) = response else { return };
+        if let Some(leader) = intent.follows
+            && !self.members.is_own(&leader.peer)
+            && !mutant!("leaders-of-others-unknown")
+        {
+            // Whoever leads without being one of the best would not be found by anybody: only those are asked.
+            self.learn(&leader.peer, &leader.addresses);
+            if let Some(flight) = self.flights.get_mut(&digest) {
+                flight.may_lead = Some(leader.peer);
+            }
+            return;
+        }
         // It has it whole and takes part in our swarm: it has found us, and could lead if it wanted. Who leads does not take
         // part any more, even if it was heard of here a moment ago.
         let takes_part = self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(&call.peer));
-        if (intent.in_flight_for.is_some() || intent.has_cached && !takes_part) && !mutant!("never-steps-down") {
+        let stall = stall_window(flight.source.kind, flight.size);
+        let moves = intent.in_flight_for.is_some_and(|age| intent.idle_for.unwrap_or(age) <= stall);
+        // The best do not give way to one that stands still.
+        let leads = intent.in_flight_for.is_some() && (moves || !self.ranks_before(&digest, &call.peer));
+        if (leads || intent.has_cached && !takes_part) && !mutant!("never-steps-down") {
             // Step down: our participants are sent on when they show their next sign of life.
             self.follow(digest, call.peer.clone());
         }

@@ -20,6 +20,7 @@ fn cascade_with(own: usize, nodes: usize, change: impl FnOnce(&mut Situation)) -
         width: 3,
         stall: Duration::from_secs(30),
         has_credential: false,
+        origin_has_it: false,
         health: 1.0,
     };
     change(&mut situation);
@@ -80,6 +81,19 @@ fn rule_1_does_not_bind_a_requester_with_a_credential_of_its_own() {
     let failure = RecentFailure { class: FailureClass::Auth, cooldown: Duration::from_secs(5) };
     let step = cascade.asked(&peer(0), Some(PullOutcome::RecentlyFailed(failure)));
     assert_eq!(decided(step), (Rule::AskToPull, Outcome::Follow(vec![peer(0)])));
+}
+
+#[test]
+fn what_the_origin_has_after_all_is_led_by_the_best_that_can_in_spite_of_failures() {
+    let mut cascade = cascade_with(5, 9, |situation| situation.origin_has_it = true);
+    let failures = [FailureClass::NotFound, FailureClass::Transient, FailureClass::Auth].map(|class| failed(class, 30));
+    let step = probe(&mut cascade, &failures.map(Some));
+    assert_eq!(step, Step::AskToPull(peer(0)));
+    // Its failure has not to do with what the origin has.
+    let failure = RecentFailure { class: FailureClass::Transient, cooldown: Duration::from_secs(30) };
+    assert_eq!(cascade.asked(&peer(0), Some(PullOutcome::RecentlyFailed(failure))), Step::AskToPull(peer(1)));
+    let (rule, outcome) = decided(cascade.asked(&peer(1), Some(PullOutcome::Started)));
+    assert_eq!((rule, outcome), (Rule::AskToPull, Outcome::Follow(vec![peer(1)])));
 }
 
 #[test]
@@ -192,6 +206,7 @@ fn intents() -> impl Strategy<Value = Option<PullIntent>> {
             idle_for,
             rank,
             recently_failed,
+            follows: None,
         });
     proptest::option::of(intent)
 }
@@ -206,6 +221,7 @@ proptest! {
         width in 0_usize..5,
         health in 0.0_f64..1.0,
         has_credential: bool,
+        origin_has_it: bool,
         answers in proptest::collection::vec(intents(), 20),
         outcomes in proptest::collection::vec(0_u8..5, 20),
     ) {
@@ -213,6 +229,7 @@ proptest! {
             situation.width = width;
             situation.health = health;
             situation.has_credential = has_credential;
+            situation.origin_has_it = origin_has_it;
         });
         let mut probed = std::collections::BTreeSet::new();
         let mut asked = std::collections::BTreeSet::new();

@@ -337,8 +337,9 @@ impl Download {
                 run.first += 1;
                 run.count -= 1;
             }
-            let in_time = |(until, deadline): (Time, Duration)| now + takes.min(deadline / 2) < until;
-            let stays = run.count > 0 && run.until.is_none_or(in_time);
+            let begins_late = |(until, deadline): (Time, Duration)| now + takes.min(deadline / 2) >= until;
+            let too_late = run.until.is_some_and(begins_late) && !mutant!("late-run-fetched-as-well");
+            let stays = run.count > 0 && !too_late;
             if !stays {
                 dropped.push(whole);
             }

@@ -78,6 +78,9 @@ pub struct PullIntentResponse {
     /// Ours, as `resuming` below: milliseconds since the pull's last byte.
     #[prost(uint64, optional, tag = "1000")]
     pub idle_millis: Option<u64>,
+    /// Ours: whom the responder follows.
+    #[prost(message, optional, tag = "1001")]
+    pub follows: Option<super::swarm::schema::Neighbour>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -94,6 +97,9 @@ pub struct PleasePullRequest {
     /// Ours: far from the numbers that Gantry may use one day, and skipped by it.
     #[prost(bool, tag = "1000")]
     pub resuming: bool,
+    /// Ours: the origin was asked and has it.
+    #[prost(bool, tag = "1001")]
+    pub origin_has_it: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -163,6 +169,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, WireError> {
                     kind: kind_from_wire(request.kind),
                 },
                 resuming: request.resuming,
+                origin_has_it: request.origin_has_it,
             }))
         }
         other => Err(WireError::Unexpected { expected: "a request", found: other.name() }),
@@ -180,6 +187,7 @@ pub(super) fn encode_please_pull(batch: &PleasePull) -> Vec<u8> {
         repository: batch.source.repository.to_string(),
         kind: kind_to_wire(batch.source.kind),
         resuming: batch.resuming,
+        origin_has_it: batch.origin_has_it,
     }))
 }
 
@@ -193,6 +201,7 @@ pub(super) fn encode_intent(intent: &PullIntent, now: SystemTime) -> Vec<u8> {
         cooldown_until: intent.recently_failed.map(|failure| Timestamp::after(now, failure.cooldown)),
         failure_class: intent.recently_failed.map_or(0, |failure| class_to_wire(failure.class)),
         idle_millis: intent.idle_for.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+        follows: intent.follows.as_ref().map(Into::into),
     }))
 }
 
@@ -206,6 +215,7 @@ pub(super) fn decode_intent(bytes: &[u8], now: SystemTime) -> Result<PullIntent,
             recently_failed: response
                 .recently_failed
                 .then(|| recent_failure(response.failure_class, response.cooldown_until, now)),
+            follows: response.follows.map(TryInto::try_into).transpose()?,
         }),
         other => Err(WireError::Unexpected { expected: "pull_intent_response", found: other.name() }),
     }

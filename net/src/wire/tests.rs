@@ -52,6 +52,7 @@ fn batch(digests: usize) -> PleasePull {
         digests: vec![digest; digests],
         source: Source { registry: "r".into(), repository: "a".into(), kind: Kind::Blob },
         resuming: false,
+        origin_has_it: false,
     }
 }
 

@@ -196,6 +196,7 @@ fn response(response: &Response) -> String {
             parts.extend(intent.in_flight_for.as_ref().map(|age| format!("pulling for {}", seconds(age))));
             parts.extend(intent.recently_failed.map(|failure| format!("failed: {}", failure.class.name())));
             parts.extend(intent.rank.map(|rank| format!("rank {rank}")));
+            parts.extend(intent.follows.as_ref().map(|leader| format!("follows {}", peer(&leader.peer))));
             parts.join(", ")
         }
         Response::PleasePull(results) => {

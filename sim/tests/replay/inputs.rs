@@ -103,17 +103,25 @@ fn request() -> BoxedStrategy<Request> {
     });
     prop_oneof![
         digest().prop_map(|digest| Request::PullIntent { digest }),
-        (vec(digest(), 0..3), source(), any::<bool>())
-            .prop_map(|(digests, source, resuming)| Request::PleasePull(PleasePull { digests, source, resuming })),
+        (vec(digest(), 0..3), source(), any::<[bool; 2]>()).prop_map(|(digests, source, [resuming, origin_has_it])| {
+            Request::PleasePull(PleasePull { digests, source, resuming, origin_has_it })
+        }),
         enrol,
     ]
     .boxed()
 }
 
 fn response() -> BoxedStrategy<Response> {
-    let intent = (any::<bool>(), option::of(short()), option::of(short()), option::of(0_u32..4), option::of(failure()))
-        .prop_map(|(has_cached, in_flight_for, idle_for, rank, recently_failed)| {
-            Response::PullIntent(PullIntent { has_cached, in_flight_for, idle_for, rank, recently_failed })
+    let intent = (
+        any::<bool>(),
+        option::of(short()),
+        option::of(short()),
+        option::of(0_u32..4),
+        option::of(failure()),
+        option::of(neighbour()),
+    )
+        .prop_map(|(has_cached, in_flight_for, idle_for, rank, recently_failed, follows)| {
+            Response::PullIntent(PullIntent { has_cached, in_flight_for, idle_for, rank, recently_failed, follows })
         });
     let outcome = prop_oneof![
         Just(PullOutcome::Declined),

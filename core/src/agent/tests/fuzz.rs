@@ -152,6 +152,7 @@ impl Dice {
                 digests: (0..self.below(4)).map(|_| self.digest()).collect(),
                 source: source(self.kind()),
                 resuming: self.below(2) == 0,
+                origin_has_it: self.below(2) == 0,
             }),
             _ => {
                 let size = self.size(digest);
@@ -174,12 +175,14 @@ impl Dice {
             _ if self.below(12) == 0 => Response::PleasePull(Vec::new()),
             Request::PullIntent { .. } => {
                 let (age, idle, failed) = (self.duration(), self.duration(), self.failure());
+                let leader = Neighbour { peer: self.peer(), addresses: Vec::new(), zone: None };
                 Response::PullIntent(PullIntent {
                     has_cached: self.below(4) == 0,
                     in_flight_for: self.maybe(age),
                     idle_for: self.maybe(idle),
                     rank: Some(self.below(3) as u32),
                     recently_failed: self.maybe(failed).filter(|_| self.below(4) == 0),
+                    follows: self.maybe(leader).filter(|_| self.below(4) == 0),
                 })
             }
             Request::PleasePull(batch) => {

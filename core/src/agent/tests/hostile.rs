@@ -201,7 +201,8 @@ fn a_tracker_cannot_send_a_credential_to_a_registry_of_its_choice() {
 #[test]
 fn a_pull_that_a_peer_asked_for_does_not_decide_where_a_credential_goes() {
     let mut bench = Bench::new(|_| {});
-    let batch = PleasePull { digests: vec![digest(1)], source: elsewhere(Kind::Blob), resuming: false };
+    let batch =
+        PleasePull { digests: vec![digest(1)], source: elsewhere(Kind::Blob), resuming: false, origin_has_it: false };
     bench.call(1, Request::PleasePull(batch));
     bench.get(1, digest(1), SECRET).pass(Duration::from_secs(11));
     let asked = asked_with_a_credential(&bench.outputs);

@@ -37,7 +37,8 @@ impl Bench {
         bench.input(Input::Members(Roster::new(vec![member("other"), member("third")])));
         let stream = StreamId(50);
         bench.input(Input::StreamOpened { stream, peer: PeerId::new("other"), protocol: Protocol::Coord });
-        let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false };
+        let batch =
+            PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false, origin_has_it: false };
         bench.input(Input::StreamRequest { stream, request: Request::PleasePull(batch) });
         bench.pass(Duration::from_secs(4));
         bench

@@ -56,25 +56,34 @@ fn source() -> impl Strategy<Value = Source> {
 }
 
 pub(super) fn coord_request() -> impl Strategy<Value = Request> {
-    let batch = (vec(digest(), 1..5), source(), any::<bool>()).prop_map(|(digests, source, resuming)| PleasePull {
+    let batch = (vec(digest(), 1..5), source(), any::<[bool; 2]>());
+    let batch = batch.prop_map(|(digests, source, [resuming, origin_has_it])| PleasePull {
         digests,
         source,
         resuming,
+        origin_has_it,
     });
     prop_oneof![digest().prop_map(|digest| Request::PullIntent { digest }), batch.prop_map(Request::PleasePull)]
 }
 
 pub(super) fn pull_intent() -> impl Strategy<Value = PullIntent> {
     let rank = option::of(0..=i32::MAX as u32);
-    (any::<bool>(), option::of(years()), option::of(millis()), rank, option::of(failure(years()))).prop_map(
-        |(has_cached, in_flight_for, idle_for, rank, recently_failed)| PullIntent {
+    (
+        any::<bool>(),
+        option::of(years()),
+        option::of(millis()),
+        rank,
+        option::of(failure(years())),
+        option::of(neighbour()),
+    )
+        .prop_map(|(has_cached, in_flight_for, idle_for, rank, recently_failed, follows)| PullIntent {
             has_cached,
             in_flight_for,
             idle_for,
             rank,
             recently_failed,
-        },
-    )
+            follows,
+        })
 }
 
 pub(super) fn pull_results() -> impl Strategy<Value = Vec<PullResult>> {

@@ -16,6 +16,7 @@ const PEER: &str = "12D3KooW9pNAk8aiBuGVQtWRdbkLmo5qVL3e2h5UxbN2Nz9ttwiw";
 /// Hex digits with `[1]` and `[2]` for the texts of the two digests, and blanks where the reader wants them.
 fn bytes(hex_digits: &str) -> Vec<u8> {
     let digits: String = hex_digits
+        .replace("[peer]", &hex(PEER.as_bytes()))
         .replace("[1]", &hex(ONE.to_string().as_bytes()))
         .replace("[2]", &hex(TWO.to_string().as_bytes()))
         .split_whitespace()
@@ -33,12 +34,17 @@ const CACHED: &str = "1204 0801 2002";
 const IN_FLIGHT: &str = "121b 1001 1a0c 08f5e1cfaa06 1080cab5ee01 20ffffffffffffffffff01";
 /// envelope 2: { 2: true, 3: { 1: 1699999990 }, 1000: 1500 milliseconds }
 const IDLE: &str = "120e 1001 1a06 08f6e1cfaa06 c03e dc0b";
+/// envelope 2: { 4: -1, 1001: { 1: peer, 2: "/ip4/10.0.0.1/tcp/4001", 3: "z" } }
+const FOLLOWS: &str =
+    "125f 20ffffffffffffffffff01 ca3e 51 0a34[peer] 1216 2f6970342f31302e302e302e312f7463702f34303031 1a017a";
 /// envelope 2: { 5: true, 6: { 1: 1700000030 }, 7: 3 }
 const FAILED: &str = "120c 2801 3206 089ee2cfaa06 3803";
 /// envelope 3: { 1: digest, 1: digest, 2: "docker.io", 3: "library/app", 4: 2 }
 const PLEASE_PULL: &str = "1aac01 0a47[1] 0a47[2] 1209 646f636b65722e696f 1a0b 6c6962726172792f617070 2002";
 /// envelope 3: { 1: digest, 2: "r", 3: "a", 4: 1, 1000: true }
 const RESUMING: &str = "1a54 0a47[1] 120172 1a0161 2001 c03e01";
+/// envelope 3: { 1: digest, 2: "r", 3: "a", 4: 1, 1001: true }
+const KNOWN_BETTER: &str = "1a54 0a47[1] 120172 1a0161 2001 c83e01";
 /// envelope 4: { 1: { digest, already_pulling, 3: started }, 1: { digest, recently_failed, 4: until, 5: not_found },
 /// 1: { digest, started, 3: now }, 1: { digest }, 1: { digest, stale_chair } }
 const RESULTS: &str = "229903 \
@@ -55,15 +61,18 @@ fn source(kind: Kind) -> Source {
 #[test]
 fn requests_have_gantrys_form() {
     let intent = Request::PullIntent { digest: ONE };
-    let batch = PleasePull { digests: vec![ONE, TWO], source: source(Kind::Manifest), resuming: false };
+    let batch =
+        PleasePull { digests: vec![ONE, TWO], source: source(Kind::Manifest), resuming: false, origin_has_it: false };
     let resuming = PleasePull {
         digests: vec![ONE],
         source: Source { registry: "r".into(), repository: "a".into(), kind: Kind::Blob },
         resuming: true,
+        origin_has_it: false,
     };
-    for (request, golden) in
-        [(intent, PULL_INTENT), (Request::PleasePull(batch), PLEASE_PULL), (Request::PleasePull(resuming), RESUMING)]
-    {
+    let known_better = PleasePull { resuming: false, origin_has_it: true, ..resuming.clone() };
+    let batches = [(batch, PLEASE_PULL), (resuming, RESUMING), (known_better, KNOWN_BETTER)];
+    let batches = batches.map(|(batch, golden)| (Request::PleasePull(batch), golden));
+    for (request, golden) in [(intent, PULL_INTENT)].into_iter().chain(batches) {
         assert_eq!(hex(&encode_request(&request)), hex(&bytes(golden)));
         assert_eq!(coord::decode_request(&bytes(golden)), Ok(request));
     }
@@ -81,7 +90,11 @@ fn responses_have_gantrys_form() {
         rank: Some(0),
         ..PullIntent::default()
     };
-    for (intent, golden) in [(cached, CACHED), (in_flight, IN_FLIGHT), (idle, IDLE), (failed, FAILED)] {
+    let leader =
+        Neighbour { peer: PeerId::new(PEER), addresses: vec!["/ip4/10.0.0.1/tcp/4001".into()], zone: Some("z".into()) };
+    let following = PullIntent { follows: Some(leader), ..PullIntent::default() };
+    let intents = [(cached, CACHED), (in_flight, IN_FLIGHT), (idle, IDLE), (failed, FAILED), (following, FOLLOWS)];
+    for (intent, golden) in intents {
         assert_eq!(hex(&coord::encode_intent(&intent, now())), hex(&bytes(golden)));
         assert_eq!(coord::decode_intent(&bytes(golden), now()), Ok(intent));
     }
@@ -108,6 +121,7 @@ fn a_gantry_batch_with_a_bad_digest_a_credential_and_a_chair_is_read_without_the
         digests: vec![TWO],
         source: Source { registry: "r".into(), repository: "a".into(), kind: Kind::Blob },
         resuming: false,
+        origin_has_it: false,
     };
     let read = coord::decode_request(&bytes(golden));
     assert!(!format!("{read:?}").contains("secret"));

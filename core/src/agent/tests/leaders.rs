@@ -1,0 +1,197 @@
+//! Who leads, when several do, or nobody whom the others ask.
+
+use super::*;
+use crate::input::CallError;
+use crate::message::{Neighbour, PullResult, RecentFailure};
+use crate::names::CallId;
+
+const OTHERS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+impl Bench {
+    /// A node among [`OTHERS`], and a digest for which as many rank before it as `better` says.
+    fn ranked_after(better: impl Fn(usize) -> bool) -> (Self, Digest) {
+        let mut bench = Self::new(|_| {});
+        bench.input(Input::Members(Roster::new(OTHERS.map(member).to_vec())));
+        let is_such = |digest: &Digest| bench.before_own(digest).len();
+        let digest = (1..=255).map(digest).find(|digest| better(is_such(digest))).expect("some digest ranks so");
+        (bench, digest)
+    }
+
+    /// Those who rank before this node, the best first.
+    fn before_own(&self, digest: &Digest) -> Vec<PeerId> {
+        let ranked = self.agent.members.ranked(digest);
+        ranked.take_while(|peer| peer.as_str() != "me").cloned().collect()
+    }
+
+    /// Those after it.
+    fn after_own(&self, digest: &Digest) -> Vec<PeerId> {
+        self.agent.members.ranked(digest).skip_while(|peer| peer.as_str() != "me").skip(1).cloned().collect()
+    }
+
+    /// What others were asked since the last look.
+    fn calls(&mut self) -> Vec<(CallId, PeerId, Request)> {
+        let called = |output| match output {
+            Output::Call { call, peer, request, .. } => Some((call, peer, request)),
+            _ => None,
+        };
+        self.take().into_iter().filter_map(called).collect()
+    }
+
+    fn answer(&mut self, call: CallId, intent: PullIntent) -> &mut Self {
+        self.input(Input::Reply { call, response: Response::PullIntent(intent) })
+    }
+
+    /// It leads, because nobody answered when it asked.
+    fn leads_alone(&mut self, digest: Digest) {
+        self.get(1, digest, None);
+        for _ in 0..50 {
+            for (call, _, _) in self.calls() {
+                self.input(Input::CallFailed { call, error: CallError::Unreachable });
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        assert_eq!(self.role(), "leading");
+        // Those who could not be reached can be again.
+        self.pass(Duration::from_secs(5)).take();
+    }
+
+    fn role(&self) -> String {
+        self.agent.status().flights[0].role.to_string()
+    }
+}
+
+fn follows(peer: &PeerId) -> PullIntent {
+    let leader = Neighbour { peer: peer.clone(), addresses: Vec::new(), zone: None };
+    PullIntent { follows: Some(leader), ..PullIntent::default() }
+}
+
+fn pulling(idle: Duration) -> PullIntent {
+    PullIntent { in_flight_for: Some(Duration::from_secs(90)), idle_for: Some(idle), ..PullIntent::default() }
+}
+
+fn failed(class: FailureClass) -> RecentFailure {
+    RecentFailure { class, cooldown: Duration::from_secs(60) }
+}
+
+#[test]
+fn whom_the_best_follow_is_asked_and_given_way_to_if_it_moves() {
+    for (idle, role) in [(1, "following"), (50, "leading")] {
+        let (mut bench, digest) = Bench::ranked_after(|better| (1..6).contains(&better));
+        let (best, last) = (bench.before_own(&digest).remove(0), bench.after_own(&digest).remove(0));
+        bench.leads_alone(digest);
+        let mut is_asked = false;
+        for _ in 0..60 {
+            for (call, peer, request) in bench.calls() {
+                if !matches!(request, Request::PullIntent { .. }) {
+                    continue;
+                }
+                if peer == best {
+                    bench.answer(call, follows(&last));
+                } else if peer == last {
+                    is_asked = true;
+                    bench.answer(call, pulling(Duration::from_secs(idle)));
+                } else {
+                    bench.answer(call, PullIntent::default());
+                }
+            }
+            if bench.role() != "leading" {
+                break;
+            }
+            bench.pass(Duration::from_millis(100));
+        }
+        assert!(is_asked);
+        assert_eq!(bench.role(), role, "the other one has had no byte for {idle} s");
+    }
+}
+
+#[test]
+fn a_better_leader_is_found_behind_those_who_take_no_part() {
+    let (mut bench, digest) = Bench::ranked_after(|better| better >= 5);
+    let better = bench.before_own(&digest);
+    bench.leads_alone(digest);
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        for (call, peer, _) in bench.calls() {
+            bench.answer(call, PullIntent::default());
+            asked.insert(peer);
+        }
+        bench.pass(Duration::from_millis(100));
+    }
+    assert_eq!(asked, better.into_iter().collect());
+    assert_eq!(bench.role(), "leading");
+}
+
+#[test]
+fn who_follows_somebody_says_whom() {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    let Some(Response::PullIntent(intent)) = bench.call(1, Request::PullIntent { digest: digest(1) }) else {
+        panic!("no answer")
+    };
+    assert_eq!(intent.in_flight_for, None);
+    assert_eq!(intent.follows.map(|leader| leader.peer), Some(PeerId::new("tracker")));
+}
+
+#[test]
+fn who_finds_that_the_origin_has_it_after_all_asks_the_best_to_pull() {
+    let (mut bench, digest) = Bench::ranked_after(|better| better >= 2);
+    let better = bench.before_own(&digest);
+    bench.get(1, digest, None);
+    let mut asked_to_pull = Vec::new();
+    for _ in 0..10 {
+        for output in bench.take() {
+            match output {
+                Output::StatOrigin { op, .. } => {
+                    let stat = OriginStat { size: 10, media_type: None };
+                    bench.input(Input::OriginStat { op, result: Ok(stat) });
+                }
+                Output::Call { call, request: Request::PullIntent { .. }, .. } => {
+                    let recently_failed = Some(failed(FailureClass::NotFound));
+                    bench.answer(call, PullIntent { recently_failed, ..PullIntent::default() });
+                }
+                Output::Call { call, peer, request: Request::PleasePull(batch), .. } => {
+                    assert!(batch.origin_has_it);
+                    // The best one has a reason of its own.
+                    let outcome = match asked_to_pull.len() {
+                        0 => PullOutcome::RecentlyFailed(failed(FailureClass::Transient)),
+                        _ => PullOutcome::Started,
+                    };
+                    asked_to_pull.push(peer);
+                    let results = vec![PullResult { digest, outcome }];
+                    bench.input(Input::Reply { call, response: Response::PleasePull(results) });
+                }
+                _ => {}
+            }
+        }
+        bench.pass(Duration::from_millis(10));
+    }
+    assert_eq!(asked_to_pull, better[..2]);
+    assert_eq!(bench.role(), "following");
+}
+
+#[test]
+fn what_was_not_there_is_led_for_those_who_know_better_and_not_asked_for_in_the_cool_down() {
+    let mut bench = Bench::new(|_| {});
+    bench.get(1, digest(1), None);
+    let op = stat_op(&bench.take());
+    let failure = OriginFailure {
+        class: FailureClass::NotFound,
+        status: Some(404),
+        retry_after: None,
+        challenge: Vec::new(),
+        detail: "not yet".into(),
+    };
+    bench.input(Input::OriginStat { op, result: Err(failure) });
+    for (origin_has_it, stream) in [(false, 1), (true, 2)] {
+        let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false, origin_has_it };
+        let Some(Response::PleasePull(results)) = bench.call(stream, Request::PleasePull(batch)) else {
+            panic!("no answer")
+        };
+        assert_eq!(results[0].outcome == PullOutcome::Started, origin_has_it, "{results:?}");
+    }
+    let reply = bench.enrolment(3, "other", digest(1), true);
+    assert!(matches!(reply, Some(crate::message::EnrolReply::Enrolled { .. })), "{reply:?}");
+    bench.pass(Duration::from_secs(5));
+    let asks = |output: &Output| matches!(output, Output::FetchOrigin { .. } | Output::StatOrigin { .. });
+    assert!(!bench.take().iter().any(asks));
+    assert_eq!(bench.role(), "leading");
+}
