@@ -97,6 +97,8 @@ pub(crate) struct Flight {
     pub(crate) waiters: BTreeSet<RequestId>,
     pub(crate) role: Role,
     pub(crate) neighbours: Neighbours,
+    /// Convicted ones that have been told what is here, and may come for it.
+    pub(crate) estranged: BTreeSet<PeerId>,
     /// Progress, once the size is known.
     pub(crate) download: Option<Download>,
     /// Tells this flight from an earlier one of the same digest.
@@ -109,6 +111,8 @@ pub(crate) struct Flight {
     pub(crate) started: Time,
     /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
     pub(crate) last_complaint: Time,
+    /// How often in a row to this tracker, while nothing came.
+    pub(crate) complaints: u32,
     pub(crate) origin_bytes: u64,
     /// Since when somebody has been enrolling with us for it while it was queued.
     pub(crate) others_since: Option<Time>,
@@ -142,11 +146,13 @@ impl Flight {
             last_piece: now,
             stood_behind: now,
             last_complaint: now,
+            complaints: 0,
             origin_bytes: 0,
             peer_bytes: 0,
             stage: Stage::Queued,
             role: Role::Undecided,
             neighbours: Neighbours::default(),
+            estranged: BTreeSet::new(),
             download: None,
             whole_assigned: false,
             turned_away: None,

@@ -1,5 +1,5 @@
 //! Hunts the planted bugs: each in a process of its own, seeds from a fixed start, until a rule is broken or the budget is
-//! used up; what breaks is made smaller. Writes the table of `sim/MUTANTS.md`. See `make mutants`.
+//! used up; what breaks is made smaller. What no seed finds is tried on all that was once found. Writes the table of `sim/MUTANTS.md`. See `make mutants`.
 //!
 //! `--budget SECONDS` of CPU for each (60), `--shrink SECONDS` of CPU (60), `--jobs N` at a time (2), `--control SECONDS`
 //! without any bug (120), `--from SEED` (1), `--only NAME,NAME`: these only, and what is left of them is printed;
@@ -22,6 +22,10 @@ use rustix::time::{ClockId, clock_gettime};
 const LIMITS: Limits = Limits { nodes: 24, layer_bytes: 48 << 20 };
 /// The name of the run without a bug.
 const CONTROL: &str = "none";
+/// What was once found: scenarios that broke a rule before something was mended, and what is expected of them now.
+const CORPUS: &str = "scenarios/found";
+/// The most CPU time for all of it, in seconds.
+const CORPUS_LIMIT: u64 = 300;
 /// Where the table goes.
 const TABLE_FILE: &str = "sim/MUTANTS.md";
 
@@ -52,6 +56,11 @@ impl Hunt {
 
     fn is_found(&self) -> bool {
         !self.get("rule").is_empty()
+    }
+
+    /// The scenario of the [`CORPUS`] that found it, if no seed did.
+    fn in_corpus(&self) -> Option<&str> {
+        Some(self.get("corpus")).filter(|file| !file.is_empty())
     }
 
     fn is_small(&self) -> bool {
@@ -134,7 +143,7 @@ fn hunt(name: &str, options: &Options) {
         let limits = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
         let _ = rustix::process::setrlimit(resource, limits);
     };
-    limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + 30);
+    limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + CORPUS_LIMIT);
     limit(rustix::process::Resource::As, 4 << 30);
     select(name);
     if let Some(file) = &options.run {
@@ -163,8 +172,34 @@ fn hunt(name: &str, options: &Options) {
     };
     println!("seeds={}", seed - options.from + u64::from(found.is_some()));
     println!("cpu={:.2}", cpu().as_secs_f64());
-    if let Some(found) = found {
-        make_smaller(found, options.shrink);
+    match found {
+        Some(found) => make_smaller(found, options.shrink),
+        None => hunt_in_corpus(name),
+    }
+}
+
+/// A bug that was here is guarded against by what found it, however rarely that is drawn.
+fn hunt_in_corpus(name: &str) {
+    let Ok(directory) = std::fs::read_dir(CORPUS) else { return println!("said=cannot read {CORPUS}") };
+    let mut files: Vec<_> = directory.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    files.sort();
+    for file in files {
+        let Some(scenario) = std::fs::read_to_string(&file).ok().and_then(|text| Scenario::parse(&text).ok()) else {
+            return println!("said={} is no scenario", file.display());
+        };
+        let broken = || match try_scenario(scenario.clone(), scenario.seed) {
+            Err(found) => found.violations.into_iter().next(),
+            Ok(report) => report.disappointments.into_iter().next().map(|words| format!("an expectation: {words}")),
+        };
+        let Some(said) = broken() else { continue };
+        select(CONTROL);
+        let is_its_fault = broken().is_none();
+        select(name);
+        if is_its_fault {
+            println!("corpus={}", file.display());
+            println!("broken={}", said.split(':').next().unwrap_or_default());
+            return println!("said={}", said.replace('\n', " "));
+        }
     }
 }
 
@@ -275,7 +310,7 @@ fn hunt_all(options: &Options) -> ExitCode {
                     let hunt = send_out(name, options);
                     eprintln!(
                         "{name}: {} {} seeds, {} s of CPU; {} nodes, {} faults after {} s; {}",
-                        if hunt.is_found() { hunt.get("rule") } else { "not found" },
+                        if hunt.is_found() { hunt.get("rule") } else { hunt.in_corpus().unwrap_or("not found") },
                         hunt.get("seeds"),
                         hunt.get("cpu"),
                         hunt.get("nodes"),
@@ -324,11 +359,14 @@ fn table(hunts: &BTreeMap<&str, Hunt>, options: &Options) -> String {
         "# Planted bugs\n\nWritten by `make mutants`; `core/src/mutants.rs` has the bugs, `longshore sim rules` the rules. For each, the\n\
          fuzzer draws scenarios from a fixed start until a rule is broken, and makes the first failure smaller.\n\n",
     );
+    let in_corpus = TABLE.iter().filter(|mutant| of(mutant).in_corpus().is_some()).count();
     text += &format!(
-        "- Found: {} of {} ({:.1} %; the goal is 95 %), each within {} s of CPU time.\n",
-        found.len(),
+        "- Found: {} of {} ({:.1} %; the goal is 95 %): {} by what is drawn, each within {} s of CPU time, and {in_corpus} that\n  \
+         are drawn too rarely by what was once found (`{CORPUS}`).\n",
+        found.len() + in_corpus,
         TABLE.len(),
-        share(found.len(), TABLE.len()),
+        share(found.len() + in_corpus, TABLE.len()),
+        found.len(),
         options.budget
     );
     let seconds = median(found.iter().map(|hunt| hunt.number("cpu")).collect());
@@ -354,7 +392,11 @@ fn table(hunts: &BTreeMap<&str, Hunt>, options: &Options) -> String {
     text += "\n| bug | what it does | source | found by | seeds | CPU s | nodes | faults | shrunk in s |\n|---|---|---|---|---|---|---|---|---|\n";
     for mutant in TABLE {
         let hunt = of(mutant);
-        let rule = if hunt.is_found() { hunt.get("rule") } else { "**not found**" };
+        let rule = match hunt.in_corpus() {
+            _ if hunt.is_found() => hunt.get("rule").to_owned(),
+            Some(file) => format!("{}, by `{file}`", hunt.get("broken")),
+            None => "**not found**".to_owned(),
+        };
         let cells = ["seeds", "cpu", "nodes", "faults", "shrinking"].map(|key| hunt.get(key));
         let Mutant { name, breaks, source } = mutant;
         text += &format!("| `{name}` | {breaks} | {source} | {rule} | {} |\n", cells.join(" | "));

@@ -28,6 +28,8 @@ const LONG_OUTAGE: Duration = Duration::from_secs(900);
 const DRAWN_LATER: [FaultKind; 1] = [FaultKind::HalfTruth];
 /// One of so many scenarios has such a fault.
 const LATER_FAMILIES: u64 = 16;
+/// One of so many scenarios has a slow registry and an image of many layers: a small cluster's everyday case.
+const SLOW_UPLINKS: u64 = 24;
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +186,7 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
         let most = if chance.below(6) == 0 { LONG_OUTAGE } else { Duration::from_secs(60) };
         scenario.heal_at = Some(Span(last + Duration::from_millis(1) + chance.up_to(most)));
     }
+    slow_uplink(seed, limits, &mut scenario);
     scenario.limit = Span(LIVENESS_LIMIT + longest_transfer(&scenario));
     scenario
 }
@@ -291,6 +294,17 @@ fn later_faults(seed: u64, nodes: usize) -> Vec<FaultSpec> {
         }
     }
     faults
+}
+
+/// Slows the registry down and splits the first image, if it is this seed's turn: drawn later as well.
+fn slow_uplink(seed: u64, limits: Limits, scenario: &mut Scenario) {
+    let mut chance = Chance::new(seed ^ 0x510e);
+    if chance.below(SLOW_UPLINKS) == 0 {
+        scenario.origin.rate = Rate(chance.magnitude(200_000, 4_000_000));
+        let layers = chance.between(6, 24);
+        scenario.images[0].layers =
+            (0..layers).map(|_| Bytes(chance.magnitude(1, limits.layer_bytes / 16 + 1))).collect();
+    }
 }
 
 /// What a fault needs besides times and nodes.

@@ -270,6 +270,7 @@ impl Agent {
         }
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.role = Role::Leading;
+        flight.complaints = 0;
         let introduction = Introduction {
             pieces: flight.pieces_bytes(),
             can_fetch: flight.can_fetch_origin(),
@@ -305,6 +306,7 @@ impl Agent {
             self.cx.timers.clear(Deadline::Track(digest));
         }
         flight.role = Role::Following(tracker.clone());
+        flight.complaints = 0;
         flight.introduced = false;
         flight.stage = Stage::Moving;
         let stall = stall_window(flight.source.kind, flight.size);

@@ -126,6 +126,7 @@ impl Agent {
     pub(super) fn tell_what_is_left(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
         let mut peers: Vec<_> = flight.neighbours.iter().map(|(peer, _)| peer.clone()).collect();
+        peers.extend(flight.estranged.iter().filter(|peer| !flight.neighbours.contains(peer)).cloned());
         if let Role::Following(tracker) = &flight.role {
             // As a tracker it counts what participants have, and only ever more of it: this one begins anew.
             self.cx.emit(Output::Notify { peer: tracker.clone(), notice: Notice::Leave { digest }.into() });

@@ -335,6 +335,9 @@ impl Agent {
         self.failures.suppress(now, digest, peer.clone(), Suppression::Convicted, crate::failures::CONVICTION);
         self.cx.convict(digest, peer, crime);
         if let Some(flight) = self.flights.get_mut(&digest) {
+            if flight.neighbours.get_mut(peer).is_some_and(|neighbour| neighbour.greeted) {
+                flight.estranged.insert(peer.clone());
+            }
             flight.neighbours.remove(peer);
             if let Some(download) = &mut flight.download {
                 download.disown(peer);
