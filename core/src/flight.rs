@@ -84,11 +84,14 @@ pub(crate) struct Flight {
     pub(crate) introduced: bool,
     /// The provider index has been asked and has not answered.
     pub(crate) asking_index: bool,
-    /// It was begun for somebody who enrolled here because nobody else leads: this node cannot ask the origin, they can.
+    /// It was begun for somebody who enrolled here, or asked this node to pull, because nobody else leads: this node cannot ask the
+    /// origin, they can.
     pub(crate) led_for_others: bool,
     /// They have waited for long. It runs besides those that may run at a time: if each of several nodes kept the flight
     /// queued that others wait for, all would wait for ever.
     pub(crate) others_wait: bool,
+    /// A failure of this node's own has not cooled down: until then only others ask the origin.
+    pub(crate) cools_down_until: Option<Time>,
     /// The origin has been asked whether a failure that others tell of is still so, and it is not.
     pub(crate) origin_has_it: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
@@ -158,6 +161,7 @@ impl Flight {
             turned_away: None,
             led_for_others: false,
             origin_has_it: false,
+            cools_down_until: None,
             others_since: None,
             others_wait: false,
             busy_until: Time::ZERO,
@@ -192,7 +196,7 @@ impl Flight {
 
     /// Whether this node may be given pieces to fetch from the origin.
     pub(crate) fn can_fetch_origin(&self) -> bool {
-        self.turned_away.is_none()
+        self.turned_away.is_none() && self.cools_down_until.is_none()
     }
 
     /// After a mismatch it fetches everything from the origin by itself. It follows nobody; whoever follows it gets nothing to

@@ -34,6 +34,9 @@ pub enum Request {
     PullIntent {
         /// The digest asked about.
         digest: Digest,
+        /// The requester leads the swarm of it, and looks whether somebody better does. Absent from Gantry's messages, which read as
+        /// `false`.
+        leads: bool,
     },
     /// Start pulling these from the origin.
     PleasePull(PleasePull),

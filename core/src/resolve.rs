@@ -122,7 +122,8 @@ pub struct Situation {
     pub stall: Duration,
     /// Whether the requester has a credential of its own: then another node's authentication failure says nothing.
     pub has_credential: bool,
-    /// Whether the origin has been asked and has it: then nobody's failure says anything.
+    /// Whether the origin has been asked and has it: then it does not count what it said to others. That one of them could not get
+    /// it does.
     pub origin_has_it: bool,
     /// Share of recent calls that were answered, 0 to 1.
     pub health: f64,
@@ -232,19 +233,19 @@ impl Cascade {
             Some(PullOutcome::Started | PullOutcome::AlreadyPulling(_)) => {
                 return Step::Decided(Rule::AskToPull, Outcome::Follow(vec![peer.clone()]));
             }
-            Some(PullOutcome::RecentlyFailed(failure)) if !self.situation.origin_has_it => {
+            Some(PullOutcome::RecentlyFailed(failure)) => {
                 if self.situation.has_credential && failure.class == FailureClass::Auth {
                     // It has no credential; we have one, and it can still lead.
                     return Step::Decided(Rule::AskToPull, Outcome::Follow(vec![peer.clone()]));
                 }
-                if failure.class.is_trusted() {
+                if failure.class.is_trusted() && !self.situation.origin_has_it {
                     return Step::Decided(Rule::FailedElsewhere, Outcome::Fail(failure));
                 }
-                if failure.cooldown > Duration::ZERO {
+                if !failure.class.is_trusted() && failure.cooldown > Duration::ZERO {
                     return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(failure.cooldown));
                 }
             }
-            Some(PullOutcome::RecentlyFailed(_) | PullOutcome::Declined | PullOutcome::StaleChair) | None => {}
+            Some(PullOutcome::Declined | PullOutcome::StaleChair) | None => {}
         }
         // Too busy, or gone since the probe: the next in rank is asked.
         if let Some(slot) = self.slot(peer)
@@ -347,7 +348,7 @@ impl Cascade {
         let cooldown = self
             .others()
             .filter_map(|(_, intent)| intent.recently_failed)
-            .filter(|failure| !failure.class.is_trusted() && !self.situation.origin_has_it);
+            .filter(|failure| !failure.class.is_trusted());
         if let Some(cooldown) = cooldown.map(|failure| failure.cooldown).max().filter(|length| !length.is_zero()) {
             return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(cooldown));
         }

@@ -115,7 +115,7 @@ async fn measure(encryption: Encryption, size: u64, parallel: usize) -> Result<(
 }
 
 async fn call(client: &mut Node, peer: &longshore_core::names::PeerId, number: u64) {
-    let request = Request::PullIntent { digest: Digest::from_bytes([7; 32]) };
+    let request = Request::PullIntent { digest: Digest::from_bytes([7; 32]), leads: false };
     client.driver.call(CallId(number), peer.clone(), request, Duration::from_secs(2));
     while let Some(input) = client.inputs.recv().await {
         match input {

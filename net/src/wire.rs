@@ -79,7 +79,7 @@ pub fn decode_opening(protocol: Protocol, bytes: &[u8]) -> Result<Opening, WireE
 #[must_use]
 pub fn encode_request(request: &Request) -> Vec<u8> {
     match request {
-        Request::PullIntent { digest } => coord::encode_pull_intent(*digest),
+        Request::PullIntent { digest, leads } => coord::encode_pull_intent(*digest, *leads),
         Request::PleasePull(batch) => coord::encode_please_pull(batch),
         Request::Enrol(enrol) => swarm::encode_enrol(enrol),
     }

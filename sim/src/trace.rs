@@ -137,8 +137,8 @@ impl TraceHash {
 
     fn request(&mut self, request: &Request) {
         match request {
-            Request::PullIntent { digest } => {
-                self.add(1);
+            Request::PullIntent { digest, leads } => {
+                self.add(if *leads { 4 } else { 1 });
                 self.digest(digest);
             }
             Request::PleasePull(pull) => {

@@ -62,7 +62,7 @@ impl Occasion {
             _ => None,
         };
         self.asked = match input {
-            Input::StreamRequest { request: Request::PullIntent { digest }, .. } => Some(*digest),
+            Input::StreamRequest { request: Request::PullIntent { digest, .. }, .. } => Some(*digest),
             _ => None,
         };
     }
@@ -187,7 +187,7 @@ impl Watched {
         if let Output::Explain(Explanation::Resolved { digest, .. }) = output {
             self.asks_since.remove(digest);
         }
-        if let Output::Call { request: Request::PullIntent { digest }, .. } = output {
+        if let Output::Call { request: Request::PullIntent { digest, .. }, .. } = output {
             self.asks_since.entry(*digest).or_insert(world_now);
         }
         if let Output::Explain(Explanation::Leading { digest }) = output {

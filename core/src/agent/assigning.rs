@@ -224,7 +224,7 @@ impl Agent {
 
     /// A new credential may open what was closed.
     pub(super) fn can_fetch_after_all(&mut self, digest: Digest) {
-        let Some(flight) = self.flights.get(&digest).filter(|flight| flight.can_fetch_origin()) else { return };
+        let Some(flight) = self.flights.get(&digest) else { return };
         match flight.role {
             Role::Leading => {
                 if let Some(tracker) = self.trackers.get_mut(&digest) {

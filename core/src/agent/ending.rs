@@ -74,7 +74,11 @@ impl Agent {
         let now = self.cx.now;
         // What a requester's credential could not open says nothing about others.
         let personal = class == FailureClass::Auth && flight.credential.is_some();
-        if shared.is_none() && !personal {
+        // It was led for others, because of another node's word: the failure that cools down here stays what it is.
+        let cooled_down = flight.cools_down_until.is_none();
+        let detail =
+            if cooled_down { detail } else { &format!("another node had asked for it in a cool-down; {detail}") };
+        if shared.is_none() && !personal && cooled_down {
             self.failures.failed(now, digest, class, None, challenge.clone());
         }
         self.cx.counters.flights_failed += 1;

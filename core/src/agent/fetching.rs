@@ -176,7 +176,10 @@ impl Agent {
         let rounds = if flight.last_piece > flight.last_complaint { 0 } else { flight.complaints };
         let says_all = rounds < STARVING_ROUNDS || rounds % STARVING_PAUSE == 0;
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
-        let missing = download.missing(if says_all { STARVING_BATCH } else { 1 });
+        let mut missing = download.missing(STARVING_BATCH);
+        if !says_all && !missing.is_empty() {
+            missing = vec![missing[rounds as usize % missing.len()]];
+        }
         if missing.is_empty() {
             // After a mismatch it waits for somebody who has the whole.
             return;

@@ -92,7 +92,7 @@ impl Agent {
                 for peer in peers {
                     let call = Call { peer, digest, purpose: Purpose::Probe, generation };
                     let timeout = self.config.call_timeout;
-                    self.calls.start(&mut self.cx, call, Request::PullIntent { digest }, timeout);
+                    self.calls.start(&mut self.cx, call, Request::PullIntent { digest, leads: false }, timeout);
                 }
             }
             Step::AskToPull(peer) => {

@@ -167,6 +167,7 @@ impl Agent {
         }
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.neighbours.remove(peer);
+        flight.estranged.remove(peer);
         if flight.follows(peer) {
             // It leads no more: it will say where to go, or why not.
             self.enrol(digest);

@@ -42,6 +42,7 @@ pub(super) const REFERRAL_PAUSE: Duration = Duration::from_millis(500);
 impl Agent {
     /// Enrols with the tracker, or shows it a sign of life.
     pub(super) fn enrol(&mut self, digest: Digest) {
+        self.end_cool_down(digest);
         let Some(flight) = self.flights.get(&digest) else { return };
         if flight.role == Role::Leading {
             return self.enrol_here(digest);

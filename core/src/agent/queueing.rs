@@ -3,7 +3,6 @@
 use super::Agent;
 use crate::digest::Digest;
 use crate::flight::{Flight, Stage};
-use crate::message::FailureClass;
 use crate::names::{CredentialId, Source};
 use crate::timers::Deadline;
 
@@ -23,15 +22,12 @@ impl Agent {
                 self.cx.wake(Deadline::NoProgress(digest), patience);
             }
         }
-        // A flight that is led for others goes on in the cool-down.
-        let cools_down =
-            self.failures.recent(self.cx.now, &digest).is_some_and(|failure| failure.class != FailureClass::Auth);
         if credential.is_some()
             && let Some(flight) = self.flights.get_mut(&digest)
         {
-            if !cools_down {
-                flight.turned_away = None;
-            }
+            flight.turned_away = None;
+            // Nobody brings one while a failure cools down that has not to do with credentials.
+            flight.cools_down_until = None;
             // The one goes with the other: a credential must not reach the registry that somebody else named.
             flight.source = source.clone();
             flight.wanted_here = true;

@@ -196,10 +196,9 @@ impl Agent {
         let now = self.cx.now;
         let own = self.config.peer.clone();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        if flight.turned_away.is_some_and(|class| class != FailureClass::Auth) {
-            // It was led for others in the cool-down of a failure. Somebody else has to.
-            let detail =
-                "what came does not match, and the origin is not asked before the cool-down of a failure is over";
+        if flight.cools_down_until.is_some_and(|until| until > now) {
+            // Somebody else has to.
+            let detail = "what came does not match, and the origin is not asked in a cool-down";
             return self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
         }
         let Some(download) = &mut flight.download else { return };

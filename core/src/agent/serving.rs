@@ -179,8 +179,11 @@ impl Agent {
         open.doing = Doing::Answering;
         let fits = open.protocol == request.protocol();
         let response = match request {
-            Request::PullIntent { digest } if fits => {
+            Request::PullIntent { digest, leads } if fits => {
                 self.cx.counters.coord_pull_intent_served += 1;
+                if leads && let Some(peer) = self.asking_peer(stream) {
+                    self.may_lead(digest, peer);
+                }
                 Some(Response::PullIntent(self.own_intent(&digest)))
             }
             Request::PleasePull(batch) if fits && batch.digests.len() <= MAX_DIGESTS_PER_BATCH => {
@@ -264,7 +267,8 @@ impl Agent {
         let is_over = |failure: &RecentFailure| {
             batch.origin_has_it && matches!(failure.class, FailureClass::NotFound | FailureClass::Auth)
         };
-        if let Some(failure) = failure.filter(|failure| !is_over(failure))
+        let knows_better = failure.filter(is_over);
+        if let Some(failure) = failure.filter(|_| knows_better.is_none())
             && !mutant!("failed-digest-pulled-for-peers")
         {
             return PullOutcome::RecentlyFailed(failure);
@@ -279,9 +283,9 @@ impl Agent {
             return PullOutcome::Declined;
         }
         self.want(digest, &batch.source, None);
-        if let (Some(failure), Some(flight)) = (failure, self.flights.get_mut(&digest)) {
+        if let (Some(failure), Some(flight)) = (knows_better, self.flights.get_mut(&digest)) {
             // The cool-down goes on: it is they who ask the origin.
-            flight.turned_away = Some(failure.class);
+            flight.cools_down_until = Some(now + failure.cooldown);
             flight.led_for_others = true;
         }
         if batch.resuming {

@@ -229,7 +229,10 @@ fn a_batch_that_is_too_large_and_a_request_on_the_wrong_protocol_get_no_reply_an
     let batch = PleasePull { digests, source: source(Kind::Blob), resuming: false, origin_has_it: false };
     assert_eq!(bench.call(1, Request::PleasePull(batch)), None);
     bench.input(Input::StreamOpened { stream: StreamId(2), peer: PeerId::new("other"), protocol: Protocol::Swarm });
-    bench.input(Input::StreamRequest { stream: StreamId(2), request: Request::PullIntent { digest: digest(1) } });
+    bench.input(Input::StreamRequest {
+        stream: StreamId(2),
+        request: Request::PullIntent { digest: digest(1), leads: false },
+    });
     assert_eq!(bench.take().last(), Some(&Output::StreamReset { stream: StreamId(2) }));
     assert_eq!(bench.agent.counters().coord_stream_errors, 2);
 }
@@ -281,7 +284,7 @@ fn without_any_other_member_enforcing_rejects_everybody_and_observing_nobody() {
 #[test]
 fn a_query_about_what_is_cached_and_what_is_unknown_tells_them_apart() {
     let mut bench = Bench::with_blobs(vec![blob(1, 10, false)], |_| {});
-    let ask = |number| Request::PullIntent { digest: digest(number) };
+    let ask = |number| Request::PullIntent { digest: digest(number), leads: false };
     let cached = PullIntent { has_cached: true, rank: Some(0), ..PullIntent::default() };
     assert_eq!(bench.call(1, ask(1)), Some(Response::PullIntent(cached)));
     let unknown = PullIntent { rank: Some(0), ..PullIntent::default() };

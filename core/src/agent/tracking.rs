@@ -7,11 +7,10 @@ use super::hearing::SpineWaiter;
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
 use crate::failures::Suppression;
-use crate::flight::{Role, Stage};
+use crate::flight::{Flight, Role, Stage};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
-use crate::resolve::stall_window;
 use crate::spine::MAX_SPINE;
 use crate::swarm::tracker::introductions::DEGREE;
 use crate::swarm::tracker::{Assignment, Introduction};
@@ -28,6 +27,8 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const IDLE_TRACK_INTERVAL: Duration = Duration::from_secs(60);
 /// Most addresses that are kept of a participant: as many as the peers driver keeps.
 const MAX_ADDRESSES: usize = 8;
+/// Most convicted neighbours of one blob that are told what counts no more: more than a node has neighbours at a time.
+const MAX_ESTRANGED: usize = 64;
 /// The longest address or zone that is kept, in bytes: a DNS name has at most 253.
 const MAX_NAME_BYTES: usize = 320;
 
@@ -189,6 +190,7 @@ impl Agent {
     /// Looks after a swarm: who has gone, what is late, what can be handed out, whether somebody better leads.
     pub(super) fn track(&mut self, digest: Digest) {
         let now = self.cx.now;
+        self.end_cool_down(digest);
         let leading = self.flights.get(&digest).is_some_and(|flight| flight.role == Role::Leading);
         let present = self.cache.get(&digest).is_some();
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
@@ -265,14 +267,16 @@ impl Agent {
         // are: who leads because of it would never be found by who comes after it.
         let may_ask = |peer: &&PeerId| self.failures.may_ask(self.cx.now, digest, peer);
         let asked = if mutant!("gone-leaders-hide-others") { 2 * width } else { usize::MAX };
-        let before_own = self.members.ranked(&digest).take(asked).take_while(|peer| !self.members.is_own(peer));
-        let mut better: Vec<_> = before_own.filter(may_ask).cloned().collect();
+        let before_own = || {
+            let ranked = self.members.ranked(&digest).take(asked);
+            ranked.take_while(|peer| !self.members.is_own(peer)).filter(may_ask)
+        };
+        let mut better: Vec<_> = before_own().take(width).cloned().collect();
         // Whoever leads because the best were gone is not found through those, if they take no part: the others in turn.
-        if better.len() > width && !mutant!("leaders-of-others-unknown") {
-            let turn = width + flight.looks as usize % (better.len() - width);
-            better.swap(width, turn);
+        let others = if better.len() < width { 0 } else { before_own().skip(width).count() };
+        if others > 0 && !mutant!("leaders-of-others-unknown") {
+            better.extend(before_own().nth(width + flight.looks as usize % others).cloned());
         }
-        better.truncate(width + 1);
         let followed = flight.may_lead.iter().filter(may_ask).find(|peer| !better.contains(peer));
         better.extend(followed.cloned());
         if let Some(flight) = self.flights.get_mut(&digest).filter(|_| !better.is_empty()) {
@@ -283,7 +287,7 @@ impl Agent {
         for peer in better {
             let call = Call { peer, digest, purpose: Purpose::Defer, generation };
             let timeout = self.config.call_timeout;
-            self.calls.start(&mut self.cx, call, Request::PullIntent { digest }, timeout);
+            self.calls.start(&mut self.cx, call, Request::PullIntent { digest, leads: true }, timeout);
         }
     }
 
@@ -294,27 +298,43 @@ impl Agent {
             return;
         }
         let Some(Response::PullIntent(intent)) = response else { return };
-        if let Some(leader) = intent.follows
-            && !self.members.is_own(&leader.peer)
-            && !mutant!("leaders-of-others-unknown")
-        {
-            // Whoever leads without being one of the best would not be found by anybody: only those are asked.
+        if let Some(leader) = intent.follows {
             self.learn(&leader.peer, &leader.addresses);
-            if let Some(flight) = self.flights.get_mut(&digest) {
-                flight.may_lead = Some(leader.peer);
-            }
-            return;
+            return self.may_lead(digest, leader.peer);
         }
         // It has it whole and takes part in our swarm: it has found us, and could lead if it wanted. Who leads does not take
         // part any more, even if it was heard of here a moment ago.
         let takes_part = self.trackers.get(&digest).is_some_and(|tracker| tracker.contains(&call.peer));
-        let stall = stall_window(flight.source.kind, flight.size);
-        let moves = intent.in_flight_for.is_some_and(|age| intent.idle_for.unwrap_or(age) <= stall);
-        // The best do not give way to one that stands still.
-        let leads = intent.in_flight_for.is_some() && (moves || !self.ranks_before(&digest, &call.peer));
+        // Whoever ranks behind this node has been told by the question that it leads, and steps down.
+        let leads = intent.in_flight_for.is_some() && !self.ranks_before(&digest, &call.peer);
         if (leads || intent.has_cached && !takes_part) && !mutant!("never-steps-down") {
             // Step down: our participants are sent on when they show their next sign of life.
             self.follow(digest, call.peer.clone());
+        }
+    }
+
+    /// Somebody else may lead the swarm that this node leads: it is asked when it is looked for a better leader again. Whoever leads
+    /// without being one of the best would not be found by anybody: only those are asked.
+    pub(super) fn may_lead(&mut self, digest: Digest, peer: PeerId) {
+        if self.members.is_own(&peer) || mutant!("leaders-of-others-unknown") {
+            return;
+        }
+        // Of several, any: one may be gone.
+        let is_taken = |flight: &Flight| flight.may_lead.as_ref().is_some_and(|other| *other != peer);
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.role == Role::Leading) else { return };
+        if !is_taken(flight) || self.cx.below(2) == 0 {
+            flight.may_lead = Some(peer);
+        }
+    }
+
+    /// The cool-down of a failure is over: this node may ask the origin as well.
+    pub(super) fn end_cool_down(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        if flight.cools_down_until.take_if(|until| *until <= now).is_some() && flight.can_fetch_origin() {
+            if let Some(tracker) = self.trackers.get_mut(&digest) {
+                tracker.set_can_fetch(&self.config.peer, true);
+            }
         }
     }
 
@@ -335,7 +355,7 @@ impl Agent {
         self.failures.suppress(now, digest, peer.clone(), Suppression::Convicted, crate::failures::CONVICTION);
         self.cx.convict(digest, peer, crime);
         if let Some(flight) = self.flights.get_mut(&digest) {
-            if flight.neighbours.get_mut(peer).is_some_and(|neighbour| neighbour.greeted) {
+            if flight.neighbours.contains(peer) && flight.estranged.len() < MAX_ESTRANGED {
                 flight.estranged.insert(peer.clone());
             }
             flight.neighbours.remove(peer);

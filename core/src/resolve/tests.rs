@@ -86,11 +86,12 @@ fn rule_1_does_not_bind_a_requester_with_a_credential_of_its_own() {
 #[test]
 fn what_the_origin_has_after_all_is_led_by_the_best_that_can_in_spite_of_failures() {
     let mut cascade = cascade_with(5, 9, |situation| situation.origin_has_it = true);
-    let failures = [FailureClass::NotFound, FailureClass::Transient, FailureClass::Auth].map(|class| failed(class, 30));
+    let failures =
+        [FailureClass::NotFound, FailureClass::RateLimited, FailureClass::Auth].map(|class| failed(class, 30));
     let step = probe(&mut cascade, &failures.map(Some));
     assert_eq!(step, Step::AskToPull(peer(0)));
-    // Its failure has not to do with what the origin has.
-    let failure = RecentFailure { class: FailureClass::Transient, cooldown: Duration::from_secs(30) };
+    // It was asked too often: it is left alone.
+    let failure = RecentFailure { class: FailureClass::RateLimited, cooldown: Duration::from_secs(30) };
     assert_eq!(cascade.asked(&peer(0), Some(PullOutcome::RecentlyFailed(failure))), Step::AskToPull(peer(1)));
     let (rule, outcome) = decided(cascade.asked(&peer(1), Some(PullOutcome::Started)));
     assert_eq!((rule, outcome), (Rule::AskToPull, Outcome::Follow(vec![peer(1)])));

@@ -56,6 +56,9 @@ impl EnvelopeMessage {
 pub struct PullIntentRequest {
     #[prost(string, tag = "1")]
     pub digest: String,
+    /// Ours: the requester leads.
+    #[prost(bool, tag = "1000")]
+    pub leads: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -151,7 +154,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, WireError> {
                 field: "digest",
                 problem: "not a sha256 digest",
             })?;
-            Ok(Request::PullIntent { digest })
+            Ok(Request::PullIntent { digest, leads: request.leads })
         }
         EnvelopeMessage::PleasePullRequest(request) => {
             let bad = |problem| WireError::BadField { message: "please_pull_request", field: "digests", problem };
@@ -176,8 +179,8 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, WireError> {
     }
 }
 
-pub(super) fn encode_pull_intent(digest: Digest) -> Vec<u8> {
-    close(EnvelopeMessage::PullIntentRequest(PullIntentRequest { digest: digest.to_string() }))
+pub(super) fn encode_pull_intent(digest: Digest, leads: bool) -> Vec<u8> {
+    close(EnvelopeMessage::PullIntentRequest(PullIntentRequest { digest: digest.to_string(), leads }))
 }
 
 pub(super) fn encode_please_pull(batch: &PleasePull) -> Vec<u8> {

@@ -348,7 +348,7 @@ fn piece_key(digest: &longshore_core::digest::Digest, piece: u32) -> u64 {
 
 fn request_key(request: &Request) -> u64 {
     let key = match request {
-        Request::PullIntent { digest } => Key::new(1).digest(digest),
+        Request::PullIntent { digest, .. } => Key::new(1).digest(digest),
         Request::PleasePull(pull) => pull.digests.iter().fold(Key::new(2), Key::digest),
         Request::Enrol(enrol) => {
             Key::new(3).digest(&enrol.digest).number(enrol.size.map_or(u64::MAX, |size| size)).bytes(&enrol.pieces)

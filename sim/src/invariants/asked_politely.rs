@@ -151,7 +151,7 @@ impl Memory {
 
     fn called(&mut self, scene: &mut Scene<'_>, call: CallId, peer: &PeerId, request: &Request) {
         let (digest, kind) = match request {
-            Request::PullIntent { digest } => (*digest, 0),
+            Request::PullIntent { digest, .. } => (*digest, 0),
             Request::PleasePull(batch) => match batch.digests.first() {
                 Some(digest) => (*digest, 1),
                 None => return,

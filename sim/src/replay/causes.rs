@@ -226,7 +226,7 @@ pub(crate) fn started(output: &Output) -> Option<Thread> {
 
 fn of_request(request: &Request) -> Subject {
     match request {
-        Request::PullIntent { digest } => Subject::digest(digest),
+        Request::PullIntent { digest, .. } => Subject::digest(digest),
         Request::PleasePull(pull) => Subject::all(&pull.digests),
         Request::Enrol(enrol) => Subject::digest(&enrol.digest),
     }

@@ -177,7 +177,9 @@ fn refusal(refusal: &PieceRefusal) -> String {
 
 fn request(request: &Request) -> String {
     match request {
-        Request::PullIntent { digest } => format!("pull intent {}", digest.short()),
+        Request::PullIntent { digest, leads } => {
+            format!("pull intent {}{}", digest.short(), if *leads { ", leads" } else { "" })
+        }
         Request::PleasePull(pull) => {
             let digests: Vec<_> = pull.digests.iter().take(3).map(Digest::short).collect();
             format!("please pull {}{}", digests.join(" "), if pull.digests.len() > 3 { " ..." } else { "" })

@@ -102,7 +102,7 @@ fn request() -> BoxedStrategy<Request> {
         Request::Enrol(Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses, private })
     });
     prop_oneof![
-        digest().prop_map(|digest| Request::PullIntent { digest }),
+        (digest(), any::<bool>()).prop_map(|(digest, leads)| Request::PullIntent { digest, leads }),
         (vec(digest(), 0..3), source(), any::<[bool; 2]>()).prop_map(|(digests, source, [resuming, origin_has_it])| {
             Request::PleasePull(PleasePull { digests, source, resuming, origin_has_it })
         }),

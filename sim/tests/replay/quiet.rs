@@ -30,7 +30,10 @@ fn hour() -> Journal {
             }));
             let now = |offset| Time::from_micros(at + offset);
             recorded.input(now(0), Input::StreamOpened { stream: id, peer, protocol: Protocol::Coord });
-            recorded.input(now(300), Input::StreamRequest { stream: id, request: Request::PullIntent { digest } });
+            recorded.input(
+                now(300),
+                Input::StreamRequest { stream: id, request: Request::PullIntent { digest, leads: false } },
+            );
             recorded.input(now(700), Input::StreamClosed { stream: id, error: None, sent_bytes: 0 });
         }
     }

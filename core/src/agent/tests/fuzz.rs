@@ -147,7 +147,7 @@ impl Dice {
     fn request(&mut self) -> Request {
         let digest = self.digest();
         match self.below(4) {
-            0 => Request::PullIntent { digest },
+            0 => Request::PullIntent { digest, leads: self.below(3) == 0 },
             1 => Request::PleasePull(PleasePull {
                 digests: (0..self.below(4)).map(|_| self.digest()).collect(),
                 source: source(self.kind()),

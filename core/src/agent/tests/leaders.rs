@@ -12,8 +12,8 @@ impl Bench {
     fn ranked_after(better: impl Fn(usize) -> bool) -> (Self, Digest) {
         let mut bench = Self::new(|_| {});
         bench.input(Input::Members(Roster::new(OTHERS.map(member).to_vec())));
-        let is_such = |digest: &Digest| bench.before_own(digest).len();
-        let digest = (1..=255).map(digest).find(|digest| better(is_such(digest))).expect("some digest ranks so");
+        let ranks_so = |digest: &Digest| better(bench.before_own(digest).len());
+        let digest = (1..=255).map(digest).find(ranks_so).expect("some digest ranks so");
         (bench, digest)
     }
 
@@ -55,6 +55,14 @@ impl Bench {
         self.pass(Duration::from_secs(5)).take();
     }
 
+    fn pull_asked(&mut self, stream: u64, origin_has_it: bool) -> PullOutcome {
+        let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false, origin_has_it };
+        match self.call(stream, Request::PleasePull(batch)) {
+            Some(Response::PleasePull(results)) => results[0].outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn role(&self) -> String {
         self.agent.status().flights[0].role.to_string()
     }
@@ -74,25 +82,20 @@ fn failed(class: FailureClass) -> RecentFailure {
 }
 
 #[test]
-fn whom_the_best_follow_is_asked_and_given_way_to_if_it_moves() {
-    for (idle, role) in [(1, "following"), (50, "leading")] {
-        let (mut bench, digest) = Bench::ranked_after(|better| (1..6).contains(&better));
-        let (best, last) = (bench.before_own(&digest).remove(0), bench.after_own(&digest).remove(0));
+fn whom_the_best_follow_is_asked_and_given_way_to_if_it_ranks_before_this_node() {
+    for is_better in [true, false] {
+        let (mut bench, digest) = Bench::ranked_after(|better| better == 6);
+        let before = bench.before_own(&digest);
+        let leader = if is_better { before[5].clone() } else { bench.after_own(&digest).remove(0) };
         bench.leads_alone(digest);
         let mut is_asked = false;
-        for _ in 0..60 {
+        for _ in 0..80 {
             for (call, peer, request) in bench.calls() {
-                if !matches!(request, Request::PullIntent { .. }) {
-                    continue;
-                }
-                if peer == best {
-                    bench.answer(call, follows(&last));
-                } else if peer == last {
-                    is_asked = true;
-                    bench.answer(call, pulling(Duration::from_secs(idle)));
-                } else {
-                    bench.answer(call, PullIntent::default());
-                }
+                let Request::PullIntent { leads, .. } = request else { continue };
+                assert!(leads, "the other one has to know");
+                is_asked |= peer == leader;
+                let intent = if peer == leader { pulling(Duration::from_secs(1)) } else { follows(&leader) };
+                bench.answer(call, intent);
             }
             if bench.role() != "leading" {
                 break;
@@ -100,8 +103,29 @@ fn whom_the_best_follow_is_asked_and_given_way_to_if_it_moves() {
             bench.pass(Duration::from_millis(100));
         }
         assert!(is_asked);
-        assert_eq!(bench.role(), role, "the other one has had no byte for {idle} s");
+        assert_eq!(bench.role(), if is_better { "following" } else { "leading" });
     }
+}
+
+#[test]
+fn a_leader_that_is_asked_by_another_one_looks_whether_that_is_better() {
+    let (mut bench, digest) = Bench::ranked_after(|better| better == 6);
+    let asker = bench.before_own(&digest).remove(5);
+    bench.leads_alone(digest);
+    bench.input(Input::StreamOpened { stream: StreamId(1), peer: asker.clone(), protocol: Protocol::Coord });
+    let request = Request::PullIntent { digest, leads: true };
+    bench.input(Input::StreamRequest { stream: StreamId(1), request });
+    // In the next look at the latest: one is under way.
+    let mut looks = 0;
+    while bench.role() == "leading" {
+        for (call, peer, _) in bench.calls() {
+            looks += usize::from(peer == asker);
+            bench.answer(call, if peer == asker { pulling(Duration::ZERO) } else { PullIntent::default() });
+        }
+        bench.pass(Duration::from_millis(100));
+        assert!(bench.now < Time::ZERO + Duration::from_secs(14), "it does not look");
+    }
+    assert_eq!((looks, bench.role()), (1, "following".into()));
 }
 
 #[test]
@@ -124,7 +148,8 @@ fn a_better_leader_is_found_behind_those_who_take_no_part() {
 #[test]
 fn who_follows_somebody_says_whom() {
     let mut bench = Bench::following("tracker", digest(1), None);
-    let Some(Response::PullIntent(intent)) = bench.call(1, Request::PullIntent { digest: digest(1) }) else {
+    let Some(Response::PullIntent(intent)) = bench.call(1, Request::PullIntent { digest: digest(1), leads: false })
+    else {
         panic!("no answer")
     };
     assert_eq!(intent.in_flight_for, None);
@@ -150,9 +175,9 @@ fn who_finds_that_the_origin_has_it_after_all_asks_the_best_to_pull() {
                 }
                 Output::Call { call, peer, request: Request::PleasePull(batch), .. } => {
                     assert!(batch.origin_has_it);
-                    // The best one has a reason of its own.
+                    // The best one was asked for too much.
                     let outcome = match asked_to_pull.len() {
-                        0 => PullOutcome::RecentlyFailed(failed(FailureClass::Transient)),
+                        0 => PullOutcome::RecentlyFailed(failed(FailureClass::RateLimited)),
                         _ => PullOutcome::Started,
                     };
                     asked_to_pull.push(peer);
@@ -181,17 +206,25 @@ fn what_was_not_there_is_led_for_those_who_know_better_and_not_asked_for_in_the_
         detail: "not yet".into(),
     };
     bench.input(Input::OriginStat { op, result: Err(failure) });
-    for (origin_has_it, stream) in [(false, 1), (true, 2)] {
-        let batch = PleasePull { digests: vec![digest(1)], source: source(Kind::Blob), resuming: false, origin_has_it };
-        let Some(Response::PleasePull(results)) = bench.call(stream, Request::PleasePull(batch)) else {
-            panic!("no answer")
-        };
-        assert_eq!(results[0].outcome == PullOutcome::Started, origin_has_it, "{results:?}");
+    let asks = |output: &Output| matches!(output, Output::FetchOrigin { .. } | Output::StatOrigin { .. });
+    let told = |bench: &Bench| bench.agent.failures.recent(bench.now, &digest(1));
+    for stream in 1..3 {
+        // Whoever asked for it does not come: the failure is what it was.
+        assert_eq!(bench.pull_asked(stream, true), PullOutcome::Started);
+        bench.pass(Duration::from_secs(2));
+        assert!(bench.agent.status().flights.is_empty());
+        let left = Duration::from_secs(10 - 2 * stream);
+        assert_eq!(told(&bench), Some(RecentFailure { class: FailureClass::NotFound, cooldown: left }));
+        assert!(matches!(bench.pull_asked(10 + stream, false), PullOutcome::RecentlyFailed(_)));
     }
-    let reply = bench.enrolment(3, "other", digest(1), true);
+    assert_eq!(bench.pull_asked(3, true), PullOutcome::Started);
+    let reply = bench.enrolment(4, "other", digest(1), true);
     assert!(matches!(reply, Some(crate::message::EnrolReply::Enrolled { .. })), "{reply:?}");
     bench.pass(Duration::from_secs(5));
-    let asks = |output: &Output| matches!(output, Output::FetchOrigin { .. } | Output::StatOrigin { .. });
     assert!(!bench.take().iter().any(asks));
+    assert_eq!(bench.role(), "leading");
+    // Its cool-down is over, and the other one has gone.
+    bench.pass(Duration::from_secs(20));
+    assert!(bench.take().iter().any(asks));
     assert_eq!(bench.role(), "leading");
 }

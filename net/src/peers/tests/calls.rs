@@ -4,7 +4,7 @@ use longshore_core::message::{Have, PullIntent};
 use super::*;
 
 fn ask(number: u8) -> Request {
-    Request::PullIntent { digest: digest(number) }
+    Request::PullIntent { digest: digest(number), leads: false }
 }
 
 impl Node {

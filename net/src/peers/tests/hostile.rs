@@ -108,7 +108,7 @@ async fn answered(bytes: &'static [u8]) -> Result<Response, CallError> {
             stream.close().await.unwrap();
         }
     });
-    node.driver.call(CallId(1), peer, Request::PullIntent { digest: digest(1) }, Duration::from_secs(2));
+    node.driver.call(CallId(1), peer, Request::PullIntent { digest: digest(1), leads: false }, Duration::from_secs(2));
     node.expect("the end of the call", |input| match input {
         Input::Reply { response, .. } => Some(Ok(response.clone())),
         Input::CallFailed { error, .. } => Some(Err(error.clone())),
@@ -135,7 +135,7 @@ async fn a_peer_that_does_not_speak_the_protocol_resets_the_call() {
     node.learn(&stranger.local());
     let peer = stranger.local().peer_id;
     stranger.run();
-    node.driver.call(CallId(1), peer, Request::PullIntent { digest: digest(1) }, Duration::from_secs(2));
+    node.driver.call(CallId(1), peer, Request::PullIntent { digest: digest(1), leads: false }, Duration::from_secs(2));
     let error = node
         .expect("the end of the call", |input| match input {
             Input::CallFailed { error, .. } => Some(error.clone()),

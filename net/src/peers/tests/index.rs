@@ -52,7 +52,7 @@ async fn what_one_node_announces_a_third_finds_and_can_reach() {
     // The announcing node is not told about itself.
     assert_eq!(a.find(1, digest(0)).await, []);
     // Where the provider is came with the answer.
-    c.driver.call(CallId(1), a.id(), Request::PullIntent { digest: digest(0) }, Duration::from_secs(2));
+    c.driver.call(CallId(1), a.id(), Request::PullIntent { digest: digest(0), leads: false }, Duration::from_secs(2));
     let (_, caller, _) = a.stream_opened().await;
     assert_eq!(caller, c.id());
     assert_eq!(b.count(|input| matches!(input, Input::StreamOpened { .. })), 0);

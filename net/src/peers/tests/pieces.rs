@@ -216,7 +216,7 @@ async fn a_cancelled_transfer_ends_the_senders_stream() {
     let (stream, request) = b.piece_requested().await;
     a.driver.cancel(OpId(1));
     // The reset is on its way before the next stream is: they share a connection.
-    a.driver.call(CallId(1), b.id(), Request::PullIntent { digest }, Duration::from_secs(2));
+    a.driver.call(CallId(1), b.id(), Request::PullIntent { digest, leads: false }, Duration::from_secs(2));
     b.stream_opened().await;
     b.driver.serve_piece(stream, request.digest, 0, 256 * 1024, None);
     b.closed(stream).await;

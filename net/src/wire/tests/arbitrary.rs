@@ -63,7 +63,8 @@ pub(super) fn coord_request() -> impl Strategy<Value = Request> {
         resuming,
         origin_has_it,
     });
-    prop_oneof![digest().prop_map(|digest| Request::PullIntent { digest }), batch.prop_map(Request::PleasePull)]
+    let intent = (digest(), any::<bool>()).prop_map(|(digest, leads)| Request::PullIntent { digest, leads });
+    prop_oneof![intent, batch.prop_map(Request::PleasePull)]
 }
 
 pub(super) fn pull_intent() -> impl Strategy<Value = PullIntent> {

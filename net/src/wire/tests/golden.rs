@@ -28,6 +28,8 @@ fn bytes(hex_digits: &str) -> Vec<u8> {
 
 /// envelope 1: { 1: digest }
 const PULL_INTENT: &str = "0a49 0a47[1]";
+/// envelope 1: { 1: digest, 1000: true }
+const LEADER: &str = "0a4c 0a47[1] c03e01";
 /// envelope 2: { 1: true, 4: rank 2 }
 const CACHED: &str = "1204 0801 2002";
 /// envelope 2: { 2: true, 3: { 1: 1699999989, 2: 500000000 }, 4: -1 }
@@ -60,7 +62,8 @@ fn source(kind: Kind) -> Source {
 
 #[test]
 fn requests_have_gantrys_form() {
-    let intent = Request::PullIntent { digest: ONE };
+    let intent = Request::PullIntent { digest: ONE, leads: false };
+    let leader = Request::PullIntent { digest: ONE, leads: true };
     let batch =
         PleasePull { digests: vec![ONE, TWO], source: source(Kind::Manifest), resuming: false, origin_has_it: false };
     let resuming = PleasePull {
@@ -72,7 +75,7 @@ fn requests_have_gantrys_form() {
     let known_better = PleasePull { resuming: false, origin_has_it: true, ..resuming.clone() };
     let batches = [(batch, PLEASE_PULL), (resuming, RESUMING), (known_better, KNOWN_BETTER)];
     let batches = batches.map(|(batch, golden)| (Request::PleasePull(batch), golden));
-    for (request, golden) in [(intent, PULL_INTENT)].into_iter().chain(batches) {
+    for (request, golden) in [(intent, PULL_INTENT), (leader, LEADER)].into_iter().chain(batches) {
         assert_eq!(hex(&encode_request(&request)), hex(&bytes(golden)));
         assert_eq!(coord::decode_request(&bytes(golden)), Ok(request));
     }
