@@ -331,10 +331,11 @@ impl Agent {
     pub(super) fn end_cool_down(&mut self, digest: Digest) {
         let now = self.cx.now;
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        if flight.cools_down_until.take_if(|until| *until <= now).is_some() && flight.can_fetch_origin() {
-            if let Some(tracker) = self.trackers.get_mut(&digest) {
-                tracker.set_can_fetch(&self.config.peer, true);
-            }
+        if flight.cools_down_until.take_if(|until| *until <= now).is_some()
+            && flight.can_fetch_origin()
+            && let Some(tracker) = self.trackers.get_mut(&digest)
+        {
+            tracker.set_can_fetch(&self.config.peer, true);
         }
     }
 
