@@ -115,6 +115,16 @@ fn is_served(outputs: &[Output]) -> bool {
     outputs.iter().any(|output| matches!(output, Output::MirrorServe { .. }))
 }
 
+fn not_found() -> OriginFailure {
+    OriginFailure {
+        class: FailureClass::NotFound,
+        status: Some(404),
+        retry_after: None,
+        challenge: Vec::new(),
+        detail: "gone".into(),
+    }
+}
+
 fn stat_op(outputs: &[Output]) -> OpId {
     let op = outputs.iter().find_map(|output| match output {
         Output::StatOrigin { op, .. } => Some(*op),
@@ -199,14 +209,7 @@ fn at_most_sixteen_flights_run_and_what_containerd_waits_for_does_not_stand_behi
     assert_eq!(bench.agent.contradiction(), None);
     // One of them ends: there is room for no more than sixteen still.
     let op = stat_op(&bench.take());
-    let failure = OriginFailure {
-        class: FailureClass::NotFound,
-        status: Some(404),
-        retry_after: None,
-        challenge: Vec::new(),
-        detail: "gone".into(),
-    };
-    bench.input(Input::OriginStat { op, result: Err(failure) });
+    bench.input(Input::OriginStat { op, result: Err(not_found()) });
     let running = bench.agent.status().flights.into_iter().filter(|flight| flight.stage != "queued").count();
     assert_eq!(running, 16);
 }
@@ -395,14 +398,7 @@ fn a_failed_digest_is_a_404_at_once_until_it_has_cooled_down() {
     let mut bench = Bench::new(|_| {});
     bench.get(1, digest(1), None);
     let op = stat_op(&bench.take());
-    let failure = OriginFailure {
-        class: FailureClass::NotFound,
-        status: Some(404),
-        retry_after: None,
-        challenge: Vec::new(),
-        detail: "gone".into(),
-    };
-    bench.input(Input::OriginStat { op, result: Err(failure) });
+    bench.input(Input::OriginStat { op, result: Err(not_found()) });
     assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
     bench.get(2, digest(1), None);
     let outputs = bench.take();
