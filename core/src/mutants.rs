@@ -149,6 +149,12 @@ pub const TABLE: &[Mutant] = &[
         "who is told of a slot does not hear what is new, and nobody tells it again",
         CLASSIC,
     ),
+    mutant("fetches-in-vain-for-ever", "who gets only what does not fit tells nobody of it", WAS_HERE),
+    mutant(
+        "what-a-neighbour-lost-not-told-again",
+        "a neighbour that has lost pieces is not told of those that it had before",
+        WAS_HERE,
+    ),
     mutant("same-news-told-again", "neighbours are told of every piece again and again", CLASSIC),
     mutant("held-back-for-ever", "a flight that leaves the link to others never goes on", CLASSIC),
     mutant("waited-for-flight-queued", "what containerd waits for stands in line behind what it does not", WAS_HERE),

@@ -158,6 +158,11 @@ impl Timers {
         self.find(deadline).is_some()
     }
 
+    /// When `deadline` is due, if it is armed.
+    pub(crate) fn due(&self, deadline: Deadline) -> Option<Time> {
+        self.find(deadline).map(|place| self.due[place])
+    }
+
     /// Whether the deadline that fires next is the earliest of those that are armed, and each is armed once.
     pub(crate) fn is_consistent(&self) -> bool {
         let each_is_found = |place: usize| self.find(self.deadlines[place]) == Some(place);

@@ -20,12 +20,14 @@ pub mod moves_on;
 pub mod no_ghosts;
 pub mod no_leaks;
 pub mod one_copy;
+pub mod one_question;
 pub mod patience;
 pub mod private;
 pub mod quiet_network;
 pub mod ranks;
 pub mod right_blame;
 pub mod right_bytes;
+pub mod told_at_all;
 pub mod told_once;
 
 /// A rule.
@@ -64,10 +66,12 @@ pub const TABLE: &[Invariant] = &[
     limits::RULE,
     moves_on::RULE,
     no_ghosts::RULE,
+    one_question::RULE,
     patience::RULE,
     private::RULE,
     ranks::RULE,
     right_blame::RULE,
+    told_at_all::RULE,
     told_once::RULE,
     NO_PANIC,
 ];

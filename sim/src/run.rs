@@ -16,7 +16,12 @@ use crate::world::{Image, Options, PullState, World};
 
 /// Whether everybody is done is looked at this often; when each pull was done is known exactly.
 const LOOK: Duration = Duration::from_millis(100);
-/// After the last pull, time goes on for this long, so that everything that is left ends by its own timeouts: the longest
+/// After the last pull, flights that nobody waits for any more may have a lot to fetch from a slow registry: it is not quiet before
+/// they have it, however slow, up to this.
+const MOST_UNTIL_QUIET: Duration = Duration::from_secs(7200);
+/// Whether they have is looked at this often.
+const LOOK_FOR_QUIET: Duration = Duration::from_secs(10);
+/// Then time goes on for this long, so that everything that is left ends by its own timeouts: the longest
 /// of the defaults is 5 min.
 const QUIET: Duration = Duration::from_secs(400);
 
@@ -221,6 +226,10 @@ pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Repor
     }
     world.record(Record::story_ends);
     if unfinished == 0 && !world.is_condemned() {
+        let most = world.now() + MOST_UNTIL_QUIET;
+        while world.origin_is_sending() && world.now() < most {
+            world.run_for(LOOK_FOR_QUIET);
+        }
         world.run_for(QUIET);
         no_leaks::check(world, false);
         if world.strict {

@@ -18,7 +18,7 @@ use longshore_core::time::Time;
 
 use crate::invariants::{
     Invariant, announced, answered_once, asked_politely, come_back_later, consistent, cooldowns, credentials,
-    kept_word, limits, no_ghosts, patience, right_blame, told_once,
+    kept_word, limits, no_ghosts, one_question, patience, right_blame, told_at_all, told_once,
 };
 use crate::world::{NodeIndex, World};
 pub(crate) use transfers::{Transfer, Transfers};
@@ -26,6 +26,8 @@ pub(crate) use transfers::{Transfer, Transfers};
 /// After so many inputs of all agents one is looked into: in a small cluster, and in a large one. Primes, so that clusters that go
 /// in step are not always looked into at the same place.
 const LOOK_INSIDE: (u64, u64) = (7, 1021);
+/// Of those times, this many pass before what its neighbours were told is compared as well, piece by piece.
+const COMPARE: u64 = 13;
 /// Up to here a cluster is small.
 const SMALL: usize = 64;
 
@@ -49,12 +51,17 @@ pub(crate) struct Occasion {
     pub(crate) ended: Vec<Digest>,
     /// Swarms that it has begun to lead.
     leads: Vec<Digest>,
+    /// What the origin was asked.
+    pub(crate) asked_origin: Vec<one_question::Asked>,
+    /// The origin has answered what it was asked for a request.
+    pub(crate) answers_request: bool,
     pub(crate) patience: patience::Memory,
 }
 
 impl Occasion {
     fn begin(&mut self, input: &Input) {
         self.by_the_clock = matches!(input, Input::Tick);
+        self.answers_request = false;
         self.is_rest = matches!(input, Input::Transfer { event: TransferEvent::Done, .. });
         self.retry_after = match input {
             Input::Transfer { event: TransferEvent::Failed(TransferFailure::Origin(failure)), .. }
@@ -98,6 +105,7 @@ impl Scene<'_> {
 #[derive(Debug, Default)]
 struct Closely {
     told: told_once::Memory,
+    told_at_all: told_at_all::Memory,
     word: kept_word::Memory,
 }
 
@@ -113,6 +121,7 @@ pub(crate) struct Watched {
     cooldowns: cooldowns::Memory,
     credentials: credentials::Memory,
     announced: announced::Memory,
+    questions: one_question::Memory,
     /// Only where all rules are looked at.
     close: Option<Box<Closely>>,
     /// A swarm that it has led, although others rank before it.
@@ -135,6 +144,7 @@ impl Watched {
             cooldowns: Default::default(),
             credentials: Default::default(),
             announced: Default::default(),
+            questions: Default::default(),
             close: all_rules.then(Default::default),
             lesser_lead: None,
             view_since: Time::ZERO,
@@ -162,6 +172,7 @@ impl Watched {
         self.limits.input(input);
         self.later.input(scene, input);
         credentials::input(&mut self.credentials, input);
+        one_question::input(scene.occasion, &mut self.questions, now, input);
         if let Some(close) = &mut self.close {
             close.told.input(input);
             close.word.input(input);
@@ -206,9 +217,11 @@ impl Watched {
         patience::output(scene, output);
         self.later.output(scene, output);
         self.announced.output(scene, output);
+        one_question::output(scene.occasion, output);
         if let Some(close) = &mut self.close {
             close.word.output(scene, output, &close.told);
             close.told.output(scene, output, self.limits.uploads());
+            close.told_at_all.output(output);
         }
         broken
     }
@@ -274,12 +287,14 @@ impl World {
         patience::settled(&mut self.occasion, &mut broken);
         let admits = std::mem::take(&mut self.occasion.admits);
         let (ended, leads) = (std::mem::take(&mut self.occasion.ended), std::mem::take(&mut self.occasion.leads));
-        if !ended.is_empty() {
+        if !ended.is_empty() || !self.occasion.asked_origin.is_empty() {
             let flying: BTreeSet<Digest> =
                 self.agent(node).map(|agent| agent.flying().copied().collect()).unwrap_or_default();
+            let now = self.clock_of(node);
             let over: Vec<_> = ended.into_iter().filter(|digest| !flying.contains(digest)).collect();
-            if let Some(Some(watched)) = self.watched.get(node) {
+            if let Some(Some(watched)) = self.watched.get_mut(node) {
                 no_ghosts::check(&watched.transfers, &over, &mut broken);
+                watched.questions.settled(now, &mut self.occasion, |digest| flying.contains(digest), &mut broken);
             }
         }
         if admits && let Some(agent) = self.agent(node) {
@@ -293,7 +308,21 @@ impl World {
         }
         self.report_broken(node, broken);
         if look {
-            consistent::check_node(self, node);
+            self.look_inside(node);
+        }
+    }
+
+    fn look_inside(&mut self, node: NodeIndex) {
+        consistent::check_node(self, node);
+        if !self.inputs.is_multiple_of(COMPARE) {
+            return;
+        }
+        let close = self.watched.get(node).and_then(Option::as_ref).and_then(|watched| watched.close.as_ref());
+        // Who has lost what it had to a lie has said that it had it, and was not told of it.
+        if let (Some(agent), Some(close), false) = (self.agent(node), close, self.is_lied_to()) {
+            let mut broken = Vec::new();
+            close.told_at_all.check(agent, &mut broken);
+            self.report_broken(node, broken);
         }
     }
 

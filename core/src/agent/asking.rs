@@ -47,10 +47,10 @@ impl Limited {
         self.waiting.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    /// Nothing will make whoever is first ask.
+    /// Nothing will make whoever is first ask as soon as it may.
     pub(super) fn is_forgotten(&self, timers: &Timers) -> bool {
-        let first = self.waiting.front().map(|(id, _)| Deadline::Headers(*id));
-        self.asked.is_none() && first.is_none_or(|first| !timers.is_armed(first))
+        let asks = self.waiting.front().and_then(|(id, _)| timers.due(Deadline::Headers(*id)));
+        self.asked.is_none() && asks.is_none_or(|at| at > self.not_before)
     }
 }
 

@@ -11,7 +11,9 @@ use crate::calls::Purpose;
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::Method;
+use crate::names::PeerId;
 use crate::swarm::download::Download;
+use crate::swarm::neighbours::Neighbour;
 use crate::timers::Deadline;
 
 /// A leader looks after its swarm once a second.
@@ -93,6 +95,12 @@ impl Agent {
         self.flights.keys()
     }
 
+    /// Whether a blob was not what its digest says, and is being made good.
+    #[must_use]
+    pub fn is_recovering(&self, digest: &Digest) -> bool {
+        self.flights.get(digest).is_some_and(|flight| flight.is_recovering())
+    }
+
     /// This node's rank for a digest in its own view; 0 is the best.
     #[must_use]
     pub fn own_rank(&self, digest: &Digest) -> Option<u32> {
@@ -106,6 +114,16 @@ impl Agent {
             .or_else(|| self.flights.values().find_map(|flight| self.flight_contradicts(flight)))
             .or_else(|| self.requests_contradict())
             .or_else(|| self.memories_contradict())
+    }
+
+    /// The pieces of blobs on their way that neighbours were told of, as far as is remembered here, and have not said that they
+    /// have themselves: they are not told of them again.
+    pub fn believes_told(&self) -> impl Iterator<Item = (Digest, &PeerId, Vec<u32>)> {
+        let begun = self.flights.values().filter_map(|flight| Some((flight, flight.download.as_ref()?)));
+        begun.flat_map(|(flight, download)| {
+            let told = move |(peer, them): (_, &Neighbour)| (flight.digest, peer, them.was_told(download));
+            flight.neighbours.iter().map(told)
+        })
     }
 
     fn armed(&self, deadline: Deadline) -> bool {
@@ -270,7 +288,7 @@ impl Agent {
             return Some(format!("the flight of {} is held back for ever", flight.digest.short()));
         }
         if let Some(registry) = self.limited.iter().find(|(_, limited)| limited.is_forgotten(&self.cx.timers)) {
-            return Some(format!("nobody asks {} again", registry.0));
+            return Some(format!("nobody asks {} again when it may be asked", registry.0));
         }
         let holding = self.requests.values().filter(|request| request.holds).count()
             + self.streams.values().filter(|stream| stream.holds()).count();

@@ -26,6 +26,9 @@ const LATE_FACTOR: u32 = 8;
 /// The least and the most that makes a piece late. Where nothing was fetched yet, the most. Whoever gets nothing for as long
 /// asks other zones for what its own does not have.
 pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// Whoever has got pieces that do not fit what somebody has said of them, and nothing of use for this long, fetches in vain, whoever
+/// else could be asked. It tells the tracker as if that were nobody.
+const IN_VAIN: Duration = PIECE_PATIENCE.saturating_mul(3);
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// Most pieces of which whoever starves tells its tracker at a time.
@@ -75,12 +78,15 @@ impl Agent {
                 break;
             }
             let (limit, asking) = (flight.at_a_time(&self.config), flight.asking(&self.config, now));
-            let Some(download) = &mut flight.download else { return };
             let patience = late_after(flight.piece_time);
             let fetches = download.piece_fetches();
             if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
-                return self.cx.wake_by(Deadline::Fetch(digest), patience);
+                if !flight.fetches_in_vain(now) {
+                    return self.cx.wake_by(Deadline::Fetch(digest), patience);
+                }
+                break;
             }
+            let Some(download) = &mut flight.download else { return };
             // Whoever is waited for gets something at least.
             if left == 0 && (fetches > 0 || flight.waiters.is_empty()) {
                 return self.hold_back(digest);
@@ -156,7 +162,7 @@ impl Agent {
         if let Some(free) = flight.neighbours.next_free(flight.asking(&self.config, now)) {
             self.cx.timers.set_by(Deadline::Fetch(digest), free);
         }
-        if download.is_fetching() {
+        if download.is_fetching() && !flight.fetches_in_vain(now) {
             self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time));
             return;
         }
@@ -176,7 +182,7 @@ impl Agent {
         let rounds = if flight.last_piece > flight.last_complaint { 0 } else { flight.complaints };
         let says_all = rounds < STARVING_ROUNDS || rounds % STARVING_PAUSE == 0;
         // Who has these? The tracker's next answer tells; if nobody can give them, it lets us fetch them.
-        let mut missing = download.missing(STARVING_BATCH);
+        let mut missing = download.missing(STARVING_BATCH, flight.fetches_in_vain(now));
         if !says_all && !missing.is_empty() {
             missing = vec![missing[rounds as usize % missing.len()]];
         }
@@ -213,6 +219,13 @@ impl Agent {
 }
 
 impl Flight {
+    /// What peers send it does not fit, and nothing has for long.
+    fn fetches_in_vain(&self, now: Time) -> bool {
+        let Some(download) = self.download.as_ref().filter(|download| download.is_doubtful()) else { return false };
+        let waits_for_origin = download.origin_fetches() > 0;
+        !waits_for_origin && now - self.idle_since() >= IN_VAIN && !mutant!("fetches-in-vain-for-ever")
+    }
+
     /// How many pieces are fetched from peers at a time.
     fn at_a_time(&self, config: &Config) -> usize {
         let share = if self.waiters.is_empty() { BACKGROUND_SHARE } else { 1 };

@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
+use super::participating::TELL_DELAY;
 use crate::digest::Digest;
 use crate::message::{Enrol, Have, Notice};
 use crate::names::{PeerId, StreamId};
 use crate::output::Output;
 use crate::spine::{MAX_SPINE, Midstate};
+use crate::swarm::neighbours::Neighbour;
+use crate::timers::Deadline;
 
 /// Most who wait for one spine to be read; others ask again.
 const MAX_SPINE_WAITERS: usize = 256;
@@ -71,7 +74,9 @@ impl Agent {
             if size.is_some() && flight.size != size {
                 return;
             }
-            if !flight.neighbours.contains(peer) {
+            // Whoever was disconnected and comes back has to be greeted again.
+            let is_back = |them: &Neighbour| matches!(pieces, Have::Exactly(_)) && !them.greeted;
+            if flight.neighbours.get(peer).is_none_or(is_back) {
                 self.meet(digest, peer, None);
             }
             self.hear_spine(digest, peer, spine, *pieces == Have::All);
@@ -82,6 +87,7 @@ impl Agent {
             {
                 self.fill(digest);
             }
+            self.tell_who_lost(digest, peer);
         } else if let Some(blob) = self.cache.get(&digest) {
             // Somebody exchanges pieces of what we have whole.
             let size = blob.size;
@@ -93,6 +99,16 @@ impl Agent {
         }
         if tracked {
             self.track(digest);
+        }
+    }
+
+    /// A neighbour that has lost what it had hears of all that is here, with the next news.
+    fn tell_who_lost(&mut self, digest: Digest, peer: &PeerId) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if let (Some(them), Some(download)) = (flight.neighbours.get(peer), &flight.download)
+            && them.is_owed_everything(download)
+        {
+            self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
         }
     }
 

@@ -5,6 +5,7 @@ mod leaders;
 mod patience;
 mod standstill;
 mod storms;
+mod telling;
 
 use super::*;
 use crate::config::{AuthCheck, Authorization};

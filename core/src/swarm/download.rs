@@ -268,11 +268,11 @@ impl Download {
         wanted
     }
 
-    /// The first missing pieces that nobody has been asked for, at most `limit`.
-    pub(crate) fn missing(&self, limit: usize) -> Vec<u32> {
+    /// The first missing pieces that nobody has been asked for, or whether somebody has been `or_not`, at most `limit`.
+    pub(crate) fn missing(&self, limit: usize, or_not: bool) -> Vec<u32> {
         self.have
             .missing_from(self.chain.tip())
-            .filter(|piece| !self.fetched.contains_key(piece) && self.may_come_from_peers(*piece))
+            .filter(|piece| (or_not || !self.fetched.contains_key(piece)) && self.may_come_from_peers(*piece))
             .take(limit)
             .collect()
     }
@@ -589,6 +589,13 @@ impl Download {
             news.dedup();
         }
         news
+    }
+
+    /// What is here of the first `told` of [`gained`](Self::gained), and not among `theirs`. What has come again since is news.
+    pub(crate) fn told_until(&self, told: u32, theirs: &PieceSet) -> Vec<u32> {
+        let (before, news) = self.gained.split_at((told as usize).min(self.gained.len()));
+        let counts = |piece: &u32| self.have.contains(*piece) && !theirs.contains(*piece) && !news.contains(piece);
+        before.iter().copied().filter(counts).collect()
     }
 
     /// The sums of those of these pieces which this node has fetched from the origin.

@@ -64,6 +64,16 @@ impl Neighbour {
         }
         download.news_since(told, &self.pieces)
     }
+
+    /// It has to be told of all that is here, because it has lost what it had.
+    pub(crate) fn is_owed_everything(&self, download: &Download) -> bool {
+        self.greeted && !self.complete && self.told == 0 && download.gained() > 0
+    }
+
+    /// The pieces that it was told of, besides those that it has said it has: for whoever checks that.
+    pub(crate) fn was_told(&self, download: &Download) -> Vec<u32> {
+        if self.complete || !self.greeted { Vec::new() } else { download.told_until(self.told, &self.pieces) }
+    }
 }
 
 /// The neighbours of one blob.
@@ -219,10 +229,15 @@ impl Neighbours {
         };
         neighbour.complete = matches!(have, Have::All) || complete_set(&stated);
         let before = core::mem::replace(&mut neighbour.pieces, stated.clone());
+        let lost: Vec<_> = before.without(&stated, 0).collect();
+        if !lost.is_empty() && !mutant!("what-a-neighbour-lost-not-told-again") {
+            // It was not told of what it had, and has forgotten what it was told, if it was started again.
+            neighbour.told = 0;
+        }
         for piece in stated.without(&before, 0) {
             Self::gain(&mut self.holders, &mut self.available, piece);
         }
-        for piece in before.without(&stated, 0) {
+        for piece in lost {
             self.lose(piece);
         }
         before.count() != stated.count()

@@ -63,11 +63,13 @@ impl Memory {
             }
             // What cannot be read is lost, fetched again, and told of again.
             Input::PieceHashed { result: Err(_), .. } => self.told.clear(),
-            Input::Notice { peer, notice } => {
-                if let Notice::Leave { digest } = &**notice {
+            Input::Notice { peer, notice } => match &**notice {
+                // Who says exactly what it has may have been started again, and know nothing of what it was told.
+                Notice::Leave { digest } | Notice::Have { digest, pieces: Have::Exactly(_), .. } => {
                     self.told.remove(&(peer.clone(), *digest));
                 }
-            }
+                _ => {}
+            },
             _ => {}
         }
     }

@@ -199,7 +199,11 @@ impl World {
         let is_of_origin = self.origin.was_corrupt && content == content::WRONG;
         // Who was lied to begins again with what it fetched itself, and whoever vouches for lies may be believed again.
         let is_excused = is_of_origin || self.lies_are_vouched_for;
-        if before == right && Some(content) != right && range.end <= released && !is_excused {
+        // After a mismatch nobody is served before the whole is here, and whoever was is cut short: what nobody reads any more is
+        // fetched again, from whom it can be had.
+        let agent = self.nodes[node].agent.as_ref();
+        let begins_again = !self.is_reading(node, &digest) && agent.is_some_and(|agent| agent.is_recovering(&digest));
+        if before == right && Some(content) != right && range.end <= released && !is_excused && !begins_again {
             let detail =
                 format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
             self.violate(&invariants::right_bytes::RULE, node, &detail);

@@ -75,6 +75,12 @@ impl World {
         flow
     }
 
+    /// Whether any agent is fetching from the registry.
+    #[must_use]
+    pub fn origin_is_sending(&self) -> bool {
+        self.flows.iter().any(|(_, carried)| matches!(carried, Carried::Origin(_)))
+    }
+
     fn schedule_steps(&mut self) {
         for (at, step) in self.steps.drain(..) {
             self.queue.push(at, Event::Flow(step));
