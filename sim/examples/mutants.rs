@@ -1,13 +1,15 @@
 //! Hunts the planted bugs: each in a process of its own, seeds from a fixed start, until a rule is broken or the budget is
-//! used up; what breaks is made smaller. What no seed finds is tried on all that was once found. Writes the table of `sim/MUTANTS.md`. See `make mutants`.
+//! used up; what breaks is made smaller. What no seed finds is tried on what is written down in
+//! `scenarios`. Writes the table of `sim/MUTANTS.md`. See `make mutants`.
 //!
 //! `--budget SECONDS` of CPU for each (60), `--shrink SECONDS` of CPU (60), `--jobs N` at a time (2), `--control SECONDS`
 //! without any bug (120), `--from SEED` (1), `--only NAME,NAME`: these only, and what is left of them is printed;
-//! `--run FILE`: this scenario is run with each of them instead;
+//! `--run FILE`: this scenario is run with each of them instead, and if no rule is broken its figures are printed;
 //! `--without RULE,RULE`: who breaks these is not found by it (rules that are known to be broken without a bug as well).
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use longshore_core::mutants::{ENABLED, Mutant, TABLE, select};
 use longshore_sim::fuzz::{Found, Limits, shrink::shrink_while, try_scenario, try_seed};
+use longshore_sim::run::Summary;
 use longshore_sim::scenario::Scenario;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,10 +25,15 @@ use rustix::time::{ClockId, clock_gettime};
 const LIMITS: Limits = Limits { nodes: 24, layer_bytes: 48 << 20 };
 /// The name of the run without a bug.
 const CONTROL: &str = "none";
-/// What was once found: scenarios that broke a rule before something was mended, and what is expected of them now.
-const CORPUS: &str = "scenarios/found";
-/// The most CPU time for all of it, in seconds.
-const CORPUS_LIMIT: u64 = 300;
+/// What was once found: scenarios that broke a rule before something was mended, and what is expected of them now. And those that
+/// show how it should be.
+const CORPUS: [&str; 2] = ["scenarios/found", "scenarios"];
+/// Of those, such as have no more nodes.
+const CORPUS_NODES: usize = 100;
+/// The most CPU time for all of it, in seconds: it is given up then.
+const CORPUS_LIMIT: Duration = Duration::from_secs(300);
+/// And for one of them, from which on it counts as one without an end.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 /// Where the table goes.
 const TABLE_FILE: &str = "sim/MUTANTS.md";
 
@@ -143,7 +151,7 @@ fn hunt(name: &str, options: &Options) {
         let limits = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
         let _ = rustix::process::setrlimit(resource, limits);
     };
-    limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + CORPUS_LIMIT);
+    limit(rustix::process::Resource::Cpu, budget.as_secs() + options.shrink + (CORPUS_LIMIT + RUN_LIMIT).as_secs());
     limit(rustix::process::Resource::As, 4 << 30);
     select(name);
     if let Some(file) = &options.run {
@@ -178,15 +186,29 @@ fn hunt(name: &str, options: &Options) {
     }
 }
 
+/// The scenarios in a directory, in the order of their names.
+fn files_of(directory: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let is_scenario =
+        |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml") && !file.ends_with("Cargo.toml");
+    let mut files: Vec<_> = entries.filter(is_scenario).collect();
+    files.sort();
+    files
+}
+
 /// A bug that was here is guarded against by what found it, however rarely that is drawn.
 fn hunt_in_corpus(name: &str) {
-    let Ok(directory) = std::fs::read_dir(CORPUS) else { return println!("said=cannot read {CORPUS}") };
-    let mut files: Vec<_> = directory.filter_map(Result::ok).map(|entry| entry.path()).collect();
-    files.sort();
-    for file in files {
+    let start = cpu();
+    for file in CORPUS.into_iter().flat_map(files_of) {
         let Some(scenario) = std::fs::read_to_string(&file).ok().and_then(|text| Scenario::parse(&text).ok()) else {
             return println!("said={} is no scenario", file.display());
         };
+        if scenario.cluster.nodes > CORPUS_NODES {
+            continue;
+        }
+        if cpu() - start > CORPUS_LIMIT {
+            return println!("said=given up before {}", file.display());
+        }
         let broken = || match try_scenario(scenario.clone(), scenario.seed) {
             Err(found) => found.violations.into_iter().next(),
             Ok(report) => report.disappointments.into_iter().next().map(|words| format!("an expectation: {words}")),
@@ -213,8 +235,18 @@ fn run_file(file: &str, shrink: u64) {
         Ok(scenario) => {
             let seed = scenario.seed;
             println!("seeds=1\ncpu={:.2}", cpu().as_secs_f64());
-            if let Err(found) = try_scenario(scenario, seed) {
-                make_smaller(*found, shrink);
+            match try_scenario(scenario, seed) {
+                Err(found) => make_smaller(*found, shrink),
+                // What could be expected of it, if without the bug it is better.
+                Ok(report) => {
+                    let Summary { median_ratio, slowest_ratio, origin_copies, fallbacks, messages, .. } =
+                        &report.summary;
+                    println!(
+                        "said=median {median_ratio:.3}, slowest {slowest_ratio:.3}, {origin_copies:.3} copies, {fallbacks} fall-backs, \
+                         {messages} messages; {}",
+                        report.disappointments.join("; ")
+                    );
+                }
             }
         }
         Err(words) => println!("said={file}: {words}"),
@@ -362,12 +394,13 @@ fn table(hunts: &BTreeMap<&str, Hunt>, options: &Options) -> String {
     let in_corpus = TABLE.iter().filter(|mutant| of(mutant).in_corpus().is_some()).count();
     text += &format!(
         "- Found: {} of {} ({:.1} %; the goal is 95 %): {} by what is drawn, each within {} s of CPU time, and {in_corpus} that\n  \
-         are drawn too rarely by what was once found (`{CORPUS}`).\n",
+         are drawn too rarely by what is written down (`{}`).\n",
         found.len() + in_corpus,
         TABLE.len(),
         share(found.len() + in_corpus, TABLE.len()),
         found.len(),
-        options.budget
+        options.budget,
+        CORPUS.join("`, `")
     );
     let seconds = median(found.iter().map(|hunt| hunt.number("cpu")).collect());
     let seeds = median(found.iter().map(|hunt| hunt.number("seeds")).collect());
