@@ -149,6 +149,7 @@ pub const TABLE: &[Mutant] = &[
         "who is told of a slot does not hear what is new, and nobody tells it again",
         CLASSIC,
     ),
+    mutant("leader-does-not-look-again", "a leader asks nobody who had all before it led", WAS_HERE),
     mutant("fetches-in-vain-for-ever", "who gets only what does not fit tells nobody of it", WAS_HERE),
     mutant(
         "what-a-neighbour-lost-not-told-again",

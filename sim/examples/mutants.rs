@@ -32,7 +32,7 @@ const CORPUS: [&str; 2] = ["scenarios/found", "scenarios"];
 const CORPUS_NODES: usize = 100;
 /// The most CPU time for all of it, in seconds: it is given up then.
 const CORPUS_LIMIT: Duration = Duration::from_secs(300);
-/// And for one of them, from which on it counts as one without an end.
+/// And so much more for the last of them: who takes longer is without an end.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 /// Where the table goes.
 const TABLE_FILE: &str = "sim/MUTANTS.md";
@@ -207,8 +207,10 @@ fn hunt_in_corpus(name: &str) {
             continue;
         }
         if cpu() - start > CORPUS_LIMIT {
-            return println!("said=given up before {}", file.display());
+            return println!("corpus=\nsaid=given up before {}", file.display());
         }
+        // If it never ends, that is what it was found by.
+        println!("corpus={}\nbroken=a run ends", file.display());
         let broken = || match try_scenario(scenario.clone(), scenario.seed) {
             Err(found) => found.violations.into_iter().next(),
             Ok(report) => report.disappointments.into_iter().next().map(|words| format!("an expectation: {words}")),
@@ -218,11 +220,11 @@ fn hunt_in_corpus(name: &str) {
         let is_its_fault = broken().is_none();
         select(name);
         if is_its_fault {
-            println!("corpus={}", file.display());
             println!("broken={}", said.split(':').next().unwrap_or_default());
             return println!("said={}", said.replace('\n', " "));
         }
     }
+    println!("corpus=");
 }
 
 /// A scenario that somebody has written down.
@@ -314,7 +316,10 @@ fn send_out(name: &str, options: &Options) -> Hunt {
                 .filter_map(|line| line.split_once('='))
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect();
-            if !status.as_ref().is_ok_and(|status| status.success()) && !hunt.is_found() {
+            let was_stopped = !status.as_ref().is_ok_and(|status| status.success());
+            if was_stopped && hunt.in_corpus().is_some() {
+                hunt.0.insert("said".into(), format!("the process was stopped: {status:?}"));
+            } else if was_stopped && !hunt.is_found() {
                 // It was stopped by its limits: a run without an end is a broken rule as well.
                 hunt.0.insert("rule".into(), "a run ends".into());
                 hunt.0.insert("said".into(), format!("the process was stopped: {status:?}"));

@@ -227,7 +227,7 @@ pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Repor
     world.record(Record::story_ends);
     if unfinished == 0 && !world.is_condemned() {
         let most = world.now() + MOST_UNTIL_QUIET;
-        while world.origin_is_sending() && world.now() < most {
+        while world.origin_is_sending() && world.now() < most && !world.is_condemned() {
             world.run_for(LOOK_FOR_QUIET);
         }
         world.run_for(QUIET);

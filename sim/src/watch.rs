@@ -61,6 +61,7 @@ pub(crate) struct Occasion {
 impl Occasion {
     fn begin(&mut self, input: &Input) {
         self.by_the_clock = matches!(input, Input::Tick);
+        self.asked_origin.clear();
         self.answers_request = false;
         self.is_rest = matches!(input, Input::Transfer { event: TransferEvent::Done, .. });
         self.retry_after = match input {
@@ -318,7 +319,7 @@ impl World {
             return;
         }
         let close = self.watched.get(node).and_then(Option::as_ref).and_then(|watched| watched.close.as_ref());
-        // Who has lost what it had to a lie has said that it had it, and was not told of it.
+        // Not after a lie: who has lost what it had to one has said that it had it, and was not told of it.
         if let (Some(agent), Some(close), false) = (self.agent(node), close, self.is_lied_to()) {
             let mut broken = Vec::new();
             close.told_at_all.check(agent, &mut broken);

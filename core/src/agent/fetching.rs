@@ -26,9 +26,11 @@ const LATE_FACTOR: u32 = 8;
 /// The least and the most that makes a piece late. Where nothing was fetched yet, the most. Whoever gets nothing for as long
 /// asks other zones for what its own does not have.
 pub(super) const LATE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
-/// Whoever has got pieces that do not fit what somebody has said of them, and nothing of use for this long, fetches in vain, whoever
-/// else could be asked. It tells the tracker as if that were nobody.
+/// Whoever has got pieces that do not fit what somebody has said of them, and no other for this long at least, and for several times
+/// as long as one takes, fetches in vain, whoever else could be asked. It tells the tracker as if that were nobody.
 const IN_VAIN: Duration = PIECE_PATIENCE.saturating_mul(3);
+/// So many times.
+const PIECES_IN_VAIN: u32 = 4;
 /// A participant that can ask nobody for its next piece tells the tracker, this often.
 pub(super) const STARVING_INTERVAL: Duration = Duration::from_secs(1);
 /// Most pieces of which whoever starves tells its tracker at a time.
@@ -57,7 +59,7 @@ impl Agent {
         self.fill_from_peers(digest);
     }
 
-    fn fill_from_peers(&mut self, digest: Digest) {
+    pub(super) fn fill_from_peers(&mut self, digest: Digest) {
         let window = picker::window(self.members.len());
         let now = self.cx.now;
         let (zone, zone_len) = (self.config.zone.clone(), self.members.zone_len());
@@ -86,14 +88,17 @@ impl Agent {
                 }
                 break;
             }
-            let Some(download) = &mut flight.download else { return };
             // Whoever is waited for gets something at least.
             if left == 0 && (fetches > 0 || flight.waiters.is_empty()) {
+                if flight.fetches_in_vain(now) {
+                    break;
+                }
                 return self.hold_back(digest);
             }
             if !flight.neighbours.anybody_is_free(Asking::anybody(now)) {
                 break;
             }
+            let Some(download) = &mut flight.download else { return };
             let mut wanted = download.wanted(window, flight.neighbours.available());
             // What somebody may be reading is written again by nobody but the origin: a piece is in the file before it is
             // known to be right. It is missing only after a fetch of the whole, over everything, that came to nothing.
@@ -167,7 +172,7 @@ impl Agent {
             return;
         }
         self.cx.wake_by(Deadline::Fetch(digest), late_after(flight.piece_time).min(STARVING_INTERVAL));
-        if download.is_contradicted() && now - flight.last_byte >= LATE.0 {
+        if !download.is_fetching() && download.is_contradicted() && now - flight.last_byte >= LATE.0 {
             return self.doubt_everything(digest);
         }
         let quiet_since = flight.last_byte.max(flight.last_complaint);
@@ -222,8 +227,15 @@ impl Flight {
     /// What peers send it does not fit, and nothing has for long.
     fn fetches_in_vain(&self, now: Time) -> bool {
         let Some(download) = self.download.as_ref().filter(|download| download.is_doubtful()) else { return false };
+        // One that has not got any may be the first on a slow way.
+        let takes = if self.piece_time.is_zero() {
+            slowest(download.geometry().len(0))
+        } else {
+            self.piece_time * PIECES_IN_VAIN
+        };
         let waits_for_origin = download.origin_fetches() > 0;
-        !waits_for_origin && now - self.idle_since() >= IN_VAIN && !mutant!("fetches-in-vain-for-ever")
+        let without = now - self.last_piece.max(self.stood_behind);
+        !waits_for_origin && without >= takes.max(IN_VAIN) && !mutant!("fetches-in-vain-for-ever")
     }
 
     /// How many pieces are fetched from peers at a time.

@@ -17,7 +17,7 @@ use crate::watch::{Broken, Occasion};
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "one-question",
-    sentence: "Requests that have waited for a registry which limits how often it is asked put their questions one at a time.",
+    sentence: "Requests that have waited for a registry which limits how often it is asked do not put their questions at once when it may be asked again.",
     source: "containerd reference, section 9; RFC 6585, section 4",
 };
 
@@ -52,8 +52,8 @@ pub(crate) fn output(occasion: &mut Occasion, output: &Output) {
 }
 
 impl Memory {
-    /// All that an input leads to has happened. `is_flying`: whether a blob is on its way; what is asked of such a one is not asked
-    /// for a request.
+    /// All that an input leads to has happened. `is_flying`: whether a blob is on its way; what is asked of such a one may be asked for
+    /// its flight, and is not counted.
     pub(crate) fn settled(
         &mut self,
         now: Time,

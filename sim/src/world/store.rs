@@ -201,9 +201,11 @@ impl World {
         let is_excused = is_of_origin || self.lies_are_vouched_for;
         // After a mismatch nobody is served before the whole is here, and whoever was is cut short: what nobody reads any more is
         // fetched again, from whom it can be had.
-        let agent = self.nodes[node].agent.as_ref();
-        let begins_again = !self.is_reading(node, &digest) && agent.is_some_and(|agent| agent.is_recovering(&digest));
-        if before == right && Some(content) != right && range.end <= released && !is_excused && !begins_again {
+        let begins_again = || {
+            let agent = self.nodes[node].agent.as_ref();
+            !self.is_reading(node, &digest) && agent.is_some_and(|agent| agent.is_recovering(&digest))
+        };
+        if before == right && Some(content) != right && range.end <= released && !is_excused && !begins_again() {
             let detail =
                 format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
             self.violate(&invariants::right_bytes::RULE, node, &detail);
