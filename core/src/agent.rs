@@ -10,6 +10,7 @@
 //! | a flight's beginning: wanted, queued, started | `agent/queueing.rs` |
 //! | its course: cascade, lead or follow | `agent/flying.rs` |
 //! | its end without the blob | `agent/ending.rs` |
+//! | a credential that is missing | `agent/challenging.rs` |
 //! | a participant's talk with tracker and neighbours | `agent/participating.rs` |
 //! | what peers tell, and spines | `agent/hearing.rs` |
 //! | work at the origin, and its failures | `agent/assigning.rs` |
@@ -26,6 +27,7 @@ mod arriving;
 mod asking;
 mod assigning;
 pub mod audit;
+mod challenging;
 mod choking;
 mod ending;
 mod fetching;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::message::FailureClass;
-use crate::names::{CredentialId, PeerId, RequestId, Source};
+use crate::names::{CredentialId, OpId, PeerId, RequestId, Source};
 use crate::resolve::{Cascade, stall_window};
 use crate::swarm::download::Download;
 use crate::swarm::neighbours::Neighbours;
@@ -96,6 +96,10 @@ pub(crate) struct Flight {
     pub(crate) origin_has_it: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
     pub(crate) turned_away: Option<FailureClass>,
+    /// In these words; empty if it was not for want of a credential.
+    pub(crate) challenge: Vec<Arc<str>>,
+    /// Whoever waited here has been told, and may come back with a credential until then.
+    pub(crate) awaits_credential_until: Time,
     /// Mirror requests that wait for it or are being served from it.
     pub(crate) waiters: BTreeSet<RequestId>,
     pub(crate) role: Role,
@@ -111,6 +115,8 @@ pub(crate) struct Flight {
     pub(crate) media_type: Option<Arc<str>>,
     /// The credential of the latest waiter that had one.
     pub(crate) credential: Option<CredentialId>,
+    /// What was asked of the origin before it came: that the origin wants one, or another one, says nothing then.
+    pub(crate) asked_before_credential: BTreeSet<OpId>,
     pub(crate) started: Time,
     /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
     pub(crate) last_complaint: Time,
@@ -144,6 +150,7 @@ impl Flight {
             private: false,
             waiters: BTreeSet::new(),
             credential: None,
+            asked_before_credential: BTreeSet::new(),
             started: now,
             last_byte: now,
             last_piece: now,
@@ -159,6 +166,8 @@ impl Flight {
             download: None,
             whole_assigned: false,
             turned_away: None,
+            challenge: Vec::new(),
+            awaits_credential_until: Time::ZERO,
             led_for_others: false,
             origin_has_it: false,
             cools_down_until: None,
@@ -197,6 +206,16 @@ impl Flight {
     /// Whether this node may be given pieces to fetch from the origin.
     pub(crate) fn can_fetch_origin(&self) -> bool {
         self.turned_away.is_none() && self.cools_down_until.is_none()
+    }
+
+    /// It leads, and the origin has turned this node away for want of a credential: whoever asks here without one is told so.
+    pub(crate) fn wants_credential(&self) -> bool {
+        self.role == Role::Leading && self.credential.is_none() && !self.challenge.is_empty()
+    }
+
+    /// Whoever waited here was asked for a credential just now, and may be back with it in a moment.
+    pub(crate) fn awaits_credential(&self, now: Time) -> bool {
+        self.turned_away.is_some() && now < self.awaits_credential_until
     }
 
     /// After a mismatch it fetches everything from the origin by itself. It follows nobody; whoever follows it gets nothing to

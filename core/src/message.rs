@@ -182,6 +182,8 @@ pub struct Enrol {
     pub addresses: Vec<Arc<str>>,
     /// The sender knows that the origin gives this blob only to those who have a credential.
     pub private: bool,
+    /// The sender's requester has brought a credential. Whoever has none can get a private blob for nobody.
+    pub has_credential: bool,
 }
 
 /// The tracker's answer to [`Enrol`].

@@ -149,6 +149,27 @@ pub const TABLE: &[Mutant] = &[
         "who is told of a slot does not hear what is new, and nobody tells it again",
         CLASSIC,
     ),
+    mutant(
+        "answer-of-before-the-credential-counts",
+        "a 401 to a question without a credential ends the flight of one that has come since",
+        WAS_HERE,
+    ),
+    mutant(
+        "refused-without-a-challenge",
+        "whoever asks without a credential for what others were turned away from is sent to the registry",
+        WAS_HERE,
+    ),
+    mutant(
+        "whoever-has-no-credential-asked",
+        "a private blob is given to those to fetch who have no credential",
+        WAS_HERE,
+    ),
+    mutant(
+        "size-that-is-known-not-asked-for",
+        "who hears that others know the size waits until it enrols again",
+        WAS_HERE,
+    ),
+    mutant("challenged-leader-gives-up", "a leader that is asked for a credential ends its swarm", WAS_HERE),
     mutant("leader-does-not-look-again", "a leader asks nobody who had all before it led", WAS_HERE),
     mutant("fetches-in-vain-for-ever", "who gets only what does not fit tells nobody of it", WAS_HERE),
     mutant(

@@ -106,6 +106,7 @@ scenarios! {
     small_cluster_2 "small-cluster-2",
     small_cluster_3 "small-cluster-3",
     no_peers "no-peers",
+    private_image "private-image",
     containerd_impatient "containerd-impatient",
 }
 

@@ -347,12 +347,12 @@ impl Agent {
                 if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
                     download.no_ranges |= no_ranges;
                 }
-                self.origin_failed(digest, first, end - first, failure, no_ranges);
+                self.origin_failed(op, digest, (first, end - first), failure, no_ranges);
                 self.share_origin();
             }
             None => {
                 let (failure, no_ranges) = origin_failure(failure);
-                self.origin_failed(digest, 0, 0, failure, no_ranges);
+                self.origin_failed(op, digest, (0, 0), failure, no_ranges);
                 self.share_origin();
             }
         }

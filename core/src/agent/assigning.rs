@@ -1,7 +1,6 @@
 //! Work at the origin: taking on what a tracker assigns, finding out sizes, and what a failure means for whom.
 
 use core::time::Duration;
-use std::sync::Arc;
 
 use super::mirroring::STAT_PATIENCE;
 use super::{Agent, Op};
@@ -9,7 +8,7 @@ use crate::digest::Digest;
 use crate::flight::Role;
 use crate::input::{OriginFailure, OriginStat};
 use crate::message::{FailureClass, Have, Notice};
-use crate::names::{Kind, PeerId, Source};
+use crate::names::{Kind, OpId, PeerId, Source};
 use crate::output::Output;
 use crate::swarm::tracker::Verdict;
 use crate::time::Time;
@@ -87,7 +86,7 @@ impl Agent {
         self.cx.emit(Output::StatOrigin { op, source, digest, credential });
     }
 
-    pub(super) fn size_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+    pub(super) fn size_answered(&mut self, op: OpId, digest: Digest, result: Result<OriginStat, OriginFailure>) {
         match result {
             Ok(stat) if stat.size > crate::piece::MAX_BLOB_BYTES => {
                 let detail = format!("the origin says {} bytes; no blob is that large", stat.size);
@@ -99,7 +98,7 @@ impl Agent {
                     flight.vouch_for_size(stat.size);
                 }
             }
-            Err(failure) => self.origin_failed(digest, 0, 0, failure, false),
+            Err(failure) => self.origin_failed(op, digest, (0, 0), failure, false),
         }
     }
 
@@ -120,13 +119,19 @@ impl Agent {
     /// The origin did not give us what was assigned. The tracker decides what that means.
     pub(super) fn origin_failed(
         &mut self,
+        op: OpId,
         digest: Digest,
-        first: u32,
-        count: u32,
+        (first, count): (u32, u32),
         failure: OriginFailure,
         no_ranges: bool,
     ) {
         self.cx.counters.origin_failures += u64::from(!no_ranges);
+        if failure.class == FailureClass::Auth
+            && !no_ranges
+            && self.asks_again_with_credential(op, digest, first, count)
+        {
+            return;
+        }
         let own = self.config.peer.clone();
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let OriginFailure { class, status, retry_after, challenge, detail } = failure;
@@ -136,7 +141,9 @@ impl Agent {
         if class == FailureClass::Auth && !no_ranges {
             flight.turned_away = Some(class);
             flight.private = true;
+            self.turned_away_with(digest, &challenge);
         }
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
         let mut runs = vec![(first, count)];
         if let Some(download) = &mut flight.download {
             runs.extend(download.drop_runs());
@@ -157,22 +164,15 @@ impl Agent {
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
                     tracker.release(&own, &runs[1..]);
                 }
-                if let Verdict::Fail(class, _) = self.verdict(&own, digest, first, class, cooldown, no_ranges) {
+                let verdict = self.verdict(&own, digest, first, class, cooldown, no_ranges);
+                if class == FailureClass::Auth && !no_ranges && self.challenge_waiters(digest) {
+                    return self.track(digest);
+                }
+                if let Verdict::Fail(class, _) = verdict {
                     return self.fail_flight(digest, class, &detail, challenge, None);
                 }
                 self.track(digest);
             }
-        }
-    }
-
-    /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
-    /// otherwise this node goes on as one that cannot fetch.
-    pub(super) fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
-        let Some(flight) = self.flights.get(&digest) else { return };
-        if flight.waiters.is_empty() {
-            self.enrol(digest);
-        } else {
-            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
         }
     }
 
@@ -210,6 +210,9 @@ impl Agent {
         // registry under that name. Like one that is turned away, it gets no more to fetch.
         let judged = if class == FailureClass::NotFound { FailureClass::Auth } else { class };
         if let Verdict::Fail(..) = self.verdict(peer, digest, first, judged, cooldown, no_ranges) {
+            if class == FailureClass::Auth && (self.challenge_waiters(digest) || self.expects_credential(digest)) {
+                return self.track(digest);
+            }
             let detail = format!("{peer} was turned away by the origin");
             return match class {
                 // Our own requester, without a credential, needs the origin's challenge; others have to know why.
@@ -227,8 +230,10 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         match flight.role {
             Role::Leading => {
+                let has_credential = flight.credential.is_some();
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
                     tracker.set_can_fetch(&self.config.peer, true);
+                    tracker.set_credential(&self.config.peer, has_credential);
                 }
                 self.track(digest);
             }

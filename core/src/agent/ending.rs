@@ -72,6 +72,8 @@ impl Agent {
         }
         let Some(flight) = self.close_flight(digest) else { return };
         let now = self.cx.now;
+        let is_known = class != FailureClass::Auth || !challenge.is_empty();
+        let challenge = if is_known { challenge } else { flight.challenge.clone() };
         // What a requester's credential could not open says nothing about others.
         let personal = class == FailureClass::Auth && flight.credential.is_some();
         // It was led for others, because of another node's word: the failure that cools down here stays what it is.

@@ -191,32 +191,14 @@ impl Agent {
         }
     }
 
-    /// The origin was asked for the words in which it turns those without a credential away.
-    pub(super) fn challenge_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
-        match result {
-            // It turned others away, and perhaps us a while ago: if we believed each other, that would never end.
-            Ok(_) => {
-                self.origin_was_asked(digest);
-                self.may_be_given(digest, Duration::ZERO);
-            }
-            Err(failure) if self.asks_again_soon(&failure) => {
-                self.may_be_given(digest, failure.retry_after.unwrap_or_default());
-            }
-            Err(failure) => {
-                let detail = "the origin wants a credential";
-                self.fail_flight(digest, FailureClass::Auth, detail, failure.challenge, None);
-            }
-        }
-    }
-
     /// The origin is there and is asked too often; somebody who waits here can wait for it.
-    fn asks_again_soon(&self, failure: &OriginFailure) -> bool {
+    pub(super) fn asks_again_soon(&self, failure: &OriginFailure) -> bool {
         failure.class == FailureClass::RateLimited
             && failure.retry_after.is_none_or(|after| after < self.config.header_timeout)
     }
 
     /// The origin has it, whatever others say.
-    fn origin_was_asked(&mut self, digest: Digest) {
+    pub(super) fn origin_was_asked(&mut self, digest: Digest) {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.origin_has_it = true;
         }
@@ -224,7 +206,7 @@ impl Agent {
 
     /// The origin does not say that there is nothing for us, whatever others have heard: this node looks for itself, `after`
     /// a while.
-    fn may_be_given(&mut self, digest: Digest, after: Duration) {
+    pub(super) fn may_be_given(&mut self, digest: Digest, after: Duration) {
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.stage.is_moving()) else { return };
         flight.turned_away = None;
         match flight.role.clone() {
@@ -241,28 +223,6 @@ impl Agent {
         }
     }
 
-    /// Somebody else's failure ends this flight; a missing credential is asked for in the origin's own words.
-    pub(super) fn turned_away(&mut self, digest: Digest, class: FailureClass, cooldown: Duration) {
-        let Some(flight) = self.flights.get(&digest) else { return };
-        if matches!(flight.stage, Stage::Committing) {
-            return;
-        }
-        if class == FailureClass::Auth && flight.credential.is_none() && !flight.waiters.is_empty() {
-            if self.ops.values().any(|op| matches!(op, Op::Challenge(of) if *of == digest)) {
-                return;
-            }
-            let source = flight.source.clone();
-            let op = self.start_op(Op::Challenge(digest), STAT_PATIENCE);
-            self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
-            return;
-        }
-        if class != FailureClass::Auth {
-            // The next one who asks may have a credential.
-            self.failures.honour(self.cx.now, digest, cooldown);
-        }
-        self.fail_flight(digest, class, "another node was turned away by the origin", Vec::new(), Some(cooldown));
-    }
-
     /// Takes the lead: tracks the swarm, and hands out what nobody has.
     pub(super) fn lead(&mut self, digest: Digest) {
         if self.flights.get(&digest).is_some_and(|flight| flight.is_recovering()) {
@@ -274,6 +234,7 @@ impl Agent {
         let introduction = Introduction {
             pieces: flight.pieces_bytes(),
             can_fetch: flight.can_fetch_origin(),
+            has_credential: flight.credential.is_some(),
             addresses: self.config.addresses.clone(),
             zone: self.config.zone.clone(),
         };

@@ -1,10 +1,13 @@
 //! What peers tell without being asked, and the spines that vouch for what they and we have.
 
+use core::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use super::participating::TELL_DELAY;
 use crate::digest::Digest;
+use crate::flight::Role;
 use crate::message::{Enrol, Have, Notice};
 use crate::names::{PeerId, StreamId};
 use crate::output::Output;
@@ -14,6 +17,10 @@ use crate::timers::Deadline;
 
 /// Most who wait for one spine to be read; others ask again.
 const MAX_SPINE_WAITERS: usize = 256;
+
+/// Who hears from a neighbour that the size is known asks the tracker for it after so long, give or take a quarter: the tracker
+/// hears of it at the same time, and everybody asks.
+const SIZE_DELAY: Duration = Duration::from_millis(10);
 
 /// Somebody who is answered when a spine has been read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -122,8 +129,12 @@ impl Agent {
     /// A neighbour says what it has of a blob whose size we do not know: it counts if the size turns out to be that.
     fn remember_early(&mut self, digest: Digest, peer: &PeerId, size: u64, pieces: &Have) {
         self.meet(digest, peer, None);
-        if let Some(flight) = self.flights.get_mut(&digest) {
-            flight.neighbours.heard_early(peer, size, pieces);
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let is_first = flight.neighbours.heard_early(peer, size, pieces);
+        if is_first && matches!(flight.role, Role::Following(_)) && !mutant!("size-that-is-known-not-asked-for") {
+            // The tracker will know it as well. It says so to whoever enrols, and the next sign of life may be seconds away.
+            let soon = self.cx.jitter(SIZE_DELAY);
+            self.cx.wake_by(Deadline::Enrol(digest), soon);
         }
     }
 

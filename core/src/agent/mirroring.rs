@@ -151,11 +151,17 @@ impl Agent {
             // A credential may open what was closed to the last one who asked.
             if failure.class == FailureClass::Auth && credential.is_none() {
                 let challenge = self.failures.challenge(&digest).to_vec();
-                return self.refuse_unauthorized(id, challenge);
+                // If it is not known in which words, the origin is asked again.
+                if !challenge.is_empty() || mutant!("refused-without-a-challenge") {
+                    return self.refuse_unauthorized(id, challenge);
+                }
             }
             if failure.class != FailureClass::Auth {
                 return self.refuse(id, Refusal::NotHere);
             }
+        }
+        if let Some(challenge) = self.must_be_challenged(&digest).filter(|_| credential.is_none()) {
+            return self.refuse_unauthorized(id, challenge);
         }
         if method == Method::Head && source.kind != Kind::Manifest && !self.flights.contains_key(&digest) {
             // A HEAD never pulls a blob (a manifest is small, and its GET follows at once).
@@ -436,7 +442,7 @@ impl Agent {
         match self.finish_op(op) {
             Some(Op::Head(id)) => self.question_answered(op, id, Question::Size, result),
             Some(Op::Authorize(id)) => self.question_answered(op, id, Question::Permission, result),
-            Some(Op::Size(digest)) => self.size_answered(digest, result),
+            Some(Op::Size(digest)) => self.size_answered(op, digest, result),
             Some(Op::Confirm(digest, tracker)) => self.failure_checked(digest, tracker, result),
             Some(Op::Challenge(digest)) => self.challenge_answered(digest, result),
             _ => {}

@@ -70,6 +70,7 @@ impl Agent {
             zone: self.config.zone.clone(),
             addresses: self.config.addresses.clone(),
             private: flight.is_private(),
+            has_credential: flight.credential.is_some(),
         };
         let tracker = tracker.clone();
         let call = Call { peer: tracker.clone(), digest, purpose: Purpose::Enrol, generation: flight.generation };

@@ -1,3 +1,4 @@
+mod challenged;
 mod choking;
 mod fuzz;
 mod hostile;

@@ -45,15 +45,21 @@ impl Agent {
     }
 
     pub(super) fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
-        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, mut addresses, private } = enrol;
+        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, mut addresses, private, has_credential } =
+            enrol;
         // These are kept for every participant and passed on to others.
         addresses.retain(|address| address.len() <= MAX_NAME_BYTES);
         addresses.truncate(MAX_ADDRESSES);
         let zone = zone.filter(|zone| zone.len() <= MAX_NAME_BYTES);
         let now = self.cx.now;
         self.learn(peer, &addresses);
-        let introduction =
-            Introduction { pieces, can_fetch: can_fetch_origin, addresses: addresses.clone(), zone: zone.clone() };
+        let introduction = Introduction {
+            pieces,
+            can_fetch: can_fetch_origin,
+            has_credential,
+            addresses: addresses.clone(),
+            zone: zone.clone(),
+        };
         if let Some(size) = self.cache.get(&digest).map(|blob| blob.size) {
             let tracker = self.trackers.entry(digest).or_default();
             tracker.learn(crate::piece::Geometry::of_blob(size), false);
@@ -223,7 +229,8 @@ impl Agent {
         let stands_still = self.flights.get(&digest).and_then(|flight| flight.stands_still(now));
         let starved = stands_still.is_some_and(|patience| tracker.depends_on_others(now, &self.config.peer, patience));
         let stuck = assignments.is_empty() && (tracker.is_stuck(now) || starved);
-        if stuck && self.flights.contains_key(&digest) {
+        let stuck = stuck && self.flights.get(&digest).is_some_and(|flight| !flight.awaits_credential(now));
+        if stuck {
             let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
             if waited_for {
                 return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);

@@ -185,19 +185,17 @@ impl Neighbours {
         self.left.push((peer, until));
     }
 
-    /// Keeps what a neighbour says it has of a blob of `size` bytes until the size is known.
-    pub(crate) fn heard_early(&mut self, peer: &PeerId, size: u64, have: &Have) {
+    /// Keeps what a neighbour says it has of a blob of `size` bytes until the size is known. Returns whether it is the first that
+    /// is kept of this neighbour.
+    pub(crate) fn heard_early(&mut self, peer: &PeerId, size: u64, have: &Have) -> bool {
         let is_small = match have {
             Have::All => true,
             Have::Exactly(bytes) => bytes.len() <= MAX_EARLY_BYTES,
             // It adds to what was said before; the next full list, or the tracker, makes up for it.
             Have::Also(_) => false,
         };
-        if let Some(neighbour) = self.get_mut(peer)
-            && is_small
-        {
-            neighbour.early = Some(Box::new((size, have.clone())));
-        }
+        let Some(neighbour) = self.get_mut(peer).filter(|_| is_small) else { return false };
+        neighbour.early.replace(Box::new((size, have.clone()))).is_none()
     }
 
     /// Takes in what a neighbour says it has besides what it has told before. Returns whether that was news.

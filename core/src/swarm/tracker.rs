@@ -44,6 +44,7 @@ pub(crate) const DEADLINE_FACTOR: u32 = 4;
 struct Participant {
     pieces: PieceSet,
     can_fetch: bool,
+    has_credential: bool,
     paused_until: Time,
     /// It has let a run wait for too long, and is given none until then as long as there are others.
     late_until: Time,
@@ -100,6 +101,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Introduction {
     pub(crate) pieces: Vec<u8>,
     pub(crate) can_fetch: bool,
+    pub(crate) has_credential: bool,
     pub(crate) addresses: Vec<Arc<str>>,
     pub(crate) zone: Option<Arc<str>>,
 }
@@ -107,7 +109,8 @@ pub(crate) struct Introduction {
 impl Introduction {
     /// The node of this configuration, which has the blob and needs nothing from the origin.
     pub(crate) fn of_seed(config: &Config) -> Self {
-        Self { pieces: Vec::new(), can_fetch: false, addresses: config.addresses.clone(), zone: config.zone.clone() }
+        let (addresses, zone) = (config.addresses.clone(), config.zone.clone());
+        Self { pieces: Vec::new(), can_fetch: false, has_credential: false, addresses, zone }
     }
 }
 
@@ -120,6 +123,8 @@ pub(crate) struct Tracker {
     holders: Vec<u16>,
     assignments: Vec<Assignment>,
     collecting_until: Time,
+    /// Somebody was turned away by the origin: whoever has no credential will be as well.
+    wants_credential: bool,
     outage: Outage,
     no_ranges: bool,
     pace: Pace,
@@ -174,6 +179,7 @@ impl Tracker {
         let participant = self.participants.entry(peer.clone()).or_insert_with(|| Participant {
             pieces: PieceSet::none(universe),
             can_fetch: introduction.can_fetch,
+            has_credential: introduction.has_credential,
             paused_until: Time::ZERO,
             late_until: Time::ZERO,
             starved: None,
@@ -185,6 +191,7 @@ impl Tracker {
         });
         participant.last_heard = now;
         participant.can_fetch = introduction.can_fetch;
+        participant.has_credential = introduction.has_credential;
         participant.addresses = introduction.addresses;
         participant.zone = introduction.zone;
         let pieces = PieceSet::from_bytes(universe, &introduction.pieces);
@@ -313,10 +320,7 @@ impl Tracker {
         }
         match class {
             FailureClass::Auth => {
-                if let Some(participant) = self.participants.get_mut(peer) {
-                    participant.can_fetch = false;
-                }
-                self.assignments.retain(|run| run.peer != *peer);
+                self.turned_away(peer);
                 if self.participants.values().any(|participant| participant.can_fetch) {
                     Verdict::GoOn
                 } else {
@@ -341,6 +345,13 @@ impl Tracker {
                 }
             }
         }
+    }
+
+    /// The origin gives a participant nothing: what it was to fetch is free for others.
+    pub(crate) fn turned_away(&mut self, peer: &PeerId) {
+        self.wants_credential = true;
+        self.set_can_fetch(peer, false);
+        self.assignments.retain(|run| run.peer != *peer);
     }
 
     /// A participant is given nothing until then. What it was told before to wait for still holds.
@@ -517,7 +528,8 @@ impl Tracker {
         self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
     }
 
-    /// Who was not late lately, then who has nothing else to do, then who has the fewest runs; of several, any.
+    /// Who was not late lately, then who has the credential that is wanted, then who has nothing else to do, then who has the
+    /// fewest runs; of several, any.
     fn next_fetcher(&self, cx: &mut Context) -> Option<PeerId> {
         let now = cx.now;
         let mut runs: BTreeMap<&PeerId, usize> = BTreeMap::new();
@@ -530,7 +542,9 @@ impl Tracker {
             .map(|(peer, it)| (runs.get(peer).copied().unwrap_or(0), it, peer))
             .filter(|(runs, _, _)| *runs < MAX_RUNS_EACH)
             .map(|(runs, it, peer)| {
-                ((it.late_until > now, runs > 0 || !it.starves(now), runs, cx.below(1 << 16)), peer)
+                let in_vain =
+                    self.wants_credential && !it.has_credential && !mutant!("whoever-has-no-credential-asked");
+                ((it.late_until > now, in_vain, runs > 0 || !it.starves(now), runs, cx.below(1 << 16)), peer)
             })
             .min()
             .map(|(_, peer)| peer.clone())
@@ -556,6 +570,18 @@ impl Tracker {
         if let Some(participant) = self.participants.get_mut(peer) {
             participant.can_fetch = can_fetch;
         }
+    }
+
+    /// This node's requester has brought a credential, or has none.
+    pub(crate) fn set_credential(&mut self, peer: &PeerId, has_credential: bool) {
+        if let Some(participant) = self.participants.get_mut(peer) {
+            participant.has_credential = has_credential;
+        }
+    }
+
+    /// Whether somebody else who takes part may ask the origin, and has a credential for it.
+    pub(crate) fn others_have_credential(&self, own: &PeerId) -> bool {
+        self.participants.iter().any(|(peer, it)| peer != own && it.can_fetch && it.has_credential)
     }
 
     pub(crate) fn participants(&self) -> impl Iterator<Item = &PeerId> {

@@ -33,7 +33,8 @@ const TWO_LEADERS: Duration = Duration::from_secs(30);
 pub struct Memory {
     /// Since when a swarm has had several leaders.
     several_lead: BTreeMap<Digest, Time>,
-    /// When a flight last waited for somebody who fetches all of it again, and moves.
+    /// When a flight last waited for somebody who fetches all of it again, and moves; or led others who move, and could take nothing from
+    /// them.
     waited: BTreeMap<(NodeIndex, Digest), Time>,
 }
 
@@ -50,6 +51,25 @@ fn waits_for_one_by_hand(world: &World, flight: &FlightStatus) -> bool {
     let flights = tracker.map(|tracker| tracker.status().flights).unwrap_or_default();
     let moves = |theirs: &FlightStatus| theirs.digest == flight.digest && theirs.idle_seconds <= STANDSTILL;
     flights.iter().any(|theirs| theirs.role == "alone" && moves(theirs))
+}
+
+/// Whether it leads only those who have convicted it or were convicted by it, and they move: it gives out to them what they fetch
+/// from the registry, and gets nothing of it.
+fn leads_those_it_is_at_odds_with(world: &World, node: NodeIndex, flight: &FlightStatus) -> bool {
+    let is_leading = flight.role == "leading";
+    let own = if is_leading { world.watched_config(node).map(|config| config.peer.clone()) } else { None };
+    let mut moves = false;
+    for other in world.node_indices().filter(|other| own.is_some() && *other != node) {
+        let flights = world.agent(other).map(|agent| agent.status().flights).unwrap_or_default();
+        let follows = |theirs: &&FlightStatus| theirs.digest == flight.digest && theirs.tracker == own;
+        let Some(theirs) = flights.iter().find(follows) else { continue };
+        let at_odds = |one, other| world.has_convicted(one, other, &flight.digest);
+        if !at_odds(node, other) && !at_odds(other, node) {
+            return false;
+        }
+        moves |= theirs.idle_seconds <= STANDSTILL;
+    }
+    moves
 }
 
 /// Looks at all flights, `healthy` after the last fault.
@@ -70,7 +90,9 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
             let active = moving || flight.stage == "resolving";
             let has_turn = !(waits_for_a_slot && flight.role == "leading");
             let place = (node, flight.digest);
-            if waits_for_one_by_hand(world, &flight) {
+            let is_still = flight.idle_seconds > STANDSTILL;
+            if waits_for_one_by_hand(world, &flight) || is_still && leads_those_it_is_at_odds_with(world, node, &flight)
+            {
                 memory.waited.insert(place, now);
             }
             let patience = if flight.role == "waiting" { WAITING } else { STANDSTILL };

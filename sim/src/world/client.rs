@@ -1,8 +1,8 @@
 //! containerd as a client of its node's mirror, and the kubelet behind it.
 //!
-//! The manifest first, then configuration and layers, three at a time, in manifest order; a body that ends short is asked for
-//! again; what the mirror refuses comes from the registry; what fails there fails the pull, and the kubelet tries again with
-//! a growing back-off. Layers are unpacked one after the other. (Reference: the containerd mirror contract, sections 10.2-10.5.)
+//! The manifest first, then configuration and layers, three at a time, in manifest order; without a credential, until a 401
+//! asks for one; a body that ends short is asked for again; what the mirror refuses comes from the registry; what fails there
+//! fails the pull, and the kubelet tries again with a growing back-off. Layers are unpacked one after the other. (Reference: the containerd mirror contract, sections 10.2-10.5.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Child, Input, Method};
 use longshore_core::names::{CredentialId, Kind, RequestId, Source};
+use longshore_core::output::Refusal;
 use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
@@ -58,6 +59,12 @@ pub(crate) enum ClientEvent {
         digest: Digest,
     },
     DirectFailed(u32),
+    /// The registry's token service has answered: the mirror is asked again, with a credential.
+    HasToken {
+        attempt: u32,
+        digest: Digest,
+        tries: u32,
+    },
     Unpacked(u32),
 }
 
@@ -92,6 +99,7 @@ pub struct FinishedPull {
 #[derive(Debug)]
 struct Active {
     digest: Digest,
+    credential: Option<CredentialId>,
     /// When its patience for headers ends, by the node's clock.
     late: Time,
     size: Option<u64>,
@@ -102,9 +110,11 @@ struct Active {
 pub(crate) struct Client {
     image: Option<Image>,
     credential: Option<CredentialId>,
+    /// The mirror has answered 401: it is asked with the credential from now on, until the pull is tried again.
+    challenged: bool,
     queue: VecDeque<Child>,
     active: BTreeMap<RequestId, Active>,
-    /// What comes from the registry itself; there is no flow before it has the request.
+    /// What comes from the registry itself, or waits for a token of its; there is no flow before it has the request.
     direct: BTreeMap<Digest, Option<FlowId>>,
     /// Pulls that are to start.
     pending: u32,
@@ -247,6 +257,10 @@ impl World {
             ClientEvent::CheckProgress(of) if of == attempt => self.check_progress(node),
             ClientEvent::Direct { attempt: of, digest } if of == attempt => self.direct_begins(node, digest),
             ClientEvent::DirectFailed(of) if of == attempt => self.pull_fails(node),
+            ClientEvent::HasToken { attempt: of, digest, tries } if of == attempt => {
+                self.nodes[node].client.direct.remove(&digest);
+                self.request(node, digest, tries);
+            }
             ClientEvent::Unpacked(of) if of == attempt => self.finish(node),
             _ => {}
         }
@@ -265,6 +279,7 @@ impl World {
         let Some(image) = &client.image else { return };
         let manifest = image.manifest;
         client.in_children = false;
+        client.challenged = false;
         client.last_byte = now;
         let attempt = client.attempt;
         if client.content.contains_key(&manifest) {
@@ -281,8 +296,8 @@ impl World {
         let header_timeout = self.options.client.header_timeout;
         let late = self.clock_of(node) + header_timeout;
         let client = &mut self.nodes[node].client;
-        client.active.insert(request, Active { digest, late, size: None, tries });
-        let credential = client.credential;
+        let credential = client.credential.filter(|_| client.challenged);
+        client.active.insert(request, Active { digest, credential, late, size: None, tries });
         let source = source(kind);
         self.later(node, Duration::ZERO, Input::Mirror { request, method: Method::Get, source, digest, credential });
         self.when_headers_are_late(node, request, late);
@@ -307,13 +322,24 @@ impl World {
         self.nodes[node].client.active.values().any(|active| active.digest == *digest && active.size.is_some())
     }
 
-    pub(super) fn mirror_refused(&mut self, node: NodeIndex, request: RequestId) {
+    pub(super) fn mirror_refused(&mut self, node: NodeIndex, request: RequestId, refusal: &Refusal) {
         if self.intruder_answered(node, request, false) {
             return;
         }
         self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
-        if let Some(active) = self.nodes[node].client.active.remove(&request) {
-            self.next_host(node, active.digest);
+        let Some(Active { digest, credential, tries, .. }) = self.nodes[node].client.active.remove(&request) else {
+            return;
+        };
+        let client = &mut self.nodes[node].client;
+        let is_asked = matches!(refusal, Refusal::Unauthorized { .. }) && credential.is_none();
+        if is_asked && client.credential.is_some() {
+            client.challenged = true;
+            client.direct.insert(digest, None);
+            let attempt = client.attempt;
+            let answer = self.origin_way(node) * 2;
+            self.client_later(node, answer, ClientEvent::HasToken { attempt, digest, tries });
+        } else {
+            self.next_host(node, digest);
         }
     }
 

@@ -68,7 +68,7 @@ impl World {
         }
         match output {
             Output::MirrorServe { request, size, .. } => self.mirror_served(node, request, size),
-            Output::MirrorRefuse { request, .. } => self.mirror_refused(node, request),
+            Output::MirrorRefuse { request, refusal } => self.mirror_refused(node, request, &refusal),
             Output::MirrorAbort { request } => self.mirror_aborted(node, request),
             Output::Release { digest, bytes } => self.release(node, digest, bytes),
             Output::StreamAdmit { stream, .. } => self.stream_admitted(node, stream),

@@ -99,7 +99,18 @@ fn request() -> BoxedStrategy<Request> {
     let enrol =
         (digest(), option::of(size()), vec(any::<u8>(), 0..2), any::<[bool; 2]>(), source(), zone(), texts("address"));
     let enrol = enrol.prop_map(|(digest, size, pieces, [can_fetch_origin, private], source, zone, addresses)| {
-        Request::Enrol(Enrol { digest, size, pieces, can_fetch_origin, source, zone, addresses, private })
+        let has_credential = !private;
+        Request::Enrol(Enrol {
+            digest,
+            size,
+            pieces,
+            can_fetch_origin,
+            source,
+            zone,
+            addresses,
+            private,
+            has_credential,
+        })
     });
     prop_oneof![
         (digest(), any::<bool>()).prop_map(|(digest, leads)| Request::PullIntent { digest, leads }),

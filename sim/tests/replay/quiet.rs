@@ -76,6 +76,7 @@ fn what_the_wire_says_is_what_the_journal_says() {
                 pieces: vec![0xff; 32],
                 can_fetch_origin: true,
                 private: true,
+                has_credential: false,
                 source,
                 zone: Some("z\u{e9}".into()),
                 addresses: vec!["/ip4/10.0.0.7/tcp/4001".into()],

@@ -165,6 +165,7 @@ impl Dice {
                     zone: None,
                     addresses: Vec::new(),
                     private: self.below(9) == 0,
+                    has_credential: self.below(2) == 0,
                 })
             }
         }

@@ -68,6 +68,7 @@ impl Bench {
             zone: None,
             addresses: Vec::new(),
             private: false,
+            has_credential: false,
         };
         self.take();
         self.input(Input::StreamRequest { stream, request: Request::Enrol(enrol) });
@@ -493,6 +494,7 @@ fn a_trackers_wild_number_of_addresses_is_not_passed_on() {
         zone: Some("z".repeat(100_000).into()),
         addresses: (0..40).flat_map(|_| ["a".repeat(10_000).into(), "/ip4/10.0.0.1/tcp/1".into()]).collect(),
         private: false,
+        has_credential: false,
     };
     let stream = StreamId(1);
     bench.input(Input::StreamOpened { stream, peer: PeerId::new("talker"), protocol: Protocol::Swarm });

@@ -46,14 +46,17 @@ impl Bench {
 
     /// The origin wants a credential, and there is none.
     pub(super) fn turn_away(&mut self, op: OpId) -> &mut Self {
-        let failure = OriginFailure {
-            class: FailureClass::Auth,
-            status: Some(401),
-            retry_after: None,
-            challenge: Vec::new(),
-            detail: "401".into(),
-        };
-        self.input(Input::OriginStat { op, result: Err(failure) })
+        self.input(Input::OriginStat { op, result: Err(auth_failure(&[])) })
+    }
+}
+
+pub(super) fn auth_failure(challenge: &[&str]) -> OriginFailure {
+    OriginFailure {
+        class: FailureClass::Auth,
+        status: Some(401),
+        retry_after: None,
+        challenge: challenge.iter().map(|words| (*words).into()).collect(),
+        detail: "401".into(),
     }
 }
 

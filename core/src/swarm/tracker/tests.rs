@@ -8,7 +8,7 @@ fn peer(number: u8) -> PeerId {
 }
 
 fn introduction(can_fetch: bool) -> Introduction {
-    Introduction { pieces: Vec::new(), can_fetch, addresses: Vec::new(), zone: None }
+    Introduction { pieces: Vec::new(), can_fetch, has_credential: false, addresses: Vec::new(), zone: None }
 }
 
 /// A tracker (node 0) for a blob of `pieces` pieces with `peers` participants.
@@ -471,4 +471,20 @@ fn everybody_who_starves_has_a_turn() {
         cx.now = cx.now + COMPLAINT_AGE / 2;
     }
     assert_eq!(served.into_iter().collect::<Vec<_>>(), (1..6).map(peer).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_private_blob_is_fetched_by_those_who_have_a_credential_first() {
+    let mut cx = context();
+    let mut tracker = Tracker::default();
+    let own = peer(0);
+    for number in 0..20 {
+        let has_credential = number == 13;
+        tracker.enrol(Time::ZERO, &peer(number), Introduction { has_credential, ..introduction(true) });
+    }
+    tracker.turned_away(&own);
+    let runs = tracker.assign(&mut cx, &own, 1);
+    let peers: Vec<_> = runs.iter().map(|run| run.peer.clone()).collect();
+    assert_eq!(peers, [peer(13)]);
+    assert!(tracker.others_have_credential(&own) && !tracker.others_have_credential(&peer(13)));
 }

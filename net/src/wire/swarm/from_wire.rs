@@ -97,6 +97,7 @@ impl TryFrom<wire::Enrol> for core::Enrol {
             zone: enrol.zone.map(Into::into),
             addresses: texts(enrol.addresses),
             private: enrol.private,
+            has_credential: enrol.has_credential,
         })
     }
 }

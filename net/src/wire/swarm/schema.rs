@@ -104,6 +104,8 @@ pub struct Enrol {
     pub addresses: Vec<String>,
     #[prost(bool, tag = "8")]
     pub private: bool,
+    #[prost(bool, tag = "9")]
+    pub has_credential: bool,
 }
 
 #[derive(Clone, PartialEq, ProstMessage)]

@@ -69,6 +69,7 @@ impl From<&core::Enrol> for wire::Enrol {
             zone: enrol.zone.as_deref().map(str::to_owned),
             addresses: texts(&enrol.addresses),
             private: enrol.private,
+            has_credential: enrol.has_credential,
         }
     }
 }

@@ -108,6 +108,7 @@ pub(super) fn enrol() -> impl Strategy<Value = Enrol> {
             can_fetch_origin,
             source,
             private: !can_fetch_origin,
+            has_credential: size.is_some(),
             zone,
             addresses,
         },

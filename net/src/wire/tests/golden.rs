@@ -182,6 +182,7 @@ fn swarm_messages_keep_their_form() {
         zone: Some("z".into()),
         addresses: vec!["/ip4/10.0.0.1/tcp/4001".into()],
         private: false,
+        has_credential: true,
     };
     let reply = |reply| encode_response(&Response::Enrol(reply), now());
     let assign = Notice::Assign {

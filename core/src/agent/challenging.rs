@@ -1,0 +1,172 @@
+//! What it means that the origin wants a credential: for whoever waits here, for the flight, and for who follows it.
+//!
+//! containerd asks its mirror without a credential until the mirror answers 401, whatever the node has. So the first request of
+//! a pull has none, and whoever leads is turned away first: it says so at once, and goes on leading, for its own containerd is
+//! back with a credential in a moment. If its flight ended, those who follow would begin again, and what they fetch just then
+//! would be given to somebody else.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::mirroring::{STAT_PATIENCE, State};
+use super::{Agent, Op};
+use crate::digest::Digest;
+use crate::flight::{Role, Stage};
+use crate::input::{OriginFailure, OriginStat};
+use crate::message::FailureClass;
+use crate::names::{Kind, OpId};
+use crate::output::Output;
+use crate::swarm::download::{Download, Fetch};
+
+/// A leader whose requester was asked for a credential leads for so long although nobody can ask the origin: the time of a
+/// question to a token service, and of some more on a bad day.
+const CREDENTIAL_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// The origin wants a credential. A leader says so to whoever waits here without one, and goes on. Returns whether it does.
+    pub(super) fn challenge_waiters(&mut self, digest: Digest) -> bool {
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.wants_credential()) else {
+            return false;
+        };
+        let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
+        let waiters: Vec<_> = flight.waiters.iter().copied().filter(waits).collect();
+        if waiters.is_empty() || mutant!("challenged-leader-gives-up") {
+            return false;
+        }
+        flight.turned_away = Some(FailureClass::Auth);
+        flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
+        for id in &waiters {
+            flight.waiters.remove(id);
+        }
+        let challenge = flight.challenge.clone();
+        self.cancel_origin_fetches(digest);
+        if let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracker.turned_away(&self.config.peer);
+        }
+        self.dismiss_waiters(waiters, FailureClass::Auth, &challenge);
+        true
+    }
+
+    /// The last participant that could ask the origin has been turned away. Whoever waits there has been told so, and comes back
+    /// with a credential in a moment: the swarm that it left is still here. Returns whether it is.
+    pub(super) fn expects_credential(&mut self, digest: Digest) -> bool {
+        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.role == Role::Leading) else {
+            return false;
+        };
+        if flight.turned_away.is_none() || mutant!("challenged-leader-gives-up") {
+            return false;
+        }
+        flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
+        true
+    }
+
+    /// Whether the requester of what is not here, without a credential, has to come back with one: nobody can get it otherwise.
+    pub(super) fn must_be_challenged(&self, digest: &Digest) -> Option<Vec<Arc<str>>> {
+        let flight = self.flights.get(digest).filter(|flight| flight.wants_credential())?;
+        let others = self.trackers.get(digest).is_some_and(|tracker| tracker.others_have_credential(&self.config.peer));
+        (!others).then(|| flight.challenge.clone())
+    }
+
+    /// The origin wants a credential for what it was asked before this one had come: it is asked again. Returns whether it is.
+    pub(super) fn asks_again_with_credential(&mut self, op: OpId, digest: Digest, first: u32, count: u32) -> bool {
+        let Some(flight) = self.flights.get_mut(&digest) else { return false };
+        if !flight.asked_before_credential.remove(&op) || mutant!("answer-of-before-the-credential-counts") {
+            return false;
+        }
+        flight.private = true;
+        match &mut flight.download {
+            Some(download) if count > 0 => {
+                download.enqueue(first, count, None, flight.neighbours.available());
+                self.fill(digest);
+            }
+            Some(_) => self.tell_size(digest),
+            None if flight.source.kind == Kind::Manifest => {
+                flight.whole_assigned = true;
+                self.fill(digest);
+            }
+            None => self.ask_size(digest),
+        }
+        true
+    }
+
+    /// Keeps the words in which the origin has asked for a credential, for those who ask here without one.
+    pub(super) fn turned_away_with(&mut self, digest: Digest, challenge: &[Arc<str>]) {
+        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.credential.is_none()) {
+            flight.challenge = challenge.to_vec();
+        }
+    }
+
+    /// They would all be answered the same, and the answers may come after the credential.
+    fn cancel_origin_fetches(&mut self, digest: Digest) {
+        let download = self.flights.get(&digest).and_then(|flight| flight.download.as_ref());
+        let is_of_origin = |(op, download): &(_, &Download)| matches!(download.fetch(*op), Some(Fetch::Origin { .. }));
+        let ops = download.into_iter().flat_map(|download| download.ops().map(move |op| (op, download)));
+        let vain: Vec<_> = ops.filter(is_of_origin).map(|(op, _)| op).collect();
+        for op in vain {
+            self.finish_op(op);
+            if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+                download.ended(op);
+            }
+            self.cx.emit(Output::CancelTransfer { op });
+        }
+    }
+
+    /// The origin was asked for the words in which it turns those without a credential away.
+    pub(super) fn challenge_answered(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+        match result {
+            // It turned others away, and perhaps us a while ago: if we believed each other, that would never end.
+            Ok(_) => {
+                self.origin_was_asked(digest);
+                self.may_be_given(digest, Duration::ZERO);
+            }
+            Err(failure) if self.asks_again_soon(&failure) => {
+                self.may_be_given(digest, failure.retry_after.unwrap_or_default());
+            }
+            // One has come since.
+            Err(_) if self.flights.get(&digest).is_some_and(|flight| flight.credential.is_some()) => {
+                self.may_be_given(digest, Duration::ZERO);
+            }
+            Err(failure) => {
+                self.turned_away_with(digest, &failure.challenge);
+                if self.challenge_waiters(digest) {
+                    return self.track(digest);
+                }
+                let detail = "the origin wants a credential";
+                self.fail_flight(digest, FailureClass::Auth, detail, failure.challenge, None);
+            }
+        }
+    }
+
+    /// Somebody else's failure ends this flight; a missing credential is asked for in the origin's own words.
+    pub(super) fn turned_away(&mut self, digest: Digest, class: FailureClass, cooldown: Duration) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if matches!(flight.stage, Stage::Committing) {
+            return;
+        }
+        if class == FailureClass::Auth && flight.credential.is_none() && !flight.waiters.is_empty() {
+            if self.ops.values().any(|op| matches!(op, Op::Challenge(of) if *of == digest)) {
+                return;
+            }
+            let source = flight.source.clone();
+            let op = self.start_op(Op::Challenge(digest), STAT_PATIENCE);
+            self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
+            return;
+        }
+        if class != FailureClass::Auth {
+            // The next one who asks may have a credential.
+            self.failures.honour(self.cx.now, digest, cooldown);
+        }
+        self.fail_flight(digest, class, "another node was turned away by the origin", Vec::new(), Some(cooldown));
+    }
+
+    /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
+    /// otherwise this node goes on as one that cannot fetch.
+    pub(super) fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        if flight.waiters.is_empty() {
+            self.enrol(digest);
+        } else {
+            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
+        }
+    }
+}

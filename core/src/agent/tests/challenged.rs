@@ -1,0 +1,108 @@
+//! The origin wants a credential, and whoever waits here has not brought one yet.
+
+use super::storms::auth_failure;
+use super::*;
+use crate::message::{EnrolReply, Notice};
+
+const CHALLENGE: &str = "Bearer realm=\"r\"";
+
+impl Bench {
+    /// A node that leads for others and itself, and that the origin has asked for a credential.
+    fn challenged() -> Self {
+        let mut bench = Self::asked_to_pull();
+        assert!(matches!(bench.enrolment(1, "other", digest(1), true), Some(EnrolReply::Enrolled { .. })));
+        let op = stat_op(&bench.asked_to_pull_outputs());
+        bench.get(1, digest(1), None).take();
+        bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
+        bench
+    }
+
+    fn asked_to_pull_outputs(&self) -> Vec<Output> {
+        self.agent
+            .ops
+            .iter()
+            .filter(|(_, op)| matches!(op, Op::Size(_)))
+            .map(|(op, _)| Output::StatOrigin {
+                op: *op,
+                source: source(Kind::Blob),
+                digest: digest(1),
+                credential: None,
+            })
+            .collect()
+    }
+
+    fn asks_with(&self) -> Vec<Option<CredentialId>> {
+        let credential = |output: &Output| match output {
+            Output::StatOrigin { credential, .. } => Some(*credential),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(credential).collect()
+    }
+}
+
+fn leaves(outputs: &[Output]) -> bool {
+    let leave =
+        |output: &Output| matches!(output, Output::Notify { notice, .. } if matches!(**notice, Notice::Leave { .. }));
+    outputs.iter().any(leave)
+}
+
+#[test]
+fn a_leader_says_so_at_once_and_goes_on_leading() {
+    let mut bench = Bench::challenged();
+    let challenge = vec![CHALLENGE.into()];
+    assert_eq!(refusals(&bench.outputs), [&Refusal::Unauthorized { challenge }]);
+    assert!(!leaves(&bench.outputs), "the swarm is over");
+    bench.input(Input::MirrorClosed { request: RequestId(1), sent_bytes: 0 }).take();
+    // Everybody else is turned away as well: there is nobody left who could ask.
+    let (first, count, class, cooldown) = (0, 0, FailureClass::Auth, Duration::ZERO);
+    let notice = Notice::Unassigned { digest: digest(1), first, count, class, cooldown, no_ranges: false }.into();
+    bench.input(Input::Notice { peer: PeerId::new("other"), notice }).pass(Duration::from_secs(1));
+    assert_eq!(bench.agent.status().flights[0].role, "leading");
+    assert!(!leaves(&bench.outputs), "the swarm is over");
+    bench.get(2, digest(1), Some(7));
+    assert_eq!(bench.asks_with(), [Some(CredentialId(7))]);
+    assert_eq!(refusals(&bench.outputs), Vec::<&Refusal>::new());
+}
+
+#[test]
+fn whoever_does_not_come_back_is_not_waited_for() {
+    let mut bench = Bench::challenged();
+    let (first, count, class, cooldown) = (0, 0, FailureClass::Auth, Duration::ZERO);
+    let notice = Notice::Unassigned { digest: digest(1), first, count, class, cooldown, no_ranges: false }.into();
+    bench.input(Input::Notice { peer: PeerId::new("other"), notice }).take();
+    bench.pass(Duration::from_secs(5));
+    assert!(bench.agent.status().flights.is_empty());
+    assert!(leaves(&bench.outputs), "nobody was told");
+    // In the origin's words, which are still known.
+    bench.take();
+    bench.get(2, digest(1), None);
+    assert_eq!(refusals(&bench.outputs), [&Refusal::Unauthorized { challenge: vec![CHALLENGE.into()] }]);
+}
+
+#[test]
+fn what_was_asked_before_the_credential_came_says_nothing() {
+    let mut bench = Bench::asked_to_pull();
+    let op = stat_op(&bench.take());
+    bench.get(1, digest(1), Some(7)).take();
+    bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
+    assert_eq!(refusals(&bench.outputs), Vec::<&Refusal>::new());
+    assert_eq!(bench.asks_with(), [Some(CredentialId(7))]);
+    // That counts.
+    let op = stat_op(&bench.take());
+    bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
+    assert_eq!(refusals(&bench.outputs), [&Refusal::NotHere]);
+}
+
+#[test]
+fn nobody_is_sent_to_the_registry_because_the_words_of_its_challenge_are_not_known() {
+    let mut bench = Bench::asked_to_pull();
+    let op = stat_op(&bench.outputs);
+    bench.turn_away(op).pass(Duration::from_secs(3)).take();
+    assert!(bench.agent.status().flights.is_empty());
+    bench.get(1, digest(1), None).pass(Duration::from_secs(4));
+    assert_eq!(refusals(&bench.outputs), Vec::<&Refusal>::new());
+    let op = stat_op(&bench.outputs);
+    bench.take();
+    bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
+    assert_eq!(refusals(&bench.outputs), [&Refusal::Unauthorized { challenge: vec![CHALLENGE.into()] }]);
+}
