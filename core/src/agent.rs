@@ -14,6 +14,7 @@
 //! | a participant's talk with tracker and neighbours | `agent/participating.rs` |
 //! | what peers tell, and spines | `agent/hearing.rs` |
 //! | work at the origin, and its failures | `agent/assigning.rs` |
+//! | how much of it at a time, and how often | `agent/origin_slots.rs`, `agent/pacing.rs` |
 //! | a tracker's work | `agent/tracking.rs` |
 //! | which bytes to fetch next, and from whom | `agent/fetching.rs` |
 //! | what arrived, and what did not | `agent/arriving.rs` |
@@ -36,6 +37,7 @@ mod hearing;
 mod keeping;
 mod mirroring;
 mod origin_slots;
+mod pacing;
 mod participating;
 mod queueing;
 mod recovering;
@@ -135,6 +137,7 @@ pub struct Agent {
     streams: BTreeMap<StreamId, serving::Stream>,
     /// How much is fetched from the origin at a time.
     origin_slots: origin_slots::OriginSlots,
+    pacing: pacing::Pacing,
     /// Who waits for an upload slot.
     choked: Choked,
     ops: BTreeMap<OpId, Op>,
@@ -189,6 +192,7 @@ impl Agent {
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
             origin_slots: Default::default(),
+            pacing: Default::default(),
             choked: Choked::default(),
             ops: BTreeMap::new(),
             partials: BTreeMap::new(),

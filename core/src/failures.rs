@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::message::{FailureClass, RecentFailure};
-use crate::names::PeerId;
+use crate::names::{PeerId, Source};
 use crate::time::Time;
 
 /// The first cool-down (Gantry: 10 s).
@@ -40,7 +40,23 @@ struct Entry {
     /// Failures in a row.
     strikes: u32,
     until: Time,
-    challenge: Vec<Arc<str>>,
+    challenge: Option<Challenge>,
+}
+
+/// In which words a registry has asked for a credential for a repository. They say where containerd takes its secret: they are not
+/// for whoever asks another registry for the same blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Challenge {
+    pub(crate) source: Source,
+    /// Empty: it gave none.
+    pub(crate) words: Vec<Arc<str>>,
+}
+
+impl Challenge {
+    /// Whether this is what whoever asks for a blob of `source` would be answered.
+    pub(crate) fn is_of(&self, source: &Source) -> bool {
+        self.source.registry == source.registry && self.source.repository == source.repository
+    }
 }
 
 /// Why a peer is not asked for a blob.
@@ -76,7 +92,7 @@ impl Failures {
         digest: Digest,
         class: FailureClass,
         retry_after: Option<Duration>,
-        challenge: Vec<Arc<str>>,
+        challenge: Option<Challenge>,
     ) -> Duration {
         let strikes = match self.digests.get(&digest) {
             Some(entry) if entry.until + LADDER_MEMORY > now => {
@@ -109,8 +125,8 @@ impl Failures {
     }
 
     /// The challenge that came with the last failure of class `auth`.
-    pub(crate) fn challenge(&self, digest: &Digest) -> &[Arc<str>] {
-        self.digests.get(digest).map_or(&[], |entry| &entry.challenge)
+    pub(crate) fn challenge(&self, digest: &Digest) -> Option<&Challenge> {
+        self.digests.get(digest)?.challenge.as_ref()
     }
 
     /// Leaves a digest alone because another node failed: at most [`LONGEST_HONOUR`].
@@ -253,7 +269,7 @@ mod tests {
         let mut now = at(0);
         let mut cooldowns = Vec::new();
         for _ in 0..6 {
-            let cooldown = failures.failed(now, DIGEST, FailureClass::Transient, None, Vec::new());
+            let cooldown = failures.failed(now, DIGEST, FailureClass::Transient, None, None);
             cooldowns.push(cooldown.as_secs());
             assert!(failures.recent(now, &DIGEST).is_some());
             now = now + cooldown;
@@ -266,19 +282,19 @@ mod tests {
     #[test]
     fn success_and_long_quiet_start_the_ladder_again() {
         let mut failures = Failures::default();
-        failures.failed(at(0), DIGEST, FailureClass::Transient, None, Vec::new());
-        failures.failed(at(0), DIGEST, FailureClass::Transient, None, Vec::new());
+        failures.failed(at(0), DIGEST, FailureClass::Transient, None, None);
+        failures.failed(at(0), DIGEST, FailureClass::Transient, None, None);
         failures.succeeded(&DIGEST);
-        assert_eq!(failures.failed(at(0), DIGEST, FailureClass::Transient, None, Vec::new()).as_secs(), 10);
+        assert_eq!(failures.failed(at(0), DIGEST, FailureClass::Transient, None, None).as_secs(), 10);
         let later = at(10) + LADDER_MEMORY;
-        assert_eq!(failures.failed(later, DIGEST, FailureClass::Transient, None, Vec::new()).as_secs(), 10);
+        assert_eq!(failures.failed(later, DIGEST, FailureClass::Transient, None, None).as_secs(), 10);
     }
 
     #[test]
     fn retry_after_lengthens_a_cooldown_within_reason() {
         let mut failures = Failures::default();
         let hour = Some(Duration::from_secs(3600));
-        assert_eq!(failures.failed(at(0), DIGEST, FailureClass::RateLimited, hour, Vec::new()), LONGEST_COOLDOWN);
+        assert_eq!(failures.failed(at(0), DIGEST, FailureClass::RateLimited, hour, None), LONGEST_COOLDOWN);
     }
 
     #[test]
@@ -327,7 +343,7 @@ mod tests {
         for index in 0..MAX_ENTRIES as u64 + 10 {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&index.to_be_bytes());
-            failures.failed(at(index), Digest::from_bytes(bytes), FailureClass::Transient, None, Vec::new());
+            failures.failed(at(index), Digest::from_bytes(bytes), FailureClass::Transient, None, None);
         }
         assert_eq!(failures.len(), MAX_ENTRIES);
     }

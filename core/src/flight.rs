@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::failures::Challenge;
 use crate::message::FailureClass;
 use crate::names::{CredentialId, OpId, PeerId, RequestId, Source};
 use crate::resolve::{Cascade, stall_window};
@@ -96,8 +97,8 @@ pub(crate) struct Flight {
     pub(crate) origin_has_it: bool,
     /// This node asked the origin and was turned away: with this class. A new credential clears it.
     pub(crate) turned_away: Option<FailureClass>,
-    /// In these words; empty if it was not for want of a credential.
-    pub(crate) challenge: Vec<Arc<str>>,
+    /// The words in which the origin has asked for a credential, if it has.
+    pub(crate) challenge: Option<Challenge>,
     /// Whoever waited here has been told, and may come back with a credential until then.
     pub(crate) awaits_credential_until: Time,
     /// Mirror requests that wait for it or are being served from it.
@@ -115,7 +116,8 @@ pub(crate) struct Flight {
     pub(crate) media_type: Option<Arc<str>>,
     /// The credential of the latest waiter that had one.
     pub(crate) credential: Option<CredentialId>,
-    /// What was asked of the origin before it came: that the origin wants one, or another one, says nothing then.
+    /// What was asked of the origin before it came, or before a requester on this node had named another origin: that it wants a
+    /// credential, or another one, says nothing then.
     pub(crate) asked_before_credential: BTreeSet<OpId>,
     pub(crate) started: Time,
     /// When the tracker was last told that nobody gives us what we miss; the start, if it was not.
@@ -125,6 +127,10 @@ pub(crate) struct Flight {
     pub(crate) origin_bytes: u64,
     /// Since when somebody has been enrolling with us for it while it was queued.
     pub(crate) others_since: Option<Time>,
+    /// A neighbour has a size for it, and the tracker has not been asked since.
+    pub(crate) asks_for_size: bool,
+    /// How many had.
+    pub(crate) size_hints: u32,
     /// With whom it enrolled last, and when.
     pub(crate) enrolled: Option<(PeerId, Time)>,
     /// Referrals followed since the last enrolment that worked.
@@ -166,12 +172,14 @@ impl Flight {
             download: None,
             whole_assigned: false,
             turned_away: None,
-            challenge: Vec::new(),
+            challenge: None,
             awaits_credential_until: Time::ZERO,
             led_for_others: false,
             origin_has_it: false,
             cools_down_until: None,
             others_since: None,
+            asks_for_size: false,
+            size_hints: 0,
             others_wait: false,
             busy_until: Time::ZERO,
             enrolled: None,
@@ -210,7 +218,8 @@ impl Flight {
 
     /// It leads, and the origin has turned this node away for want of a credential: whoever asks here without one is told so.
     pub(crate) fn wants_credential(&self) -> bool {
-        self.role == Role::Leading && self.credential.is_none() && !self.challenge.is_empty()
+        let is_asked = self.challenge.as_ref().is_some_and(|challenge| !challenge.words.is_empty());
+        self.role == Role::Leading && self.turned_away.is_some() && self.credential.is_none() && is_asked
     }
 
     /// Whoever waited here was asked for a credential just now, and may be back with it in a moment.

@@ -169,6 +169,11 @@ pub const TABLE: &[Mutant] = &[
         "who hears that others know the size waits until it enrols again",
         WAS_HERE,
     ),
+    mutant(
+        "limiting-registry-fetched-from-at-once",
+        "a registry that limits requests is asked by all flights of a node at the same time",
+        WAS_HERE,
+    ),
     mutant("challenged-leader-gives-up", "a leader that is asked for a credential ends its swarm", WAS_HERE),
     mutant("leader-does-not-look-again", "a leader asks nobody who had all before it led", WAS_HERE),
     mutant("fetches-in-vain-for-ever", "who gets only what does not fit tells nobody of it", WAS_HERE),
@@ -198,8 +203,8 @@ pub const TABLE: &[Mutant] = &[
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant("mismatch-kept-secret", "others are not told that what is here counts no more", CLASSIC),
     mutant(
-        "single-piece-weighed-for-ever",
-        "a single piece that is not the blob is kept and hashed again and again, because nobody is left to be disbelieved",
+        "unclaimed-pieces-weighed-for-ever",
+        "pieces that are not the blob are kept and hashed again and again, although nobody is left to be disbelieved",
         WAS_HERE,
     ),
     mutant(

@@ -132,13 +132,7 @@ impl Agent {
                 flight.download = None;
             }
             self.cx.emit(Output::Discard { digest });
-            return self.fail_flight(
-                digest,
-                FailureClass::Transient,
-                "peers and origin disagree about the size",
-                Vec::new(),
-                None,
-            );
+            return self.fail_flight(digest, FailureClass::Transient, "peers and origin disagree about the size", None);
         };
         download
             .started(op, Fetch::Origin { start: 0, first: 0, end: download.geometry().pieces(), check: Check::Alone });
@@ -166,6 +160,9 @@ impl Agent {
                 }
                 let rivals = download.rivals(op, piece);
                 if let Some(flight) = self.flights.get_mut(&digest) {
+                    if from.is_none() {
+                        self.pacing.went_well(self.cx.now, &flight.source.registry);
+                    }
                     flight.last_piece = self.cx.now;
                     // The origin has answered a range of a blob of this size.
                     flight.size_vouched |= from.is_none();
@@ -375,7 +372,7 @@ impl Agent {
                 flight.download = None;
             }
         }
-        self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+        self.fail_flight(digest, FailureClass::Transient, &detail, None);
     }
 }
 

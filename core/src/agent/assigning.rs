@@ -90,7 +90,7 @@ impl Agent {
         match result {
             Ok(stat) if stat.size > crate::piece::MAX_BLOB_BYTES => {
                 let detail = format!("the origin says {} bytes; no blob is that large", stat.size);
-                self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+                self.fail_flight(digest, FailureClass::Transient, &detail, None);
             }
             Ok(stat) => {
                 self.learn_size(digest, stat.size, stat.media_type);
@@ -138,10 +138,13 @@ impl Agent {
         if status.is_some() {
             self.failures.origin_answered(self.cx.now, &flight.source.registry);
         }
+        if class == FailureClass::RateLimited {
+            self.pacing.refused(&mut self.cx, &flight.source.registry);
+        }
         if class == FailureClass::Auth && !no_ranges {
             flight.turned_away = Some(class);
             flight.private = true;
-            self.turned_away_with(digest, &challenge);
+            self.turned_away_with(digest, challenge);
         }
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let mut runs = vec![(first, count)];
@@ -156,7 +159,7 @@ impl Agent {
                     self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
                 }
                 if class == FailureClass::Auth && !no_ranges {
-                    self.turned_away_here(digest, &detail, challenge);
+                    self.turned_away_here(digest, &detail);
                 }
             }
             _ => {
@@ -169,7 +172,7 @@ impl Agent {
                     return self.track(digest);
                 }
                 if let Verdict::Fail(class, _) = verdict {
-                    return self.fail_flight(digest, class, &detail, challenge, None);
+                    return self.fail_flight(digest, class, &detail, None);
                 }
                 self.track(digest);
             }
@@ -219,7 +222,7 @@ impl Agent {
                 FailureClass::Auth if self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty()) => {
                     self.turned_away(digest, class, cooldown);
                 }
-                _ => self.fail_flight(digest, class, &detail, Vec::new(), None),
+                _ => self.fail_flight(digest, class, &detail, None),
             };
         }
         self.track(digest);

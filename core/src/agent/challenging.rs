@@ -11,12 +11,14 @@ use std::sync::Arc;
 use super::mirroring::{STAT_PATIENCE, State};
 use super::{Agent, Op};
 use crate::digest::Digest;
-use crate::flight::{Role, Stage};
+use crate::failures::Challenge;
+use crate::flight::{Flight, Role, Stage};
 use crate::input::{OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{Kind, OpId};
 use crate::output::Output;
 use crate::swarm::download::{Download, Fetch};
+use crate::swarm::tracker::Tracker;
 
 /// A leader whose requester was asked for a credential leads for so long although nobody can ask the origin: the time of a
 /// question to a token service, and of some more on a bad day.
@@ -25,15 +27,20 @@ const CREDENTIAL_PATIENCE: Duration = Duration::from_secs(2);
 impl Agent {
     /// The origin wants a credential. A leader says so to whoever waits here without one, and goes on. Returns whether it does.
     pub(super) fn challenge_waiters(&mut self, digest: Digest) -> bool {
+        if self.is_coming(&digest) || mutant!("challenged-leader-gives-up") {
+            return false;
+        }
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.wants_credential()) else {
             return false;
         };
-        let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
-        let waiters: Vec<_> = flight.waiters.iter().copied().filter(waits).collect();
-        if waiters.is_empty() || mutant!("challenged-leader-gives-up") {
+        if matches!(flight.stage, Stage::Committing) {
             return false;
         }
-        flight.turned_away = Some(FailureClass::Auth);
+        let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
+        let waiters: Vec<_> = flight.waiters.iter().copied().filter(waits).collect();
+        if waiters.is_empty() {
+            return false;
+        }
         flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
         for id in &waiters {
             flight.waiters.remove(id);
@@ -43,36 +50,64 @@ impl Agent {
         if let Some(tracker) = self.trackers.get_mut(&digest) {
             tracker.turned_away(&self.config.peer);
         }
-        self.dismiss_waiters(waiters, FailureClass::Auth, &challenge);
+        self.dismiss_waiters(waiters, FailureClass::Auth, challenge.as_ref());
+        // It leaves room for another one that is waited for, and for what that fetches.
+        self.promote();
+        self.share_origin();
         true
     }
 
-    /// The last participant that could ask the origin has been turned away. Whoever waits there has been told so, and comes back
-    /// with a credential in a moment: the swarm that it left is still here. Returns whether it is.
+    /// The last participant that could ask the origin has been turned away. If somebody waits there, it has been told so and comes
+    /// back with a credential in a moment: the swarm that it left is still here. Returns whether it is; nobody here waits in vain.
     pub(super) fn expects_credential(&mut self, digest: Digest) -> bool {
-        let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.role == Role::Leading) else {
-            return false;
-        };
-        if flight.turned_away.is_none() || mutant!("challenged-leader-gives-up") {
+        let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
+        let leads = |flight: &&mut Box<Flight>| flight.role == Role::Leading && flight.turned_away.is_some();
+        let Some(flight) = self.flights.get_mut(&digest).filter(leads) else { return false };
+        if flight.waiters.iter().any(waits) || mutant!("challenged-leader-gives-up") {
             return false;
         }
         flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
         true
     }
 
-    /// Whether the requester of what is not here, without a credential, has to come back with one: nobody can get it otherwise.
-    pub(super) fn must_be_challenged(&self, digest: &Digest) -> Option<Vec<Arc<str>>> {
+    /// In which words the requester of what is not here, without a credential, has to be asked for one: nobody can get it
+    /// otherwise.
+    pub(super) fn must_be_challenged(&self, digest: &Digest) -> Option<Challenge> {
         let flight = self.flights.get(digest).filter(|flight| flight.wants_credential())?;
-        let others = self.trackers.get(digest).is_some_and(|tracker| tracker.others_have_credential(&self.config.peer));
-        (!others).then(|| flight.challenge.clone())
+        if self.is_coming(digest) { None } else { flight.challenge.clone() }
+    }
+
+    /// Whether those who follow get it all the same: somebody has a credential, or can do without.
+    fn is_coming(&self, digest: &Digest) -> bool {
+        let own = &self.config.peer;
+        let is_coming = |tracker: &Tracker| tracker.others_have_credential(own) || tracker.is_served_by_others(own);
+        self.trackers.get(digest).is_some_and(is_coming)
+    }
+
+    /// What is under way at the origin was asked without the credential that has come, or of another origin.
+    pub(super) fn asks_anew(&mut self, digest: Digest) {
+        let asks = |op: &Op| match op {
+            Op::Fetch(of) | Op::FetchWhole(of) | Op::Size(of) | Op::Confirm(of, _) => *of == digest,
+            _ => false,
+        };
+        let asking = self.ops.iter().filter(|(_, op)| asks(op)).map(|(id, _)| *id).collect();
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.asked_before_credential = asking;
+        }
+    }
+
+    /// Whether the origin was asked this before the credential had come.
+    pub(super) fn was_asked_before(&mut self, op: OpId, digest: Digest) -> bool {
+        let Some(flight) = self.flights.get_mut(&digest) else { return false };
+        flight.asked_before_credential.remove(&op) && !mutant!("answer-of-before-the-credential-counts")
     }
 
     /// The origin wants a credential for what it was asked before this one had come: it is asked again. Returns whether it is.
     pub(super) fn asks_again_with_credential(&mut self, op: OpId, digest: Digest, first: u32, count: u32) -> bool {
-        let Some(flight) = self.flights.get_mut(&digest) else { return false };
-        if !flight.asked_before_credential.remove(&op) || mutant!("answer-of-before-the-credential-counts") {
+        if !self.was_asked_before(op, digest) {
             return false;
         }
+        let Some(flight) = self.flights.get_mut(&digest) else { return false };
         flight.private = true;
         match &mut flight.download {
             Some(download) if count > 0 => {
@@ -89,10 +124,13 @@ impl Agent {
         true
     }
 
-    /// Keeps the words in which the origin has asked for a credential, for those who ask here without one.
-    pub(super) fn turned_away_with(&mut self, digest: Digest, challenge: &[Arc<str>]) {
-        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.credential.is_none()) {
-            flight.challenge = challenge.to_vec();
+    /// Keeps the words in which the origin has asked for a credential, for those who ask here without one. Whoever has none to say
+    /// does not take back what was said before.
+    pub(super) fn turned_away_with(&mut self, digest: Digest, words: Vec<Arc<str>>) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let known = flight.challenge.as_ref().filter(|known| known.is_of(&flight.source));
+        if !words.is_empty() || known.is_none() {
+            flight.challenge = Some(Challenge { source: flight.source.clone(), words });
         }
     }
 
@@ -102,6 +140,9 @@ impl Agent {
         let is_of_origin = |(op, download): &(_, &Download)| matches!(download.fetch(*op), Some(Fetch::Origin { .. }));
         let ops = download.into_iter().flat_map(|download| download.ops().map(move |op| (op, download)));
         let vain: Vec<_> = ops.filter(is_of_origin).map(|(op, _)| op).collect();
+        if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+            download.drop_runs();
+        }
         for op in vain {
             self.finish_op(op);
             if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
@@ -122,17 +163,24 @@ impl Agent {
             Err(failure) if self.asks_again_soon(&failure) => {
                 self.may_be_given(digest, failure.retry_after.unwrap_or_default());
             }
-            // One has come since.
+            // One has come since, and is tried already, unless nobody knew yet whether to lead or to follow.
             Err(_) if self.flights.get(&digest).is_some_and(|flight| flight.credential.is_some()) => {
-                self.may_be_given(digest, Duration::ZERO);
+                if self.flights.get(&digest).is_some_and(|flight| flight.role == Role::Undecided) {
+                    self.may_be_given(digest, Duration::ZERO);
+                }
             }
             Err(failure) => {
-                self.turned_away_with(digest, &failure.challenge);
+                if failure.class == FailureClass::Auth {
+                    if let Some(flight) = self.flights.get_mut(&digest) {
+                        flight.turned_away = Some(FailureClass::Auth);
+                    }
+                    self.turned_away_with(digest, failure.challenge);
+                }
                 if self.challenge_waiters(digest) {
                     return self.track(digest);
                 }
                 let detail = "the origin wants a credential";
-                self.fail_flight(digest, FailureClass::Auth, detail, failure.challenge, None);
+                self.fail_flight(digest, FailureClass::Auth, detail, None);
             }
         }
     }
@@ -156,17 +204,17 @@ impl Agent {
             // The next one who asks may have a credential.
             self.failures.honour(self.cx.now, digest, cooldown);
         }
-        self.fail_flight(digest, class, "another node was turned away by the origin", Vec::new(), Some(cooldown));
+        self.fail_flight(digest, class, "another node was turned away by the origin", Some(cooldown));
     }
 
     /// The origin wants a credential, or a better one. Whoever waits here is told so now and can come back with one;
     /// otherwise this node goes on as one that cannot fetch.
-    pub(super) fn turned_away_here(&mut self, digest: Digest, detail: &str, challenge: Vec<Arc<str>>) {
+    pub(super) fn turned_away_here(&mut self, digest: Digest, detail: &str) {
         let Some(flight) = self.flights.get(&digest) else { return };
         if flight.waiters.is_empty() {
             self.enrol(digest);
         } else {
-            self.fail_flight(digest, FailureClass::Auth, detail, challenge, None);
+            self.fail_flight(digest, FailureClass::Auth, detail, None);
         }
     }
 }

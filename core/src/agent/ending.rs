@@ -1,7 +1,6 @@
 //! A flight's end without its blob, and what leads to it.
 
 use core::time::Duration;
-use std::sync::Arc;
 
 use super::{Agent, Op};
 use crate::digest::Digest;
@@ -33,14 +32,14 @@ impl Agent {
         }
         if idle >= limit && !matches!(flight.stage, Stage::Queued) {
             let detail = format!("no byte in {} s", limit.as_secs());
-            return self.fail_flight(digest, FailureClass::Transient, &detail, Vec::new(), None);
+            return self.fail_flight(digest, FailureClass::Transient, &detail, None);
         }
         let next = match &flight.role {
             Role::Following(_)
                 if idle >= stall * HOPELESS && !flight.can_fetch_origin() && flight.waiters.is_empty() =>
             {
                 let detail = "nobody gives what is missing, and the origin turned this node away";
-                return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), Some(Duration::ZERO));
+                return self.fail_flight(digest, FailureClass::Auth, detail, Some(Duration::ZERO));
             }
             Role::Following(tracker) if idle >= stall => {
                 let tracker = tracker.clone();
@@ -57,14 +56,7 @@ impl Agent {
 
     /// Ends a flight without its blob. What is on disk stays for the next one. `shared`: the failure is somebody else's
     /// and does not climb our own ladder.
-    pub(super) fn fail_flight(
-        &mut self,
-        digest: Digest,
-        class: FailureClass,
-        detail: &str,
-        challenge: Vec<Arc<str>>,
-        shared: Option<Duration>,
-    ) {
+    pub(super) fn fail_flight(&mut self, digest: Digest, class: FailureClass, detail: &str, shared: Option<Duration>) {
         // Everything is here, verified, and being made durable: what anybody says about the swarm comes too late. To forget
         // the flight now would be to take the file that the store renames for one that can be gone on with.
         if self.flights.get(&digest).is_some_and(|flight| matches!(flight.stage, Stage::Committing)) {
@@ -72,8 +64,8 @@ impl Agent {
         }
         let Some(flight) = self.close_flight(digest) else { return };
         let now = self.cx.now;
-        let is_known = class != FailureClass::Auth || !challenge.is_empty();
-        let challenge = if is_known { challenge } else { flight.challenge.clone() };
+        // Whatever it has found out about that, or an earlier one.
+        let challenge = flight.challenge.clone().or_else(|| self.failures.challenge(&digest).cloned());
         // What a requester's credential could not open says nothing about others.
         let personal = class == FailureClass::Auth && flight.credential.is_some();
         // It was led for others, because of another node's word: the failure that cools down here stays what it is.
@@ -94,7 +86,7 @@ impl Agent {
         let others = if personal { self.waiters_with_another_credential(&flight) } else { Vec::new() };
         if !mutant!("waiters-never-dismissed") {
             let dismissed = flight.waiters.iter().copied().filter(|id| !others.contains(id));
-            self.dismiss_waiters(dismissed, class, &challenge);
+            self.dismiss_waiters(dismissed, class, challenge.as_ref());
         }
         self.park(&flight);
         self.release_credential(flight.credential);

@@ -137,13 +137,7 @@ impl Agent {
             Outcome::Fail(failure) => self.told_of_failure(digest, failure, None),
             Outcome::CoolDown(length) => {
                 self.failures.honour(self.cx.now, digest, length);
-                self.fail_flight(
-                    digest,
-                    FailureClass::Transient,
-                    "another node failed lately",
-                    Vec::new(),
-                    Some(length),
-                );
+                self.fail_flight(digest, FailureClass::Transient, "another node failed lately", Some(length));
             }
         }
     }
@@ -158,6 +152,11 @@ impl Agent {
         if self.ops.values().any(|op| matches!(op, Op::Confirm(of, _) if *of == digest)) {
             return;
         }
+        self.confirm(digest, tracker);
+    }
+
+    fn confirm(&mut self, digest: Digest, tracker: Option<PeerId>) {
+        let Some(flight) = self.flights.get(&digest) else { return };
         let (source, credential) = (flight.source.clone(), flight.credential);
         let op = self.start_op(Op::Confirm(digest, tracker), STAT_PATIENCE);
         self.cx.emit(Output::StatOrigin { op, source, digest, credential });
@@ -166,11 +165,15 @@ impl Agent {
     /// What the origin says about a failure that another node told us of.
     pub(super) fn failure_checked(
         &mut self,
+        op: OpId,
         digest: Digest,
         tracker: Option<PeerId>,
         result: Result<OriginStat, OriginFailure>,
     ) {
         match (result, tracker) {
+            (Err(failure), tracker) if failure.class == FailureClass::Auth && self.was_asked_before(op, digest) => {
+                self.confirm(digest, tracker);
+            }
             (Ok(_), Some(tracker)) => {
                 self.origin_was_asked(digest);
                 if self.flights.get(&digest).is_some_and(|flight| flight.follows(&tracker)) {
@@ -209,6 +212,7 @@ impl Agent {
     pub(super) fn may_be_given(&mut self, digest: Digest, after: Duration) {
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.stage.is_moving()) else { return };
         flight.turned_away = None;
+        flight.challenge = None;
         match flight.role.clone() {
             // Many are told of the same failure at the same time, and not each of them should lead.
             Role::Undecided if flight.origin_has_it && !mutant!("whoever-asked-leads") => self.resolve(digest, false),

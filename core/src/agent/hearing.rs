@@ -20,7 +20,10 @@ const MAX_SPINE_WAITERS: usize = 256;
 
 /// Who hears from a neighbour that the size is known asks the tracker for it after so long, give or take a quarter: the tracker
 /// hears of it at the same time, and everybody asks.
-const SIZE_DELAY: Duration = Duration::from_millis(10);
+pub(super) const SIZE_DELAY: Duration = Duration::from_millis(10);
+
+/// Most neighbours for whose word that is done: somebody may go on saying that it has come and gone.
+const MAX_SIZE_HINTS: u32 = 32;
 
 /// Somebody who is answered when a spine has been read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,7 +134,10 @@ impl Agent {
         self.meet(digest, peer, None);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let is_first = flight.neighbours.heard_early(peer, size, pieces);
-        if is_first && matches!(flight.role, Role::Following(_)) && !mutant!("size-that-is-known-not-asked-for") {
+        let asks = is_first && flight.size_hints < MAX_SIZE_HINTS && matches!(flight.role, Role::Following(_));
+        if asks && !mutant!("size-that-is-known-not-asked-for") {
+            flight.size_hints += 1;
+            flight.asks_for_size = true;
             // The tracker will know it as well. It says so to whoever enrols, and the next sign of life may be seconds away.
             let soon = self.cx.jitter(SIZE_DELAY);
             self.cx.wake_by(Deadline::Enrol(digest), soon);

@@ -9,6 +9,7 @@ use super::asking::Question;
 use super::{Agent, Op};
 use crate::config::AuthCheck;
 use crate::digest::Digest;
+use crate::failures::Challenge;
 use crate::flight::Flight;
 use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
@@ -150,18 +151,19 @@ impl Agent {
         if let Some(failure) = self.failures.recent(now, &digest) {
             // A credential may open what was closed to the last one who asked.
             if failure.class == FailureClass::Auth && credential.is_none() {
-                let challenge = self.failures.challenge(&digest).to_vec();
+                let challenge = self.failures.challenge(&digest).filter(|challenge| challenge.is_of(&source)).cloned();
                 // If it is not known in which words, the origin is asked again.
-                if !challenge.is_empty() || mutant!("refused-without-a-challenge") {
-                    return self.refuse_unauthorized(id, challenge);
+                if challenge.is_some() || mutant!("refused-without-a-challenge") {
+                    return self.refuse_unauthorized(id, challenge.as_ref());
                 }
             }
             if failure.class != FailureClass::Auth {
                 return self.refuse(id, Refusal::NotHere);
             }
         }
-        if let Some(challenge) = self.must_be_challenged(&digest).filter(|_| credential.is_none()) {
-            return self.refuse_unauthorized(id, challenge);
+        let challenge = self.must_be_challenged(&digest).filter(|_| credential.is_none());
+        if let Some(challenge) = challenge.filter(|challenge| challenge.is_of(&source)) {
+            return self.refuse_unauthorized(id, Some(&challenge));
         }
         if method == Method::Head && source.kind != Kind::Manifest && !self.flights.contains_key(&digest) {
             // A HEAD never pulls a blob (a manifest is small, and its GET follows at once).
@@ -180,7 +182,10 @@ impl Agent {
             }
             if !flight.wanted_here {
                 flight.wanted_here = true;
-                flight.source = source;
+                let old = core::mem::replace(&mut flight.source, source.clone());
+                if (&old.registry, &old.repository) != (&source.registry, &source.repository) {
+                    self.asks_anew(digest);
+                }
             }
         }
         self.wait_for_flight(id);
@@ -331,13 +336,19 @@ impl Agent {
     }
 
     /// 401 where a credential may help; otherwise containerd should hear the origin's own words.
-    pub(super) fn refuse_unauthorized(&mut self, id: RequestId, challenge: Vec<Arc<str>>) {
-        let has_credential = self.requests.get(&id).is_some_and(|request| request.credential.is_some());
-        if has_credential || challenge.is_empty() {
-            self.refuse(id, Refusal::NotHere);
-        } else {
-            self.refuse(id, Refusal::Unauthorized { challenge });
+    pub(super) fn refuse_unauthorized(&mut self, id: RequestId, challenge: Option<&Challenge>) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let asked = challenge.filter(|challenge| challenge.is_of(&request.source) && !challenge.words.is_empty());
+        match asked.filter(|_| request.credential.is_none()) {
+            Some(Challenge { words, .. }) => self.refuse(id, Refusal::Unauthorized { challenge: words.clone() }),
+            None => self.refuse(id, Refusal::NotHere),
         }
+    }
+
+    /// The same, in what the origin has just said of this request.
+    fn refuse_in_words(&mut self, id: RequestId, words: Vec<Arc<str>>) {
+        let source = self.requests.get(&id).map(|request| request.source.clone());
+        self.refuse_unauthorized(id, source.map(|source| Challenge { source, words }).as_ref());
     }
 
     /// Whether headers are out and a body is growing.
@@ -368,7 +379,7 @@ impl Agent {
         &mut self,
         waiters: impl IntoIterator<Item = RequestId>,
         class: FailureClass,
-        challenge: &[Arc<str>],
+        challenge: Option<&Challenge>,
     ) {
         for id in waiters {
             let Some(request) = self.requests.get(&id) else { continue };
@@ -376,7 +387,7 @@ impl Agent {
                 State::Serving => self.abort(id),
                 // It is waiting for the origin's word; that decides, and starts another flight if need be.
                 State::Asking => {}
-                _ if class == FailureClass::Auth => self.refuse_unauthorized(id, challenge.to_vec()),
+                _ if class == FailureClass::Auth => self.refuse_unauthorized(id, challenge),
                 _ => self.refuse(id, Refusal::NotHere),
             }
         }
@@ -443,7 +454,7 @@ impl Agent {
             Some(Op::Head(id)) => self.question_answered(op, id, Question::Size, result),
             Some(Op::Authorize(id)) => self.question_answered(op, id, Question::Permission, result),
             Some(Op::Size(digest)) => self.size_answered(op, digest, result),
-            Some(Op::Confirm(digest, tracker)) => self.failure_checked(digest, tracker, result),
+            Some(Op::Confirm(digest, tracker)) => self.failure_checked(op, digest, tracker, result),
             Some(Op::Challenge(digest)) => self.challenge_answered(digest, result),
             _ => {}
         }
@@ -452,7 +463,7 @@ impl Agent {
     pub(super) fn size_of_request_answered(&mut self, id: RequestId, result: Result<OriginStat, OriginFailure>) {
         match result {
             Ok(stat) => self.answer(id, stat.size, stat.media_type),
-            Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
+            Err(failure) if failure.class == FailureClass::Auth => self.refuse_in_words(id, failure.challenge),
             Err(_) => self.refuse(id, Refusal::NotHere),
         }
     }
@@ -473,7 +484,7 @@ impl Agent {
                 }
             }
             Err(_) if !waits_for_it => {}
-            Err(failure) if failure.class == FailureClass::Auth => self.refuse_unauthorized(id, failure.challenge),
+            Err(failure) if failure.class == FailureClass::Auth => self.refuse_in_words(id, failure.challenge),
             // Not proven is not allowed; the next host is the registry itself.
             Err(_) => self.refuse(id, Refusal::NotHere),
         }

@@ -115,7 +115,7 @@ impl Flight {
         self.waiters.is_empty() && !self.others_wait
     }
 
-    fn has_work_for_origin(&self) -> bool {
+    pub(super) fn has_work_for_origin(&self) -> bool {
         match &self.download {
             Some(download) => download.has_runs(),
             None => self.whole_assigned,
@@ -145,6 +145,9 @@ impl Agent {
 
     /// Whether one more fetch may begin for this flight.
     fn has_slot_for_origin(&self, flight: &Flight) -> bool {
+        if self.pacing.turn(self.cx.now, &flight.source.registry).is_some() {
+            return false;
+        }
         let most = self.config.max_origin_fetches + u32::from(mutant!("origin-limit-off-by-one"));
         let limit = self.origin_slots.at_a_time(most);
         let (waited, background) = self.origin_fetches();
@@ -162,7 +165,13 @@ impl Agent {
     }
 
     pub(super) fn fill_from_origin(&mut self, digest: Digest) {
+        let is_paced = |flight: &Flight| self.pacing.is_paced(&flight.source.registry);
+        if self.flights.get(&digest).is_some_and(|flight| is_paced(flight)) {
+            // One at a time: whose turn it is.
+            self.share_origin();
+        }
         while self.fetch_from_origin(digest) {}
+        self.await_turn(digest);
     }
 
     /// A slot for the origin is free: whoever is waited for comes first, of these who has the fewest, then who has waited for the
@@ -171,7 +180,9 @@ impl Agent {
     pub(super) fn share_origin(&mut self) {
         loop {
             let moving = self.flights.values().filter(|flight| flight.stage.is_moving());
-            let next = moving.filter(|flight| flight.has_work_for_origin()).min_by_key(|flight| {
+            let may_ask = |flight: &&Flight| self.pacing.turn(self.cx.now, &flight.source.registry).is_none();
+            let next = moving.filter(|flight| flight.has_work_for_origin()).map(|flight| &**flight);
+            let next = next.filter(may_ask).min_by_key(|flight| {
                 let slots = flight.download.as_ref().map_or(0, Download::origin_fetches);
                 (!flight.is_small(), flight.is_background(), slots, flight.last_byte)
             });
@@ -206,6 +217,7 @@ impl Agent {
         let check = Check::Alone;
         let Some(download) = &mut flight.download else {
             flight.whole_assigned = false;
+            self.pacing.began(&mut self.cx, &source.registry);
             self.cx.counters.origin_fetches += 1;
             let op = self.start_op(Op::FetchWhole(digest), ORIGIN_PATIENCE);
             self.origin_slots.began(self.cx.now, op);
@@ -218,6 +230,7 @@ impl Agent {
         let size = geometry.size();
         let span = if count == geometry.pieces() { Span::All { size } } else { Span::Pieces { size, first, count } };
         self.cx.counters.origin_fetches += 1;
+        self.pacing.began(&mut self.cx, &source.registry);
         let op = self.start_op(Op::Fetch(digest), ORIGIN_PATIENCE);
         self.origin_slots.began(self.cx.now, op);
         if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::hearing::SIZE_DELAY;
 use super::recovering::recovery_interval;
 use super::{Agent, ENROL_INTERVAL};
 use crate::calls::{Call, Purpose};
@@ -78,6 +79,7 @@ impl Agent {
         self.calls.start(&mut self.cx, call, Request::Enrol(enrol), timeout);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.enrolled = Some((tracker, self.cx.now));
+            flight.asks_for_size = false;
         }
     }
 
@@ -114,6 +116,10 @@ impl Agent {
                 if !core::mem::replace(&mut flight.introduced, true) {
                     let soon = self.cx.jitter(SECOND_ENROLMENT);
                     self.cx.wake_by(Deadline::Enrol(digest), soon);
+                }
+                if size.is_none() && flight.asks_for_size {
+                    // Heard of while this answer was on its way.
+                    self.cx.wake_by(Deadline::Enrol(digest), SIZE_DELAY);
                 }
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);

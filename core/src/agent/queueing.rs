@@ -1,6 +1,6 @@
 //! A flight's beginning: wanted, queued, and started when there is room.
 
-use super::{Agent, Op};
+use super::Agent;
 use crate::digest::Digest;
 use crate::flight::{Flight, Stage};
 use crate::names::{CredentialId, Source};
@@ -33,9 +33,7 @@ impl Agent {
             flight.wanted_here = true;
             let old = core::mem::replace(&mut flight.credential, credential);
             if old != credential {
-                let asks = |op: &&Op| matches!(op, Op::Fetch(of) | Op::FetchWhole(of) | Op::Size(of) if *of == digest);
-                let asking = self.ops.iter().filter(|(_, op)| asks(op)).map(|(id, _)| *id);
-                flight.asked_before_credential = asking.collect();
+                self.asks_anew(digest);
             }
             self.use_credential(credential);
             self.release_credential(old);

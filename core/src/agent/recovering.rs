@@ -71,7 +71,7 @@ impl Agent {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.waiters.extend(waiting);
         }
-        self.dismiss_waiters(cut, FailureClass::Transient, &[]);
+        self.dismiss_waiters(cut, FailureClass::Transient, None);
         self.refuse_hopeless(digest);
         self.promote();
         // Who sent what does not fit a lie may be the one who is right.
@@ -106,7 +106,7 @@ impl Agent {
             flight.download = None;
         }
         let detail = "the origin's bytes do not have this digest";
-        self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
+        self.fail_flight(digest, FailureClass::Transient, detail, None);
     }
 
     /// Whether a blob can be made good before headers are due for whoever asks for it now. Else it does not wait in vain.
@@ -118,7 +118,7 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         if !self.can_be_made_good_in_time(flight) {
             let waiters = self.flights.get_mut(&digest).map(|flight| core::mem::take(&mut flight.waiters));
-            self.dismiss_waiters(waiters.unwrap_or_default(), FailureClass::Transient, &[]);
+            self.dismiss_waiters(waiters.unwrap_or_default(), FailureClass::Transient, None);
         }
     }
 
@@ -199,7 +199,7 @@ impl Agent {
         if flight.cools_down_until.is_some_and(|until| until > now) {
             // Somebody else has to.
             let detail = "what came does not match, and the origin is not asked in a cool-down";
-            return self.fail_flight(digest, FailureClass::Transient, detail, Vec::new(), None);
+            return self.fail_flight(digest, FailureClass::Transient, detail, None);
         }
         let Some(download) = &mut flight.download else { return };
         if download.piece_fetches() > 0 {

@@ -236,7 +236,7 @@ impl Agent {
                 return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);
             }
             let detail = "nobody who takes part has a credential that the origin accepts";
-            return self.fail_flight(digest, FailureClass::Auth, detail, Vec::new(), None);
+            return self.fail_flight(digest, FailureClass::Auth, detail, None);
         }
         // What comes too late is nobody else's where nobody else can fetch it.
         let is_shared = tracker.others_can_fetch(&self.config.peer);

@@ -123,7 +123,7 @@ pub(crate) struct Tracker {
     holders: Vec<u16>,
     assignments: Vec<Assignment>,
     collecting_until: Time,
-    /// Somebody was turned away by the origin: whoever has no credential will be as well.
+    /// Somebody was turned away by the origin, or says so: whoever has no credential may be as well.
     wants_credential: bool,
     outage: Outage,
     no_ranges: bool,
@@ -582,6 +582,12 @@ impl Tracker {
     /// Whether somebody else who takes part may ask the origin, and has a credential for it.
     pub(crate) fn others_have_credential(&self, own: &PeerId) -> bool {
         self.participants.iter().any(|(peer, it)| peer != own && it.can_fetch && it.has_credential)
+    }
+
+    /// Whether something has come to those who take part, and the rest can: somebody else may ask the origin, or they have it.
+    pub(crate) fn is_served_by_others(&self, own: &PeerId) -> bool {
+        let has_come = self.finished_runs > 0 || self.holders.iter().any(|holders| *holders > 0);
+        has_come && (self.others_can_fetch(own) || self.geometry.is_some() && self.next_run().is_none())
     }
 
     pub(crate) fn participants(&self) -> impl Iterator<Item = &PeerId> {

@@ -95,14 +95,78 @@ fn what_was_asked_before_the_credential_came_says_nothing() {
 
 #[test]
 fn nobody_is_sent_to_the_registry_because_the_words_of_its_challenge_are_not_known() {
-    let mut bench = Bench::asked_to_pull();
-    let op = stat_op(&bench.outputs);
-    bench.turn_away(op).pass(Duration::from_secs(3)).take();
-    assert!(bench.agent.status().flights.is_empty());
+    let mut bench = Bench::new(|_| {});
+    bench.agent.failures.failed(Time::ZERO, digest(1), FailureClass::Auth, None, None);
     bench.get(1, digest(1), None).pass(Duration::from_secs(4));
     assert_eq!(refusals(&bench.outputs), Vec::<&Refusal>::new());
     let op = stat_op(&bench.outputs);
     bench.take();
     bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
     assert_eq!(refusals(&bench.outputs), [&Refusal::Unauthorized { challenge: vec![CHALLENGE.into()] }]);
+}
+
+fn source_of(registry: &str) -> Source {
+    Source { registry: registry.into(), repository: "app".into(), kind: Kind::Blob }
+}
+
+#[test]
+fn the_words_of_one_registry_are_not_for_who_asks_another_one() {
+    let mut bench = Bench::challenged();
+    let request = |number, registry: &str| Input::Mirror {
+        request: RequestId(number),
+        method: Method::Get,
+        source: source_of(registry),
+        digest: digest(1),
+        credential: None,
+    };
+    bench.take();
+    bench.input(request(2, "another.example"));
+    let (first, count, class, cooldown) = (0, 0, FailureClass::Auth, Duration::ZERO);
+    let notice = Notice::Unassigned { digest: digest(1), first, count, class, cooldown, no_ranges: false }.into();
+    bench.input(Input::Notice { peer: PeerId::new("other"), notice }).pass(Duration::from_secs(5));
+    assert_eq!(refusals(&bench.outputs), [&Refusal::NotHere]);
+    bench.take();
+    assert!(bench.agent.status().flights.is_empty());
+    // Nor afterwards: the other one is asked itself.
+    bench.input(request(3, "another.example")).pass(Duration::from_secs(5));
+    let asked = bench
+        .outputs
+        .iter()
+        .any(|output| matches!(output, Output::StatOrigin { source, .. } if *source == source_of("another.example")));
+    assert!(asked && refusals(&bench.outputs).is_empty());
+}
+
+#[test]
+fn nobody_is_challenged_while_others_fetch_it() {
+    let mut bench = Bench::challenged();
+    bench.input(Input::MirrorClosed { request: RequestId(1), sent_bytes: 0 }).take();
+    let have = Notice::Have {
+        digest: digest(1),
+        size: Some(4 * crate::piece::MIN_PIECE_BYTES),
+        pieces: crate::message::Have::Also(vec![0]),
+        sums: Vec::new(),
+        spine: Vec::new(),
+        private: false,
+    };
+    bench.pass(Duration::from_millis(100));
+    bench.input(Input::Notice { peer: PeerId::new("other"), notice: have.clone().into() });
+    bench.input(Input::Notice { peer: PeerId::new("other"), notice: have.into() }).take();
+    bench.get(2, digest(1), None);
+    assert_eq!(refusals(&bench.outputs), Vec::<&Refusal>::new());
+}
+
+#[test]
+fn a_refused_credential_is_not_waited_for_when_nobody_is_left_who_could_ask() {
+    let mut bench = Bench::asked_to_pull();
+    bench.enrolment(1, "other", digest(1), true);
+    bench.get(1, digest(1), Some(7)).take();
+    let op = bench.agent.ops.iter().find(|(_, op)| matches!(op, Op::Size(_))).map(|(op, _)| *op).expect("it is asked");
+    // What was asked before the credential came, and what was asked with it.
+    bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
+    let op = stat_op(&bench.take());
+    bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) }).take();
+    let (first, count, class, cooldown) = (0, 0, FailureClass::Auth, Duration::ZERO);
+    let notice = Notice::Unassigned { digest: digest(1), first, count, class, cooldown, no_ranges: false }.into();
+    bench.input(Input::Notice { peer: PeerId::new("other"), notice });
+    assert_eq!(refusals(&bench.outputs), [&Refusal::NotHere]);
 }

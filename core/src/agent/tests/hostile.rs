@@ -227,7 +227,7 @@ fn a_manifest_that_a_peer_had_pulled_does_not_decide_where_a_credential_goes() {
 fn late_news_of_a_failure_do_not_end_a_flight_that_is_made_durable() {
     let mut bench = Bench::new(|_| {});
     bench.fetched(1, Kind::Blob, digest(1));
-    bench.agent.fail_flight(digest(1), FailureClass::NotFound, "late news", Vec::new(), None);
+    bench.agent.fail_flight(digest(1), FailureClass::NotFound, "late news", None);
     bench.input(Input::Committed { digest: digest(1), result: Ok(()) });
     assert!(!bench.outputs.contains(&Output::MirrorAbort { request: RequestId(1) }));
     assert_eq!(bench.agent.status().blobs, 1);

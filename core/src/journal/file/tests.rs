@@ -7,8 +7,8 @@ use crate::digest::{Digest, hex};
 use crate::input::{Hashed, Input, Method, TransferEvent};
 use crate::journal::scribe::Scribe;
 use crate::members::{Member, Roster};
-use crate::message::{Have, Notice, PieceSum};
-use crate::names::{CredentialId, Kind, OpId, PeerId, RequestId, Source};
+use crate::message::{Enrol, Have, Notice, PieceSum, Request};
+use crate::names::{CredentialId, Kind, OpId, PeerId, RequestId, Source, StreamId};
 use crate::spine::Midstate;
 use crate::time::Time;
 
@@ -80,6 +80,20 @@ fn the_format_is_this() {
         Input::Transfer {
             op: OpId(1),
             event: TransferEvent::Piece { piece: 0, bytes: 9, hashed: Hashed::Chained(Midstate::INITIAL), claim: None },
+        },
+        Input::StreamRequest {
+            stream: StreamId(1),
+            request: Request::Enrol(Enrol {
+                digest,
+                size: Some(9),
+                pieces: vec![1],
+                can_fetch_origin: true,
+                source: Source { registry: "r".into(), repository: "n".into(), kind: Kind::Blob },
+                zone: None,
+                addresses: Vec::new(),
+                private: false,
+                has_credential: true,
+            }),
         },
         Input::Tick,
     ];

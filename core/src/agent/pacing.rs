@@ -1,0 +1,150 @@
+//! A registry that limits requests: how often this node fetches from it.
+//!
+//! Limits are counted for a node, or for its address, not for a blob. If each flight came back by itself when its pause is over,
+//! all of an image's layers would ask in the same moment, all but one would be refused again, and each would pause for twice
+//! as long: fifteen layers of a byte from a registry that answers once a second took two minutes. So whoever was refused asks
+//! for one thing at a time, with a gap that grows with each refusal and shrinks with each answer.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::time::Time;
+use crate::timers::Deadline;
+
+/// The gap after the first refusal, and the longest, whatever a registry says: what it says holds for what it said it of, and
+/// another blob may be had from elsewhere under the same name.
+const GAP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// With a gap this short there need not be one.
+const NO_GAP: Duration = Duration::from_millis(100);
+/// A registry that was not asked for so long has forgotten us, and is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// The registries that limit us.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Pacing {
+    registries: BTreeMap<Arc<str>, Paced>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Paced {
+    gap: Duration,
+    /// When the next fetch may begin.
+    next: Time,
+    /// When the gap last shrank.
+    eased: Time,
+    /// A fetch has begun since the last refusal. Those that began before it were refused together.
+    has_begun: bool,
+}
+
+impl Pacing {
+    /// A fetch was refused because there were too many.
+    pub(super) fn refused(&mut self, cx: &mut Context, registry: &Arc<str>) {
+        self.registries.retain(|_, paced| paced.next + FORGOTTEN > cx.now);
+        let gap = match self.registries.get(registry) {
+            Some(paced) if !paced.has_begun => return,
+            Some(paced) => (paced.gap * 2).clamp(GAP.0, GAP.1),
+            None => GAP.0,
+        };
+        let next = cx.now + cx.jitter(gap);
+        self.registries.insert(registry.clone(), Paced { gap, next, eased: cx.now, has_begun: false });
+    }
+
+    /// A fetch begins.
+    pub(super) fn began(&mut self, cx: &mut Context, registry: &Arc<str>) {
+        if let Some(paced) = self.registries.get_mut(registry) {
+            paced.has_begun = true;
+            paced.next = cx.now + cx.jitter(paced.gap);
+        }
+    }
+
+    /// A fetch has brought something.
+    pub(super) fn went_well(&mut self, now: Time, registry: &Arc<str>) {
+        let Some(paced) = self.registries.get_mut(registry) else { return };
+        if paced.has_begun && now >= paced.eased + paced.gap {
+            paced.gap = paced.gap * 3 / 4;
+            paced.eased = now;
+            if paced.gap < NO_GAP {
+                self.registries.remove(registry);
+            }
+        }
+    }
+
+    /// Whether a registry limits us.
+    pub(super) fn is_paced(&self, registry: &Arc<str>) -> bool {
+        self.registries.contains_key(registry)
+    }
+
+    /// When the next fetch from a registry may begin; `None`: now.
+    pub(super) fn turn(&self, now: Time, registry: &Arc<str>) -> Option<Time> {
+        let paced = self.registries.get(registry)?;
+        (paced.next > now && !mutant!("limiting-registry-fetched-from-at-once")).then_some(paced.next)
+    }
+}
+
+impl Agent {
+    /// What a flight has to fetch waits until its registry may be asked again.
+    pub(super) fn await_turn(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest).filter(|flight| flight.has_work_for_origin()) else { return };
+        if let Some(at) = self.pacing.turn(self.cx.now, &flight.source.registry) {
+            self.cx.timers.set_by(Deadline::Fetch(digest), at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Arc<str> {
+        "registry.example".into()
+    }
+
+    #[test]
+    fn what_was_refused_together_is_one_refusal_and_the_gap_follows_what_the_registry_bears() {
+        let mut cx = Context::new(1, Time::ZERO);
+        let mut pacing = Pacing::default();
+        for _ in 0..10 {
+            pacing.refused(&mut cx, &registry());
+        }
+        let first = pacing.turn(cx.now, &registry()).expect("it is paced");
+        assert!(first <= Time::ZERO + GAP.0 * 5 / 4);
+        // It answers once a second.
+        let (mut refusals, mut answers, mut last) = (0, 0, Time::ZERO);
+        while answers < 100 {
+            cx.now = pacing.turn(cx.now, &registry()).unwrap_or(cx.now + NO_GAP);
+            pacing.began(&mut cx, &registry());
+            if cx.now - last >= Duration::from_secs(1) {
+                last = cx.now;
+                answers += 1;
+                pacing.went_well(cx.now, &registry());
+            } else {
+                refusals += 1;
+                pacing.refused(&mut cx, &registry());
+            }
+        }
+        assert!(refusals < answers / 2, "{refusals} refusals for {answers} answers");
+        assert!(cx.now < Time::ZERO + Duration::from_secs(200), "{:?}", cx.now);
+    }
+
+    #[test]
+    fn a_registry_that_bears_more_again_is_not_paced_for_ever() {
+        let mut cx = Context::new(1, Time::ZERO);
+        let mut pacing = Pacing::default();
+        pacing.refused(&mut cx, &registry());
+        let mut fetches = 0;
+        while let Some(at) = pacing.turn(cx.now, &registry()) {
+            cx.now = at;
+            pacing.began(&mut cx, &registry());
+            pacing.went_well(cx.now, &registry());
+            fetches += 1;
+        }
+        assert!(fetches < 20, "{fetches}");
+        assert!(pacing.registries.is_empty());
+    }
+}
