@@ -202,6 +202,12 @@ impl Flight {
         self.private || self.credential.is_some()
     }
 
+    /// It comes from there. Returns whether that is another registry or repository than before.
+    pub(crate) fn comes_from(&mut self, source: &Source) -> bool {
+        let old = core::mem::replace(&mut self.source, source.clone());
+        (old.registry, old.repository) != (self.source.registry.clone(), self.source.repository.clone())
+    }
+
     /// The origin says that the blob has this size.
     pub(crate) fn vouch_for_size(&mut self, size: u64) {
         self.size_vouched |= self.size == Some(size);

@@ -297,6 +297,11 @@ impl Agent {
     }
 
     fn transfer_failed(&mut self, digest: Digest, op: OpId, failure: TransferFailure) {
+        if let TransferFailure::Origin(OriginFailure { class: FailureClass::RateLimited, .. }) = &failure
+            && let (Some(began), Some(flight)) = (self.origin_slots.last(op), self.flights.get(&digest))
+        {
+            self.pacing.refused(&mut self.cx, &flight.source.registry, began);
+        }
         self.finish_op(op);
         let now = self.cx.now;
         if let TransferFailure::Refused(PieceRefusal::Busy(after)) = &failure

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::challenging::Challenged;
 use super::mirroring::STAT_PATIENCE;
 use super::{Agent, Op};
 use crate::digest::Digest;
@@ -23,9 +24,9 @@ impl Agent {
         source: &Source,
         deadline: Duration,
     ) {
-        let now_led_by = self.flights.get(&digest).is_some_and(|flight| flight.follows(from));
-        if !now_led_by {
-            // We have it whole, or another tracker: this one should not wait for us.
+        let is_led = self.flights.get(&digest).is_some_and(|flight| flight.follows(from));
+        if !is_led || !self.may_ask_registry(&source.registry) {
+            // We have it whole, or another tracker, or may not ask there: this one should not wait for us.
             let (class, cooldown) = (FailureClass::Transient, Duration::ZERO);
             let notice = match self.cache.get(&digest) {
                 Some(blob) => Notice::Have {
@@ -59,9 +60,15 @@ impl Agent {
     ) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         // The tracker knows where it can be had; a peer's please_pull may have said less. Our own requester knows better.
-        if !flight.wanted_here {
-            flight.source = source.clone();
+        if !flight.wanted_here && flight.comes_from(source) {
+            self.asks_anew(digest);
         }
+        self.begin_run(digest, first, count, until);
+    }
+
+    /// The same, of a source that is known; `count` 0: the whole blob, or how large it is.
+    pub(super) fn begin_run(&mut self, digest: Digest, first: u32, count: u32, until: Option<(Time, Duration)>) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
         match &mut flight.download {
             Some(download) if count > 0 => {
                 download.enqueue(first, count, until, flight.neighbours.available());
@@ -138,9 +145,6 @@ impl Agent {
         if status.is_some() {
             self.failures.origin_answered(self.cx.now, &flight.source.registry);
         }
-        if class == FailureClass::RateLimited {
-            self.pacing.refused(&mut self.cx, &flight.source.registry);
-        }
         if class == FailureClass::Auth && !no_ranges {
             flight.turned_away = Some(class);
             flight.private = true;
@@ -168,7 +172,7 @@ impl Agent {
                     tracker.release(&own, &runs[1..]);
                 }
                 let verdict = self.verdict(&own, digest, first, class, cooldown, no_ranges);
-                if class == FailureClass::Auth && !no_ranges && self.challenge_waiters(digest) {
+                if class == FailureClass::Auth && !no_ranges && self.challenge_waiters(digest) != Challenged::Nobody {
                     return self.track(digest);
                 }
                 if let Verdict::Fail(class, _) = verdict {
@@ -213,7 +217,9 @@ impl Agent {
         // registry under that name. Like one that is turned away, it gets no more to fetch.
         let judged = if class == FailureClass::NotFound { FailureClass::Auth } else { class };
         if let Verdict::Fail(..) = self.verdict(peer, digest, first, judged, cooldown, no_ranges) {
-            if class == FailureClass::Auth && (self.challenge_waiters(digest) || self.expects_credential(digest)) {
+            if class == FailureClass::Auth
+                && (self.challenge_waiters(digest) != Challenged::Nobody || self.expects_credential(digest))
+            {
                 return self.track(digest);
             }
             let detail = format!("{peer} was turned away by the origin");

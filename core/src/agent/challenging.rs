@@ -15,7 +15,7 @@ use crate::failures::Challenge;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::{OriginFailure, OriginStat};
 use crate::message::FailureClass;
-use crate::names::{Kind, OpId};
+use crate::names::OpId;
 use crate::output::Output;
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::tracker::Tracker;
@@ -24,22 +24,36 @@ use crate::swarm::tracker::Tracker;
 /// question to a token service, and of some more on a bad day.
 const CREDENTIAL_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What became of those who wait without a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Challenged {
+    /// They were asked for one; the swarm goes on.
+    Asked,
+    /// The swarm brings it all the same.
+    Coming,
+    /// There are none, or it is not known how to ask, or it would not help.
+    Nobody,
+}
+
 impl Agent {
-    /// The origin wants a credential. A leader says so to whoever waits here without one, and goes on. Returns whether it does.
-    pub(super) fn challenge_waiters(&mut self, digest: Digest) -> bool {
-        if self.is_coming(&digest) || mutant!("challenged-leader-gives-up") {
-            return false;
+    /// The origin wants a credential. A leader says so to whoever waits here without one, and goes on.
+    pub(super) fn challenge_waiters(&mut self, digest: Digest) -> Challenged {
+        if mutant!("challenged-leader-gives-up") {
+            return Challenged::Nobody;
+        }
+        if self.is_coming(&digest) {
+            return Challenged::Coming;
         }
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.wants_credential()) else {
-            return false;
+            return Challenged::Nobody;
         };
         if matches!(flight.stage, Stage::Committing) {
-            return false;
+            return Challenged::Nobody;
         }
         let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
         let waiters: Vec<_> = flight.waiters.iter().copied().filter(waits).collect();
         if waiters.is_empty() {
-            return false;
+            return Challenged::Nobody;
         }
         flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
         for id in &waiters {
@@ -54,7 +68,7 @@ impl Agent {
         // It leaves room for another one that is waited for, and for what that fetches.
         self.promote();
         self.share_origin();
-        true
+        Challenged::Asked
     }
 
     /// The last participant that could ask the origin has been turned away. If somebody waits there, it has been told so and comes
@@ -109,18 +123,7 @@ impl Agent {
         }
         let Some(flight) = self.flights.get_mut(&digest) else { return false };
         flight.private = true;
-        match &mut flight.download {
-            Some(download) if count > 0 => {
-                download.enqueue(first, count, None, flight.neighbours.available());
-                self.fill(digest);
-            }
-            Some(_) => self.tell_size(digest),
-            None if flight.source.kind == Kind::Manifest => {
-                flight.whole_assigned = true;
-                self.fill(digest);
-            }
-            None => self.ask_size(digest),
-        }
+        self.begin_run(digest, first, count, None);
         true
     }
 
@@ -176,8 +179,12 @@ impl Agent {
                     }
                     self.turned_away_with(digest, failure.challenge);
                 }
-                if self.challenge_waiters(digest) {
-                    return self.track(digest);
+                let others = self.trackers.get(&digest).map(|tracker| tracker.others_can_fetch(&self.config.peer));
+                match self.challenge_waiters(digest) {
+                    Challenged::Asked => return self.track(digest),
+                    Challenged::Coming if others == Some(true) => return self.track(digest),
+                    // What others have, they have not given until now.
+                    Challenged::Coming | Challenged::Nobody => {}
                 }
                 let detail = "the origin wants a credential";
                 self.fail_flight(digest, FailureClass::Auth, detail, None);

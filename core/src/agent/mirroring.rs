@@ -182,8 +182,7 @@ impl Agent {
             }
             if !flight.wanted_here {
                 flight.wanted_here = true;
-                let old = core::mem::replace(&mut flight.source, source.clone());
-                if (&old.registry, &old.repository) != (&source.registry, &source.repository) {
+                if flight.comes_from(&source) {
                     self.asks_anew(digest);
                 }
             }

@@ -61,6 +61,11 @@ impl OriginSlots {
         self.typical * MARGIN
     }
 
+    /// When a fetch began, or last brought a piece.
+    pub(super) fn last(&self, op: OpId) -> Option<Time> {
+        self.last.get(&op).copied()
+    }
+
     fn began(&mut self, now: Time, op: OpId) {
         self.last.insert(op, now);
     }
@@ -187,7 +192,9 @@ impl Agent {
                 (!flight.is_small(), flight.is_background(), slots, flight.last_byte)
             });
             // Small ones have more room than others, and those that are waited for more than those that are not.
-            let Some(flight) = next.filter(|flight| self.has_slot_for_origin(flight)) else { return };
+            let Some(flight) = next.filter(|flight| self.has_slot_for_origin(flight)) else {
+                return self.await_turns();
+            };
             let digest = flight.digest;
             self.fetch_from_origin(digest);
         }

@@ -29,10 +29,10 @@ impl Agent {
             // Nobody brings one while a failure cools down that has not to do with credentials.
             flight.cools_down_until = None;
             // The one goes with the other: a credential must not reach the registry that somebody else named.
-            flight.source = source.clone();
+            let is_elsewhere = flight.comes_from(source);
             flight.wanted_here = true;
             let old = core::mem::replace(&mut flight.credential, credential);
-            if old != credential {
+            if is_elsewhere || old != credential {
                 self.asks_anew(digest);
             }
             self.use_credential(credential);

@@ -419,137 +419,6 @@ impl Tracker {
         self.assignments.iter().any(|run| run.count > 0 && (run.first..run.first + run.count).contains(&piece))
     }
 
-    /// Hands out runs until everything is held or assigned, or everybody is at work: at most `limit` at a time. A blob of
-    /// unknown size is fetched by this node (`own`) if it can: it is here, and it is alive.
-    pub(crate) fn assign(&mut self, cx: &mut Context, own: &PeerId, limit: u32) -> Vec<Assignment> {
-        let now = cx.now;
-        let mut handed_out = Vec::new();
-        if now < self.collecting_until || now < self.outage.until() {
-            return handed_out;
-        }
-        let resting = self.outage.rests() > 0;
-        let limit = self.outage.limit(self.pace.width(limit));
-        // All that one participant wishes takes the place of one run, and it wishes again when it has that: whoever complains of
-        // everything and fetches nothing holds up one place and not the swarm.
-        let mut wishing = self.wishing();
-        let before = wishing.len();
-        for peer in self.wishes.turns() {
-            let (since, pieces) = self.wishes.take(&peer);
-            if wishing[..before].contains(&peer) || wishing.len() as u32 >= (limit / 2).max(1) {
-                // It has its turn when somebody has got what it wished for.
-                let participant = self.participants.get(&peer);
-                let missing = |piece: &u32| participant.is_some_and(|it| !it.pieces.contains(*piece));
-                self.wishes.keep(peer, since, pieces.into_iter().filter(missing));
-                continue;
-            }
-            let mut is_heard = false;
-            for piece in pieces {
-                if resting && !self.assignments.is_empty() {
-                    // One at a time.
-                    self.wishes.keep(peer.clone(), since, [piece]);
-                    continue;
-                }
-                // Nor by who failed lately: that others got on meanwhile does not mean that the origin wants to hear of it again.
-                if !self.is_able(now, &peer) || self.is_assigned(piece) {
-                    continue;
-                }
-                match self.geometry {
-                    // All or nothing, and one at a time.
-                    Some(geometry) if self.no_ranges && self.assignments.is_empty() => {
-                        handed_out.push(self.hand_out(now, peer.clone(), 0, geometry.pieces(), false));
-                    }
-                    _ if self.no_ranges => {}
-                    _ => {
-                        is_heard = true;
-                        handed_out.push(self.hand_out(now, peer.clone(), piece, 1, true));
-                    }
-                }
-            }
-            if is_heard {
-                wishing.push(peer);
-            }
-        }
-        let wishing = wishing.len();
-        while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
-            let Some((first, count)) = self.next_run() else { break };
-            let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
-            let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
-            handed_out.push(self.hand_out(now, peer, first, count, false));
-        }
-        handed_out
-    }
-
-    /// Who fetches what others have, each once.
-    fn wishing(&self) -> Vec<PeerId> {
-        let mut wishing: Vec<_> =
-            self.assignments.iter().filter(|run| run.is_wish).map(|run| run.peer.clone()).collect();
-        wishing.sort();
-        wishing.dedup();
-        wishing
-    }
-
-    fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
-        let bytes = match self.geometry {
-            Some(geometry) if count > 0 => {
-                geometry.range(first + count - 1).end.saturating_sub(geometry.range(first).start)
-            }
-            _ => 0,
-        };
-        // One byte a microsecond is 1 MB/s: slower origins teach us by what runs take.
-        let deadline = MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + Duration::from_micros(bytes);
-        let assignment = Assignment { peer, first, count, deadline, is_wish, since: now, until: now + deadline };
-        self.assignments.push(assignment.clone());
-        assignment
-    }
-
-    /// The first pieces that nobody has and nobody is fetching.
-    fn next_run(&self) -> Option<(u32, u32)> {
-        let Some(geometry) = self.geometry else { return self.assignments.is_empty().then_some((0, 0)) };
-        let pieces = geometry.pieces();
-        let mut free: Vec<bool> = self.holders.iter().map(|holders| *holders == 0).collect();
-        if self.no_ranges {
-            // One fetcher for everything, or for nothing.
-            return (self.assignments.is_empty() && free.contains(&true)).then_some((0, pieces));
-        }
-        for run in &self.assignments {
-            for piece in run.first..run.first + run.count {
-                if let Some(slot) = free.get_mut(piece as usize) {
-                    *slot = mutant!("assigned-twice") && run.count > 1 && piece + 1 == run.first + run.count;
-                }
-            }
-        }
-        let longest = (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1);
-        let first = free.iter().position(|free| *free)?;
-        let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
-        Some((first as u32, count as u32))
-    }
-
-    fn is_able(&self, now: Time, peer: &PeerId) -> bool {
-        self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
-    }
-
-    /// Who was not late lately, then who has the credential that is wanted, then who has nothing else to do, then who has the
-    /// fewest runs; of several, any.
-    fn next_fetcher(&self, cx: &mut Context) -> Option<PeerId> {
-        let now = cx.now;
-        let mut runs: BTreeMap<&PeerId, usize> = BTreeMap::new();
-        for assignment in &self.assignments {
-            *runs.entry(&assignment.peer).or_default() += 1;
-        }
-        self.participants
-            .iter()
-            .filter(|(_, participant)| participant.can_fetch && participant.paused_until <= now)
-            .map(|(peer, it)| (runs.get(peer).copied().unwrap_or(0), it, peer))
-            .filter(|(runs, _, _)| *runs < MAX_RUNS_EACH)
-            .map(|(runs, it, peer)| {
-                let in_vain =
-                    self.wants_credential && !it.has_credential && !mutant!("whoever-has-no-credential-asked");
-                ((it.late_until > now, in_vain, runs > 0 || !it.starves(now), runs, cx.below(1 << 16)), peer)
-            })
-            .min()
-            .map(|(_, peer)| peer.clone())
-    }
-
     /// Runs that were fetched so far: when this grows, somebody is free for the next one.
     pub(crate) fn finished_runs(&self) -> u64 {
         self.finished_runs
@@ -626,6 +495,7 @@ impl Tracker {
     }
 }
 
+mod handing_out;
 pub(crate) mod introductions;
 #[cfg(test)]
 mod tests;

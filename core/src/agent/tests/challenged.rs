@@ -170,3 +170,28 @@ fn a_refused_credential_is_not_waited_for_when_nobody_is_left_who_could_ask() {
     bench.input(Input::Notice { peer: PeerId::new("other"), notice });
     assert_eq!(refusals(&bench.outputs), [&Refusal::NotHere]);
 }
+
+#[test]
+fn what_another_registry_was_asked_says_nothing_of_the_one_that_the_requester_named() {
+    let mut bench = Bench::asked_to_pull();
+    let op = stat_op(&bench.take());
+    bench.input(Input::Mirror {
+        request: RequestId(1),
+        method: Method::Get,
+        source: source_of("another.example"),
+        digest: digest(1),
+        credential: None,
+    });
+    bench.take();
+    bench.input(Input::OriginStat { op, result: Err(auth_failure(&[CHALLENGE])) });
+    assert_eq!(refusals(&bench.outputs), Vec::<&Refusal>::new());
+    let asked: Vec<_> = bench
+        .outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::StatOrigin { source, .. } => Some(source.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [source_of("another.example")]);
+}
