@@ -10,7 +10,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::context::Context;
 use crate::message::{FailureClass, Have};
 use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};

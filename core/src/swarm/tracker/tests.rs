@@ -1,5 +1,6 @@
 use super::wishes::COMPLAINT_AGE;
 use super::*;
+use crate::context::Context;
 use crate::swarm::tracker::introductions::{DEGREE, FIRST, FOREIGN, FRESH, FULL};
 use proptest::prelude::*;
 
