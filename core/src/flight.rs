@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::failures::Challenge;
-use crate::message::FailureClass;
 use crate::names::{CredentialId, OpId, PeerId, RequestId, Source};
 use crate::resolve::{Cascade, stall_window};
 use crate::swarm::download::Download;
@@ -95,8 +94,8 @@ pub(crate) struct Flight {
     pub(crate) cools_down_until: Option<Time>,
     /// The origin has been asked whether a failure that others tell of is still so, and it is not.
     pub(crate) origin_has_it: bool,
-    /// This node asked the origin and was turned away: with this class. A new credential clears it.
-    pub(crate) turned_away: Option<FailureClass>,
+    /// The origin gives it to nobody without a credential, or not to the one that this node has. A new credential clears it.
+    pub(crate) turned_away: bool,
     /// The words in which the origin has asked for a credential, if it has.
     pub(crate) challenge: Option<Challenge>,
     /// Whoever waited here has been told, and may come back with a credential until then.
@@ -171,7 +170,7 @@ impl Flight {
             estranged: BTreeSet::new(),
             download: None,
             whole_assigned: false,
-            turned_away: None,
+            turned_away: false,
             challenge: None,
             awaits_credential_until: Time::ZERO,
             led_for_others: false,
@@ -219,18 +218,18 @@ impl Flight {
 
     /// Whether this node may be given pieces to fetch from the origin.
     pub(crate) fn can_fetch_origin(&self) -> bool {
-        self.turned_away.is_none() && self.cools_down_until.is_none()
+        !self.turned_away && self.cools_down_until.is_none()
     }
 
     /// It leads, and the origin has turned this node away for want of a credential: whoever asks here without one is told so.
     pub(crate) fn wants_credential(&self) -> bool {
         let is_asked = self.challenge.as_ref().is_some_and(|challenge| !challenge.words.is_empty());
-        self.role == Role::Leading && self.turned_away.is_some() && self.credential.is_none() && is_asked
+        self.role == Role::Leading && self.turned_away && self.credential.is_none() && is_asked
     }
 
     /// Whoever waited here was asked for a credential just now, and may be back with it in a moment.
     pub(crate) fn awaits_credential(&self, now: Time) -> bool {
-        self.turned_away.is_some() && now < self.awaits_credential_until
+        self.turned_away && now < self.awaits_credential_until
     }
 
     /// After a mismatch it fetches everything from the origin by itself. It follows nobody; whoever follows it gets nothing to

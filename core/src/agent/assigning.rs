@@ -146,7 +146,7 @@ impl Agent {
             self.failures.origin_answered(self.cx.now, &flight.source.registry);
         }
         if class == FailureClass::Auth && !no_ranges {
-            flight.turned_away = Some(class);
+            flight.turned_away = true;
             flight.private = true;
             self.turned_away_with(digest, challenge);
         }

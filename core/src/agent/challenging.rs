@@ -15,7 +15,7 @@ use crate::failures::Challenge;
 use crate::flight::{Flight, Role, Stage};
 use crate::input::{OriginFailure, OriginStat};
 use crate::message::FailureClass;
-use crate::names::OpId;
+use crate::names::{OpId, RequestId};
 use crate::output::Output;
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::tracker::Tracker;
@@ -44,15 +44,11 @@ impl Agent {
         if self.is_coming(&digest) {
             return Challenged::Coming;
         }
+        let waiters = self.who_waits(&digest);
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.wants_credential()) else {
             return Challenged::Nobody;
         };
-        if matches!(flight.stage, Stage::Committing) {
-            return Challenged::Nobody;
-        }
-        let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
-        let waiters: Vec<_> = flight.waiters.iter().copied().filter(waits).collect();
-        if waiters.is_empty() {
+        if waiters.is_empty() || matches!(flight.stage, Stage::Committing) {
             return Challenged::Nobody;
         }
         flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
@@ -74,14 +70,21 @@ impl Agent {
     /// The last participant that could ask the origin has been turned away. If somebody waits there, it has been told so and comes
     /// back with a credential in a moment: the swarm that it left is still here. Returns whether it is; nobody here waits in vain.
     pub(super) fn expects_credential(&mut self, digest: Digest) -> bool {
-        let waits = |id: &_| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
-        let leads = |flight: &&mut Box<Flight>| flight.role == Role::Leading && flight.turned_away.is_some();
+        let somebody_waits = !self.who_waits(&digest).is_empty();
+        let leads = |flight: &&mut Box<Flight>| flight.role == Role::Leading && flight.turned_away;
         let Some(flight) = self.flights.get_mut(&digest).filter(leads) else { return false };
-        if flight.waiters.iter().any(waits) || mutant!("challenged-leader-gives-up") {
+        if somebody_waits || mutant!("challenged-leader-gives-up") {
             return false;
         }
         flight.awaits_credential_until = self.cx.now + CREDENTIAL_PATIENCE;
         true
+    }
+
+    /// The requests that have not been given headers for it.
+    fn who_waits(&self, digest: &Digest) -> Vec<RequestId> {
+        let waits = |id: &RequestId| self.requests.get(id).is_some_and(|request| request.state == State::Waiting);
+        let waiters = self.flights.get(digest).map(|flight| flight.waiters.iter().copied().filter(waits).collect());
+        waiters.unwrap_or_default()
     }
 
     /// In which words the requester of what is not here, without a credential, has to be asked for one: nobody can get it
@@ -175,7 +178,7 @@ impl Agent {
             Err(failure) => {
                 if failure.class == FailureClass::Auth {
                     if let Some(flight) = self.flights.get_mut(&digest) {
-                        flight.turned_away = Some(FailureClass::Auth);
+                        flight.turned_away = true;
                     }
                     self.turned_away_with(digest, failure.challenge);
                 }

@@ -211,7 +211,7 @@ impl Agent {
     /// a while.
     pub(super) fn may_be_given(&mut self, digest: Digest, after: Duration) {
         let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.stage.is_moving()) else { return };
-        flight.turned_away = None;
+        flight.turned_away = false;
         flight.challenge = None;
         match flight.role.clone() {
             // Many are told of the same failure at the same time, and not each of them should lead.

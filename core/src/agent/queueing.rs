@@ -25,7 +25,7 @@ impl Agent {
         if credential.is_some()
             && let Some(flight) = self.flights.get_mut(&digest)
         {
-            flight.turned_away = None;
+            flight.turned_away = false;
             // Nobody brings one while a failure cools down that has not to do with credentials.
             flight.cools_down_until = None;
             // The one goes with the other: a credential must not reach the registry that somebody else named.

@@ -83,7 +83,7 @@ impl Agent {
                     }
                     self.want(digest, &source, None);
                     if let Some(flight) = self.flights.get_mut(&digest) {
-                        flight.turned_away = Some(FailureClass::Auth);
+                        flight.turned_away = true;
                         flight.led_for_others = true;
                     }
                     self.promote();

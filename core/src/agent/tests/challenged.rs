@@ -195,3 +195,36 @@ fn what_another_registry_was_asked_says_nothing_of_the_one_that_the_requester_na
         .collect();
     assert_eq!(asked, [source_of("another.example")]);
 }
+
+#[test]
+fn a_tracker_hears_who_has_a_credential() {
+    for credential in [None, Some(7)] {
+        let bench = Bench::following("tracker", digest(1), credential);
+        let said = bench.outputs.iter().find_map(|output| match output {
+            Output::Call { request: Request::Enrol(enrol), .. } => Some(enrol.has_credential),
+            _ => None,
+        });
+        assert_eq!(said, Some(credential.is_some()));
+    }
+}
+
+#[test]
+fn a_tracker_cannot_name_a_registry_that_is_not_on_the_list() {
+    for (registry, is_asked) in [("registry.example", true), ("another.example", false)] {
+        let mut bench = Bench::following("tracker", digest(1), None);
+        bench.agent.config.registries = Some(vec!["registry.example".into()]);
+        bench.take();
+        let notice = Notice::Assign {
+            digest: digest(1),
+            size: None,
+            first: 0,
+            count: 0,
+            source: source_of(registry),
+            deadline: Duration::from_secs(10),
+        };
+        bench.input(Input::Notice { peer: PeerId::new("tracker"), notice: notice.into() });
+        let unassigned = |output: &Output| matches!(output, Output::Notify { notice, .. } if matches!(**notice, Notice::Unassigned { .. }));
+        assert_eq!(bench.asks_with().len(), usize::from(is_asked));
+        assert_eq!(bench.outputs.iter().any(unassigned), !is_asked);
+    }
+}

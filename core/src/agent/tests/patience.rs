@@ -211,7 +211,7 @@ fn a_participant_that_nobody_waits_for_and_that_may_not_ask_ends_when_two_tracke
     bench.enrolled("tracker", 2 * MIN_PIECE_BYTES);
     bench.input(Input::MirrorClosed { request: RequestId(1), sent_bytes: 0 });
     if let Some(flight) = bench.agent.flights.get_mut(&digest(1)) {
-        flight.turned_away = Some(FailureClass::Auth);
+        flight.turned_away = true;
     }
     let stall = stall_window(Kind::Blob, Some(2 * MIN_PIECE_BYTES));
     bench.pass(stall + Duration::from_secs(1));
