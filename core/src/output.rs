@@ -382,6 +382,13 @@ pub enum Explanation {
         /// In words.
         detail: Arc<str>,
     },
+    /// A registry answers that it is asked too often: from now on it is asked for one thing at a time.
+    RegistryLimits {
+        /// The registry.
+        registry: Arc<str>,
+        /// So long after each other.
+        gap: Duration,
+    },
     /// The responder's rank differs from ours: the membership views diverge.
     RankMismatch {
         /// The blob.

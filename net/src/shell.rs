@@ -253,6 +253,10 @@ fn explain(explanation: &Explanation) {
         Explanation::Failed { digest, class, detail } => {
             tracing::warn!(%digest, class = class.name(), %detail, "could not be fetched; containerd asks the next host");
         }
+        Explanation::RegistryLimits { registry, gap } => {
+            let gap_millis = gap.as_millis() as u64;
+            tracing::info!(%registry, gap_millis, "the registry limits requests: asking for one thing at a time");
+        }
         Explanation::RankMismatch { digest, peer, ours, theirs } => {
             tracing::debug!(%digest, %peer, ours, ?theirs, "a peer sees other members than this node");
         }

@@ -148,6 +148,22 @@ impl Agent {
         (waited, background)
     }
 
+    /// Fetches from registries that are under way, and how many there may be at a time.
+    pub(super) fn origin_fetches_now(&self) -> u32 {
+        let (waited, background) = self.origin_fetches();
+        waited + background
+    }
+
+    pub(super) fn origin_fetches_limit(&self) -> u32 {
+        self.origin_slots.at_a_time(self.config.max_origin_fetches)
+    }
+
+    /// It has nothing on its way, and what it is to fetch from its registry waits for its turn.
+    pub(super) fn awaits_registry(&self, flight: &Flight) -> bool {
+        let is_fetching = flight.download.as_ref().is_some_and(Download::is_fetching);
+        flight.has_work_for_origin() && !is_fetching && !self.has_slot_for_origin(flight)
+    }
+
     /// Whether one more fetch may begin for this flight.
     fn has_slot_for_origin(&self, flight: &Flight) -> bool {
         if self.pacing.turn(self.cx.now, &flight.source.registry).is_some() {

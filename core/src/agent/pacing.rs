@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Agent;
 use crate::context::Context;
 use crate::digest::Digest;
+use crate::output::Explanation;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -52,6 +53,7 @@ impl Pacing {
             None => GAP.0,
         };
         let next = cx.now + cx.jitter(gap);
+        cx.explain(Explanation::RegistryLimits { registry: registry.clone(), gap });
         self.registries.insert(registry.clone(), Paced { gap, next, eased: cx.now, refused: cx.now });
     }
 
@@ -87,6 +89,11 @@ impl Pacing {
     /// Whether any does.
     fn is_needed(&self) -> bool {
         !self.registries.is_empty()
+    }
+
+    /// The registries that limit us, and how long after each other they are asked.
+    pub(super) fn registries(&self) -> impl Iterator<Item = (&Arc<str>, Duration)> {
+        self.registries.iter().map(|(registry, paced)| (registry, paced.gap))
     }
 
     /// When the next fetch from a registry may begin; `None`: now.

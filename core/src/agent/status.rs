@@ -38,10 +38,25 @@ pub struct Status {
     pub calls: usize,
     /// Armed deadlines.
     pub deadlines: usize,
+    /// Fetches from registries that are under way.
+    pub origin_fetches: u32,
+    /// How many there may be at a time: fewer than the setting allows while registries are slow.
+    pub origin_fetches_limit: u32,
+    /// Registries that have answered that this node asks too often.
+    pub limiting: Vec<LimitingRegistry>,
     /// Blobs on their way.
     pub flights: Vec<FlightStatus>,
     /// The other members in its view.
     pub peers: Vec<PeerStatus>,
+}
+
+/// A registry that limits requests: it is asked for one thing at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitingRegistry {
+    /// Its name.
+    pub registry: String,
+    /// Milliseconds between two fetches.
+    pub gap_millis: u64,
 }
 
 /// Another member.
@@ -66,8 +81,8 @@ pub struct FlightStatus {
     pub digest: Digest,
     /// Where from.
     pub source: String,
-    /// `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and other blobs come) or
-    /// `committing`.
+    /// `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and other blobs come), `awaiting-registry` (the node fetches
+    /// as much from registries as it may, or its registry limits requests) or `committing`.
     pub stage: String,
     /// `leading`, `following`, `undecided`; after a mismatch `alone` (it trusts nobody's pieces and fetches all of it again), or
     /// `waiting` (for its tracker to have done that).
@@ -120,6 +135,16 @@ impl Agent {
             streams: self.streams.len(),
             calls: self.calls.len(),
             deadlines: self.cx.timers.len(),
+            origin_fetches: self.origin_fetches_now(),
+            origin_fetches_limit: self.origin_fetches_limit(),
+            limiting: self
+                .pacing
+                .registries()
+                .map(|(registry, gap)| LimitingRegistry {
+                    registry: registry.to_string(),
+                    gap_millis: gap.as_millis() as u64,
+                })
+                .collect(),
             flights: self.flights.values().map(|flight| self.flight_status(flight)).collect(),
             peers: self.members.others().map(|(peer, member)| self.peer_status(peer, member)).collect(),
         }
@@ -139,6 +164,7 @@ impl Agent {
         let stage = match flight.stage {
             Stage::Queued => "queued",
             Stage::Resolving(_) => "resolving",
+            Stage::Moving if self.awaits_registry(flight) => "awaiting-registry",
             Stage::Moving if self.stands_behind_now(flight) => "behind",
             Stage::Moving => "moving",
             Stage::Committing => "committing",

@@ -30,6 +30,12 @@ pub struct Sample {
     pub flights: u64,
     /// Requests of containerd that are open.
     pub mirror_requests: u64,
+    /// Fetches from registries that are under way.
+    pub origin_fetches: u64,
+    /// How many there may be at a time.
+    pub origin_fetches_limit: u64,
+    /// Registries that have answered that this node asks too often.
+    pub limiting_registries: u64,
     /// Agents in this node's view of the cluster, itself included.
     pub members: u64,
     /// Peers with a connection.
@@ -45,7 +51,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn gauges(&self) -> [(&'static str, &'static str, u64); 12] {
+    fn gauges(&self) -> [(&'static str, &'static str, u64); 15] {
         [
             ("ready", "Whether the agent takes work", u64::from(self.ready)),
             ("memory_resident_bytes", "Bytes of memory in use", self.memory_resident_bytes),
@@ -53,6 +59,17 @@ impl Sample {
             ("stored_bytes", "Bytes of complete blobs in the store", self.stored_bytes),
             ("flights", "Blobs that are being fetched", self.flights),
             ("mirror_requests", "Requests of containerd that are open", self.mirror_requests),
+            ("origin_fetches_running", "Fetches from registries that are under way", self.origin_fetches),
+            (
+                "origin_fetches_limit",
+                "Fetches from registries that there may be at a time: fewer than the setting while they are slow",
+                self.origin_fetches_limit,
+            ),
+            (
+                "limiting_registries",
+                "Registries that limit requests (429) and are asked for one thing at a time",
+                self.limiting_registries,
+            ),
             ("members", "Agents in this node's view of the cluster, itself included", self.members),
             ("peers_connected", "Other agents with a connection", self.peers_connected),
             ("journal_inputs", "Inputs that this agent has recorded", self.journal_inputs),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::view::{Flight, Phase, Status};
+use super::view::{Flight, LimitingRegistry, Phase, Status};
 
 /// Most flights and peers that are listed; the page should fit on a screen.
 const MOST_LINES: usize = 20;
@@ -56,6 +56,16 @@ fn write(page: &mut String, status: &Status) -> std::fmt::Result {
     writeln!(page, "  from peers        {:>12}{}", human_bytes(peers), share(peers, origin + peers))?;
     writeln!(page, "  to peers          {:>12}", human_bytes(counter("peer_sent_bytes")))?;
     writeln!(page, "  to containerd     {:>12}", human_bytes(counter("mirror_bytes")))?;
+
+    writeln!(
+        page,
+        "\nregistries: {} fetches, at most {} at a time",
+        status.origin_fetches, status.origin_fetches_limit
+    )?;
+    for LimitingRegistry { registry, gap_millis } in &status.limiting {
+        let gap = std::time::Duration::from_millis(*gap_millis);
+        writeln!(page, "  {registry} limits requests (429): one fetch every {gap:?}")?;
+    }
 
     writeln!(page, "\nin flight: {}", status.flights.len())?;
     for flight in status.flights.iter().take(MOST_LINES) {
@@ -166,6 +176,9 @@ mod tests {
             reason: None,
             partial_blobs: 1,
             mirror_requests: 1,
+            origin_fetches: 1,
+            origin_fetches_limit: 3,
+            limiting: vec![LimitingRegistry { registry: "quay.io".to_owned(), gap_millis: 2500 }],
             counters: [("origin_bytes", 25_u64 << 20), ("peer_bytes", 75 << 20), ("mirror_hits", 0)]
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),

@@ -122,6 +122,9 @@ impl State {
             sample.members = status.members as u64;
             sample.flights = status.flights.len() as u64;
             sample.mirror_requests = status.mirror_requests as u64;
+            sample.origin_fetches = u64::from(status.origin_fetches);
+            sample.origin_fetches_limit = u64::from(status.origin_fetches_limit);
+            sample.limiting_registries = status.limiting.len() as u64;
             sample.peers_connected = connected.len() as u64;
             if let Some(journal) = journal {
                 sample.journal_inputs = journal.inputs();
@@ -156,6 +159,9 @@ impl State {
             page.partial_blobs = status.partial_blobs as u64;
             page.members = status.members as u64;
             page.mirror_requests = status.mirror_requests as u64;
+            page.origin_fetches = u64::from(status.origin_fetches);
+            page.origin_fetches_limit = u64::from(status.origin_fetches_limit);
+            page.limiting = status.limiting.into_iter().map(Into::into).collect();
             page.flights = status.flights.into_iter().map(Into::into).collect();
             page.peers = status.peers.into_iter().map(|peer| Peer::new(peer, &connected)).collect();
             page.counters = counters.list().into_iter().map(|(name, _, value)| (name.to_owned(), value)).collect();

@@ -69,12 +69,34 @@ pub struct Status {
     pub members: u64,
     /// Requests of containerd that are open.
     pub mirror_requests: u64,
+    /// Fetches from registries that are under way.
+    pub origin_fetches: u64,
+    /// How many there may be at a time: fewer than the setting allows while registries are slow.
+    pub origin_fetches_limit: u64,
+    /// Registries that have answered that this node asks too often.
+    pub limiting: Vec<LimitingRegistry>,
     /// What is being fetched.
     pub flights: Vec<Flight>,
     /// Peers that are known or connected.
     pub peers: Vec<Peer>,
     /// Counters by their names.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A registry that limits requests: it is asked for one thing at a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitingRegistry {
+    /// Its name.
+    pub registry: String,
+    /// Milliseconds between two fetches.
+    pub gap_millis: u64,
+}
+
+impl From<longshore_core::agent::status::LimitingRegistry> for LimitingRegistry {
+    fn from(limiting: longshore_core::agent::status::LimitingRegistry) -> Self {
+        Self { registry: limiting.registry, gap_millis: limiting.gap_millis }
+    }
 }
 
 /// One blob that is being fetched.
@@ -85,7 +107,8 @@ pub struct Flight {
     pub digest: String,
     /// Registry and repository that it belongs to.
     pub source: String,
-    /// What happens now: `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and other blobs come) or `committing`.
+    /// What happens now: `queued`, `resolving`, `moving`, `behind` (nobody here waits for it, and other blobs come), `awaiting-registry`
+    /// (the node fetches as much from registries as it may, or its registry limits requests) or `committing`.
     pub stage: String,
     /// This node's part in it: `leading`, `following`, `undecided`, or `alone`: what it had was not the blob, and it fetches
     /// all of it from the registry itself.

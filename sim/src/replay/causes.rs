@@ -323,6 +323,7 @@ pub(crate) fn of_output(output: &Output) -> Subject {
                 Subject::both(digest, peer)
             }
             Explanation::UnauthorizedPeer { peer, .. } => Subject::peer(peer),
+            Explanation::RegistryLimits { .. } => Subject::default(),
         },
     }
 }

@@ -25,6 +25,9 @@ fn idle_status(name: &str, peer: &str) -> longshore_core::agent::status::Status 
         streams: 0,
         calls: 0,
         deadlines: 0,
+        origin_fetches: 0,
+        origin_fetches_limit: 4,
+        limiting: Vec::new(),
         flights: Vec::new(),
         peers: Vec::new(),
     }
