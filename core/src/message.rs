@@ -17,6 +17,8 @@ use crate::spine::Midstate;
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Most digests in one `please_pull` (Gantry's limit).
 pub const MAX_DIGESTS_PER_BATCH: usize = 256;
+/// Most runs that an [`Enrol`] tells of: more than one participant has begun of one blob.
+pub const MAX_FETCHING: usize = 16;
 
 /// The two protocols that a stream can be opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +186,9 @@ pub struct Enrol {
     pub private: bool,
     /// The sender's requester has brought a credential. Whoever has none can get a private blob for nobody.
     pub has_credential: bool,
+    /// Runs of pieces that the sender is fetching from the origin now, whoever gave them to it: the first piece and how many. At
+    /// most [`MAX_FETCHING`].
+    pub fetching: Vec<(u32, u32)>,
 }
 
 /// The tracker's answer to [`Enrol`].

@@ -175,6 +175,7 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant("challenged-leader-gives-up", "a leader that is asked for a credential ends its swarm", WAS_HERE),
+    mutant("what-is-on-its-way-given-out-again", "who leads next gives out what is being fetched", WAS_HERE),
     mutant("leader-does-not-look-again", "a leader asks nobody who had all before it led", WAS_HERE),
     mutant("fetches-in-vain-for-ever", "who gets only what does not fit tells nobody of it", WAS_HERE),
     mutant(

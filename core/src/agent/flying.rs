@@ -15,6 +15,7 @@ use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcom
 use crate::names::{CallId, Kind, OpId, PeerId};
 use crate::output::{Explanation, Output};
 use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
+use crate::swarm::download::Download;
 use crate::swarm::tracker::Introduction;
 use crate::timers::Deadline;
 
@@ -239,6 +240,7 @@ impl Agent {
             pieces: flight.pieces_bytes(),
             can_fetch: flight.can_fetch_origin(),
             has_credential: flight.credential.is_some(),
+            fetching: flight.download.as_ref().map(Download::origin_runs).unwrap_or_default(),
             addresses: self.config.addresses.clone(),
             zone: self.config.zone.clone(),
         };

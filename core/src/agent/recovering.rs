@@ -232,8 +232,7 @@ impl Agent {
         if let Some(download) = flight.and_then(|flight| flight.download.as_ref()) {
             tracker.learn(download.geometry(), false);
             let pieces = download.have().to_bytes();
-            let introduction =
-                Introduction { pieces, can_fetch: true, has_credential: false, addresses: Vec::new(), zone: None };
+            let introduction = Introduction { pieces, can_fetch: true, ..Introduction::default() };
             tracker.enrol(now, &own, introduction);
         }
         self.track(digest);

@@ -45,8 +45,18 @@ impl Agent {
     }
 
     pub(super) fn enrolled(&mut self, peer: &PeerId, enrol: Enrol) -> EnrolReply {
-        let Enrol { digest, size, pieces, can_fetch_origin, source, zone, mut addresses, private, has_credential } =
-            enrol;
+        let Enrol {
+            digest,
+            size,
+            pieces,
+            can_fetch_origin,
+            source,
+            zone,
+            mut addresses,
+            private,
+            has_credential,
+            fetching,
+        } = enrol;
         // These are kept for every participant and passed on to others.
         addresses.retain(|address| address.len() <= MAX_NAME_BYTES);
         addresses.truncate(MAX_ADDRESSES);
@@ -57,6 +67,7 @@ impl Agent {
             pieces,
             can_fetch: can_fetch_origin,
             has_credential,
+            fetching,
             addresses: addresses.clone(),
             zone: zone.clone(),
         };

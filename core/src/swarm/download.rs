@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::input::{Hashed, PartialBlob, Proof, RecordedPiece};
-use crate::message::PieceSum;
+use crate::message::{MAX_FETCHING, PieceSum};
 use crate::names::{OpId, PeerId};
 use crate::output::Check;
 use crate::piece::{Geometry, PieceSet};
@@ -300,6 +300,15 @@ impl Download {
             self.unfetch(piece);
         }
         Some(fetch)
+    }
+
+    /// The runs that come from the origin now: the first piece that is not here yet, and how many.
+    pub(crate) fn origin_runs(&self) -> Vec<(u32, u32)> {
+        let runs = self.fetches.values().filter_map(|fetch| match fetch {
+            Fetch::Origin { first, end, .. } if first < end => Some((*first, end - first)),
+            _ => None,
+        });
+        runs.take(MAX_FETCHING).collect()
     }
 
     fn unfetch(&mut self, piece: u32) {

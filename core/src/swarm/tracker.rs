@@ -15,6 +15,7 @@ use crate::names::PeerId;
 use crate::piece::{Geometry, PieceSet};
 use crate::swarm::outage::{MAX_RESTS, Outage};
 use crate::swarm::pace::Pace;
+pub(crate) use crate::swarm::tracker::assignments::Assignment;
 use crate::swarm::tracker::wishes::Wishes;
 use crate::time::Time;
 
@@ -31,14 +32,6 @@ const STARVING: Duration = Duration::from_secs(2);
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
 /// Most runs that one participant fetches from the origin at a time.
 pub(crate) const MAX_RUNS_EACH: usize = 2;
-/// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
-/// first pieces are soon with many participants, and that a fetcher that dies loses no more.
-pub(crate) const RUN_BYTES: u64 = 1024 * 1024;
-/// The shortest time that a fetcher gets for a run.
-pub(crate) const MIN_DEADLINE: Duration = Duration::from_secs(10);
-/// A fetcher gets this many times what runs have taken so far.
-pub(crate) const DEADLINE_FACTOR: u32 = 4;
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Participant {
     pieces: PieceSet,
@@ -72,20 +65,6 @@ impl Participant {
     }
 }
 
-/// A run of pieces that somebody is fetching from the origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Assignment {
-    pub(crate) peer: PeerId,
-    pub(crate) first: u32,
-    /// 0: the whole blob, whose size is not known.
-    pub(crate) count: u32,
-    pub(crate) deadline: Duration,
-    /// Others have it, and this participant could get it from none of them.
-    is_wish: bool,
-    since: Time,
-    until: Time,
-}
-
 /// What an origin failure means for the swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
@@ -96,11 +75,13 @@ pub(crate) enum Verdict {
 }
 
 /// A participant as it introduces itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Introduction {
     pub(crate) pieces: Vec<u8>,
     pub(crate) can_fetch: bool,
     pub(crate) has_credential: bool,
+    /// What it is fetching from the origin, whoever gave it to it: the first piece and how many.
+    pub(crate) fetching: Vec<(u32, u32)>,
     pub(crate) addresses: Vec<Arc<str>>,
     pub(crate) zone: Option<Arc<str>>,
 }
@@ -108,8 +89,7 @@ pub(crate) struct Introduction {
 impl Introduction {
     /// The node of this configuration, which has the blob and needs nothing from the origin.
     pub(crate) fn of_seed(config: &Config) -> Self {
-        let (addresses, zone) = (config.addresses.clone(), config.zone.clone());
-        Self { pieces: Vec::new(), can_fetch: false, has_credential: false, addresses, zone }
+        Self { addresses: config.addresses.clone(), zone: config.zone.clone(), ..Self::default() }
     }
 }
 
@@ -171,7 +151,8 @@ impl Tracker {
 
     /// Somebody takes part, or says that it still does. Returns whether it is a participant.
     pub(crate) fn enrol(&mut self, now: Time, peer: &PeerId, introduction: Introduction) -> bool {
-        if !self.participants.contains_key(peer) && self.participants.len() >= MAX_PARTICIPANTS {
+        let is_new = !self.participants.contains_key(peer);
+        if is_new && self.participants.len() >= MAX_PARTICIPANTS {
             return false;
         }
         let universe = self.geometry.map_or(0, |geometry| geometry.pieces());
@@ -195,6 +176,9 @@ impl Tracker {
         participant.zone = introduction.zone;
         let pieces = PieceSet::from_bytes(universe, &introduction.pieces);
         self.holds(now, peer, &pieces);
+        if is_new {
+            self.brings_runs(now, peer, &introduction.fetching);
+        }
         true
     }
 
@@ -208,31 +192,7 @@ impl Tracker {
                 self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
         }
-        let mut finished = Vec::new();
-        self.assignments.retain_mut(|assignment| {
-            if assignment.peer != *peer || assignment.count == 0 {
-                return true;
-            }
-            let end = assignment.first + assignment.count;
-            let before = assignment.first;
-            while assignment.first < end && participant.pieces.contains(assignment.first) {
-                assignment.first += 1;
-            }
-            assignment.count = end - assignment.first;
-            if assignment.first > before {
-                // It moves: the rest gets a deadline of its own.
-                assignment.until = now + assignment.deadline;
-            }
-            if assignment.count == 0 {
-                finished.push(now - assignment.since);
-            }
-            assignment.count > 0
-        });
-        self.finished_runs += finished.len() as u64;
-        for took in finished {
-            self.outage.succeeded();
-            self.pace.finished(took, MAX_WIDTH);
-        }
+        self.runs_move(now, peer);
     }
 
     /// A participant says what it has. Returns whether it is a participant.
@@ -279,14 +239,6 @@ impl Tracker {
             return;
         }
         self.wishes.complain(now, peer, piece);
-    }
-
-    /// A participant has not started these runs and will not.
-    pub(crate) fn release(&mut self, peer: &PeerId, runs: &[(u32, u32)]) {
-        let overlaps = |run: &Assignment| {
-            runs.iter().any(|(first, count)| *first < run.first + run.count && run.first < first + count)
-        };
-        self.assignments.retain(|run| run.peer != *peer || !overlaps(run));
     }
 
     /// A fetch from the origin failed at `peer`, from `first` on. `origin_answers`: the origin is known to be there, so that
@@ -366,26 +318,7 @@ impl Tracker {
         if now > self.all_heard_until {
             self.expire_participants(now, own);
         }
-        let mut late = Vec::new();
-        let holders = &self.holders;
-        let is_held = |piece: u32| holders.get(piece as usize).is_some_and(|holders| *holders > 0);
-        self.assignments.retain(|run| {
-            let keep = run.until > now || mutant!("late-run-never-reassigned");
-            // What others have got meanwhile nobody had to fetch, and wishes wait for the one who wishes.
-            let is_missed = run.count == 0 || (run.first..run.first + run.count).any(|piece| !is_held(piece));
-            if !keep && is_missed && !run.is_wish {
-                late.push((run.peer.clone(), run.deadline));
-            }
-            keep
-        });
-        if let Some(longest) = late.iter().map(|(_, deadline)| *deadline).max() {
-            self.pace.late(longest);
-        }
-        for (peer, deadline) in late {
-            if let Some(participant) = self.participants.get_mut(&peer) {
-                participant.late_until = now + deadline * 2;
-            }
-        }
+        self.expire_runs(now);
     }
 
     /// There may be thousands: they are looked through when the first of them can have been silent for too long, and not
@@ -404,18 +337,9 @@ impl Tracker {
         self.all_heard_until = heard.min().unwrap_or(now) + PARTICIPANT_TTL.min(SEED_TTL);
     }
 
-    /// Whether a run should have been given to somebody else for longer than `patience`.
-    pub(crate) fn is_overdue(&self, now: Time, patience: Duration) -> bool {
-        self.assignments.iter().any(|run| run.until + patience < now)
-    }
-
     /// Whether a participant was sent to the origin to find out the size.
     pub(crate) fn has_sent_for_size(&self, peer: &PeerId) -> bool {
         self.geometry.is_none() && self.assignments.iter().any(|run| run.count == 0 && run.peer == *peer)
-    }
-
-    fn is_assigned(&self, piece: u32) -> bool {
-        self.assignments.iter().any(|run| run.count > 0 && (run.first..run.first + run.count).contains(&piece))
     }
 
     /// Runs that were fetched so far: when this grows, somebody is free for the next one.
@@ -487,13 +411,17 @@ impl Tracker {
 
     /// When something here is due: a late run, the end of collecting or of a pause.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
-        let runs = self.assignments.iter().map(|run| run.until);
         let paused = if self.all_paused_until > now { Some(&self.participants) } else { None };
         let pauses = paused.into_iter().flat_map(BTreeMap::values).map(|participant| participant.paused_until);
-        runs.chain(pauses).chain([self.collecting_until, self.outage.until()]).filter(|at| *at > now).min()
+        self.ends_of_runs()
+            .chain(pauses)
+            .chain([self.collecting_until, self.outage.until()])
+            .filter(|at| *at > now)
+            .min()
     }
 }
 
+mod assignments;
 mod handing_out;
 pub(crate) mod introductions;
 #[cfg(test)]

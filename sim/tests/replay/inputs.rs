@@ -110,6 +110,7 @@ fn request() -> BoxedStrategy<Request> {
             addresses,
             private,
             has_credential,
+            fetching: Vec::new(),
         })
     });
     prop_oneof![

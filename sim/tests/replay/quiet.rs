@@ -77,6 +77,7 @@ fn what_the_wire_says_is_what_the_journal_says() {
                 can_fetch_origin: true,
                 private: true,
                 has_credential: false,
+                fetching: Vec::new(),
                 source,
                 zone: Some("z\u{e9}".into()),
                 addresses: vec!["/ip4/10.0.0.7/tcp/4001".into()],

@@ -166,6 +166,7 @@ impl Dice {
                     addresses: Vec::new(),
                     private: self.below(9) == 0,
                     has_credential: self.below(2) == 0,
+                    fetching: (0..self.below(3)).map(|_| (self.below(9) as u32, self.below(9) as u32)).collect(),
                 })
             }
         }

@@ -69,6 +69,7 @@ impl Bench {
             addresses: Vec::new(),
             private: false,
             has_credential: false,
+            fetching: Vec::new(),
         };
         self.take();
         self.input(Input::StreamRequest { stream, request: Request::Enrol(enrol) });
@@ -495,6 +496,7 @@ fn a_trackers_wild_number_of_addresses_is_not_passed_on() {
         addresses: (0..40).flat_map(|_| ["a".repeat(10_000).into(), "/ip4/10.0.0.1/tcp/1".into()]).collect(),
         private: false,
         has_credential: false,
+        fetching: Vec::new(),
     };
     let stream = StreamId(1);
     bench.input(Input::StreamOpened { stream, peer: PeerId::new("talker"), protocol: Protocol::Swarm });

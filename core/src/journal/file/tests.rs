@@ -93,6 +93,7 @@ fn the_format_is_this() {
                 addresses: Vec::new(),
                 private: false,
                 has_credential: true,
+                fetching: vec![(0, 300)],
             }),
         },
         Input::Tick,

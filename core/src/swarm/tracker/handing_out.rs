@@ -1,11 +1,10 @@
 //! Who fetches what from the origin next.
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::context::Context;
 use crate::names::PeerId;
-use crate::swarm::tracker::{Assignment, DEADLINE_FACTOR, MAX_RUNS_EACH, MIN_DEADLINE, RUN_BYTES, Tracker};
+use crate::swarm::tracker::{Assignment, MAX_RUNS_EACH, Tracker};
 use crate::time::Time;
 
 impl Tracker {
@@ -78,20 +77,6 @@ impl Tracker {
         wishing
     }
 
-    fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
-        let bytes = match self.geometry {
-            Some(geometry) if count > 0 => {
-                geometry.range(first + count - 1).end.saturating_sub(geometry.range(first).start)
-            }
-            _ => 0,
-        };
-        // One byte a microsecond is 1 MB/s: slower origins teach us by what runs take.
-        let deadline = MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + Duration::from_micros(bytes);
-        let assignment = Assignment { peer, first, count, deadline, is_wish, since: now, until: now + deadline };
-        self.assignments.push(assignment.clone());
-        assignment
-    }
-
     /// The first pieces that nobody has and nobody is fetching.
     pub(super) fn next_run(&self) -> Option<(u32, u32)> {
         let Some(geometry) = self.geometry else { return self.assignments.is_empty().then_some((0, 0)) };
@@ -108,9 +93,8 @@ impl Tracker {
                 }
             }
         }
-        let longest = (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1);
         let first = free.iter().position(|free| *free)?;
-        let count = free[first..].iter().take(longest as usize).take_while(|free| **free).count();
+        let count = free[first..].iter().take(self.longest_run(geometry)).take_while(|free| **free).count();
         Some((first as u32, count as u32))
     }
 

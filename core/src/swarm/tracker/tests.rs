@@ -4,16 +4,16 @@ use crate::context::Context;
 use crate::swarm::tracker::introductions::{DEGREE, FIRST, FOREIGN, FRESH, FULL};
 use proptest::prelude::*;
 
-fn peer(number: u8) -> PeerId {
+pub(super) fn peer(number: u8) -> PeerId {
     PeerId::new(&format!("p{number}"))
 }
 
-fn introduction(can_fetch: bool) -> Introduction {
-    Introduction { pieces: Vec::new(), can_fetch, has_credential: false, addresses: Vec::new(), zone: None }
+pub(super) fn introduction(can_fetch: bool) -> Introduction {
+    Introduction { can_fetch, ..Introduction::default() }
 }
 
 /// A tracker (node 0) for a blob of `pieces` pieces with `peers` participants.
-fn tracker(pieces: u64, peers: u8) -> Tracker {
+pub(super) fn tracker(pieces: u64, peers: u8) -> Tracker {
     let mut tracker = Tracker::default();
     tracker.learn(Geometry::of_blob(pieces * crate::piece::MIN_PIECE_BYTES), false);
     for number in 0..peers {
@@ -22,11 +22,11 @@ fn tracker(pieces: u64, peers: u8) -> Tracker {
     tracker
 }
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context::new(1, Time::ZERO)
 }
 
-fn have(first: u32, count: u32) -> Have {
+pub(super) fn have(first: u32, count: u32) -> Have {
     Have::Also((first..first + count).collect())
 }
 

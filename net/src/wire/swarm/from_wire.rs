@@ -98,6 +98,7 @@ impl TryFrom<wire::Enrol> for core::Enrol {
             addresses: texts(enrol.addresses),
             private: enrol.private,
             has_credential: enrol.has_credential,
+            fetching: enrol.fetching.iter().take(core::MAX_FETCHING).map(|run| (run.first, run.count)).collect(),
         })
     }
 }

@@ -106,6 +106,16 @@ pub struct Enrol {
     pub private: bool,
     #[prost(bool, tag = "9")]
     pub has_credential: bool,
+    #[prost(message, repeated, tag = "10")]
+    pub fetching: Vec<Run>,
+}
+
+#[derive(Clone, Copy, PartialEq, ProstMessage)]
+pub struct Run {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
 }
 
 #[derive(Clone, PartialEq, ProstMessage)]

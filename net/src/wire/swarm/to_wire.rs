@@ -70,6 +70,7 @@ impl From<&core::Enrol> for wire::Enrol {
             addresses: texts(&enrol.addresses),
             private: enrol.private,
             has_credential: enrol.has_credential,
+            fetching: enrol.fetching.iter().map(|(first, count)| wire::Run { first: *first, count: *count }).collect(),
         }
     }
 }

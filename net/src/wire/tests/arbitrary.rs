@@ -109,6 +109,7 @@ pub(super) fn enrol() -> impl Strategy<Value = Enrol> {
             source,
             private: !can_fetch_origin,
             has_credential: size.is_some(),
+            fetching: size.iter().map(|size| (*size as u32, 3)).collect(),
             zone,
             addresses,
         },

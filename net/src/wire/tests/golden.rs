@@ -183,6 +183,7 @@ fn swarm_messages_keep_their_form() {
         addresses: vec!["/ip4/10.0.0.1/tcp/4001".into()],
         private: false,
         has_credential: true,
+        fetching: vec![(0, 4), (300, 1)],
     };
     let reply = |reply| encode_response(&Response::Enrol(reply), now());
     let assign = Notice::Assign {

@@ -1,0 +1,216 @@
+//! Runs that are out: who fetches what from the origin, how far that is, and when it is somebody else's.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::PeerId;
+use crate::piece::Geometry;
+use crate::swarm::tracker::{MAX_RUNS_EACH, MAX_WIDTH, Tracker};
+use crate::time::Time;
+
+/// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
+/// first pieces are soon with many participants, and that a fetcher that dies loses no more.
+const RUN_BYTES: u64 = 1024 * 1024;
+/// The shortest time that a fetcher gets for a run.
+const MIN_DEADLINE: Duration = Duration::from_secs(10);
+/// A fetcher gets this many times what runs have taken so far.
+const DEADLINE_FACTOR: u32 = 4;
+
+/// A run of pieces that somebody is fetching from the origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    pub(crate) peer: PeerId,
+    pub(crate) first: u32,
+    /// 0: the whole blob, whose size is not known.
+    pub(crate) count: u32,
+    pub(crate) deadline: Duration,
+    /// Others have it, and this participant could get it from none of them.
+    pub(super) is_wish: bool,
+    /// When it was handed out, if this node has done so.
+    since: Option<Time>,
+    pub(super) until: Time,
+}
+
+impl Assignment {
+    fn end(&self) -> u32 {
+        self.first + self.count
+    }
+
+    fn has(&self, piece: u32) -> bool {
+        (self.first..self.end()).contains(&piece)
+    }
+}
+
+impl Tracker {
+    pub(super) fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
+        let deadline = self.deadline(first, count);
+        let (since, until) = (Some(now), now + deadline);
+        let assignment = Assignment { peer, first, count, deadline, is_wish, since, until };
+        self.assignments.push(assignment.clone());
+        assignment
+    }
+
+    /// How long a run may take until its first piece is here, as far as is known now.
+    fn deadline(&self, first: u32, count: u32) -> Duration {
+        MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + self.allowance(first, count)
+    }
+
+    /// What a run gets for its size. One byte a microsecond is 1 MB/s: slower origins teach us by what runs take.
+    fn allowance(&self, first: u32, count: u32) -> Duration {
+        let Some(geometry) = self.geometry.filter(|_| count > 0) else { return Duration::ZERO };
+        let bytes = geometry.range(first + count - 1).end.saturating_sub(geometry.range(first).start);
+        Duration::from_micros(bytes)
+    }
+
+    /// The longest run that is handed out, in pieces.
+    pub(super) fn longest_run(&self, geometry: Geometry) -> usize {
+        (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1) as usize
+    }
+
+    /// A participant that comes from another leader says that it is fetching these runs, and that bytes of them come: they are not
+    /// given out once more. What it says later of runs that it was given here changes nothing: a run that is late is late.
+    pub(super) fn brings_runs(&mut self, now: Time, peer: &PeerId, runs: &[(u32, u32)]) {
+        let Some(geometry) = self.geometry.filter(|_| !self.no_ranges) else { return };
+        // It is a participant's word: not more than it would have been given here.
+        for (first, count) in runs.iter().take(MAX_RUNS_EACH) {
+            let end = first.saturating_add(*count).min(geometry.pieces());
+            let is_out = self.assignments.iter().any(|run| run.first < end && *first < run.end());
+            let is_missing = |piece: &u32| self.holders.get(*piece as usize).is_some_and(|holders| *holders == 0);
+            let Some(first) = (*first..end).find(is_missing).filter(|_| !is_out) else { continue };
+            if !mutant!("what-is-on-its-way-given-out-again") {
+                let count = (end - first).min(self.longest_run(geometry) as u32);
+                self.hand_out(now, peer.clone(), first, count, false);
+                if let Some(run) = self.assignments.last_mut() {
+                    run.since = None;
+                }
+            }
+        }
+    }
+
+    /// Takes off what `peer` has of the runs that it was given.
+    pub(super) fn runs_move(&mut self, now: Time, peer: &PeerId) {
+        let Some(participant) = self.participants.get(peer) else { return };
+        let mut finished = Vec::new();
+        self.assignments.retain_mut(|run| {
+            if run.peer != *peer || run.count == 0 {
+                return true;
+            }
+            let (end, before) = (run.end(), run.first);
+            while run.first < end && participant.pieces.contains(run.first) {
+                run.first += 1;
+            }
+            run.count = end - run.first;
+            if run.first > before {
+                // The rest gets a deadline of its own.
+                run.until = now + run.deadline;
+            }
+            if run.count == 0 {
+                finished.push(run.since.map(|since| now - since));
+            }
+            run.count > 0
+        });
+        self.finished_runs += finished.len() as u64;
+        for took in finished {
+            self.outage.succeeded();
+            if let Some(took) = took {
+                self.pace.finished(took, MAX_WIDTH);
+            }
+        }
+    }
+
+    /// Drops runs that are late: somebody else is to fetch them.
+    pub(super) fn expire_runs(&mut self, now: Time) {
+        let mut late = Vec::new();
+        let holders = &self.holders;
+        let is_held = |piece: u32| holders.get(piece as usize).is_some_and(|holders| *holders > 0);
+        self.assignments.retain(|run| {
+            let keep = run.until > now || mutant!("late-run-never-reassigned");
+            // What others have got meanwhile nobody had to fetch, and wishes wait for the one who wishes.
+            let is_missed = run.count == 0 || (run.first..run.end()).any(|piece| !is_held(piece));
+            if !keep && is_missed && !run.is_wish {
+                late.push((run.peer.clone(), run.deadline));
+            }
+            keep
+        });
+        if let Some(longest) = late.iter().map(|(_, deadline)| *deadline).max() {
+            self.pace.late(longest);
+        }
+        for (peer, deadline) in late {
+            if let Some(participant) = self.participants.get_mut(&peer) {
+                participant.late_until = now + deadline * 2;
+            }
+        }
+    }
+
+    /// A participant has not started these runs and will not.
+    pub(crate) fn release(&mut self, peer: &PeerId, runs: &[(u32, u32)]) {
+        let overlaps =
+            |run: &Assignment| runs.iter().any(|(first, count)| *first < run.end() && run.first < first + count);
+        self.assignments.retain(|run| run.peer != *peer || !overlaps(run));
+    }
+
+    /// Whether a run should have been given to somebody else for longer than `patience`.
+    pub(crate) fn is_overdue(&self, now: Time, patience: Duration) -> bool {
+        self.assignments.iter().any(|run| run.until + patience < now)
+    }
+
+    pub(super) fn is_assigned(&self, piece: u32) -> bool {
+        self.assignments.iter().any(|run| run.has(piece))
+    }
+
+    /// When each of them is late.
+    pub(super) fn ends_of_runs(&self) -> impl Iterator<Item = Time> {
+        self.assignments.iter().map(|run| run.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::tracker::Introduction;
+    use crate::swarm::tracker::tests::{context, have, introduction, peer, tracker};
+
+    fn comes(tracker: &mut Tracker, name: &str, fetching: &[(u32, u32)]) {
+        let introduction = Introduction { fetching: fetching.to_vec(), ..introduction(true) };
+        tracker.enrol(Time::ZERO, &PeerId::new(name), introduction);
+    }
+
+    fn out(tracker: &Tracker) -> Vec<u32> {
+        (0..40).filter(|piece| tracker.is_assigned(*piece)).collect()
+    }
+
+    #[test]
+    fn what_another_leader_gave_out_is_not_given_out_again_while_it_comes() {
+        let mut tracker = tracker(12, 3);
+        let mut cx = context();
+        comes(&mut tracker, "new", &[(4, 4)]);
+        let given: Vec<_> = tracker.assign(&mut cx, &peer(0), 9).iter().map(|run| (run.first, run.count)).collect();
+        assert_eq!(given, [(0, 4), (8, 4)]);
+        tracker.heard(cx.now, &PeerId::new("new"), &have(4, 4));
+        assert!(!tracker.is_assigned(4));
+        // What this node did not hand out says nothing of how long a run takes.
+        assert!(tracker.pace.typical().is_zero());
+    }
+
+    #[test]
+    fn what_does_not_come_in_time_is_given_to_somebody_else_whoever_gave_it_out() {
+        let mut tracker = tracker(4, 3);
+        comes(&mut tracker, "new", &[(0, 4)]);
+        let late = Time::ZERO + MIN_DEADLINE * 2;
+        tracker.expire_runs(late);
+        // It says so still.
+        tracker.enrol(late, &PeerId::new("new"), Introduction { fetching: vec![(0, 4)], ..introduction(true) });
+        assert_eq!(out(&tracker), []);
+    }
+
+    #[test]
+    fn nobody_blocks_more_than_it_would_be_given_by_saying_that_it_fetches_it() {
+        let mut tracker = tracker(40, 3);
+        comes(&mut tracker, "new", &[(0, u32::MAX), (u32::MAX, 9), (16, 4), (20, 4)]);
+        assert_eq!(out(&tracker), [0, 1, 2, 3]);
+        comes(&mut tracker, "newer", &[(0, 4), (8, 0)]);
+        comes(&mut tracker, "newest", &[(2, 9), (39, 4)]);
+        assert_eq!(out(&tracker), [0, 1, 2, 3, 39]);
+    }
+}
