@@ -92,8 +92,9 @@ impl Pacing {
     }
 
     /// The registries that limit us, and how long after each other they are asked.
-    pub(super) fn registries(&self) -> impl Iterator<Item = (&Arc<str>, Duration)> {
-        self.registries.iter().map(|(registry, paced)| (registry, paced.gap))
+    pub(super) fn registries(&self, now: Time) -> impl Iterator<Item = (&Arc<str>, Duration)> {
+        let limits = move |(_, paced): &(&Arc<str>, &Paced)| paced.next + FORGOTTEN > now;
+        self.registries.iter().filter(limits).map(|(registry, paced)| (registry, paced.gap))
     }
 
     /// When the next fetch from a registry may begin; `None`: now.
@@ -183,7 +184,9 @@ mod tests {
             pacing.refused(&mut cx, &registry(), began);
         }
         assert!(pacing.is_paced(&registry()));
+        assert_eq!(pacing.registries(cx.now).count(), 1);
         cx.now = cx.now + GAP.1 * 2 + FORGOTTEN;
+        assert_eq!(pacing.registries(cx.now).count(), 0);
         pacing.began(&mut cx, &registry());
         assert_eq!(pacing.turn(cx.now, &registry()), None);
     }

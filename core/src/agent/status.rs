@@ -40,9 +40,10 @@ pub struct Status {
     pub deadlines: usize,
     /// Fetches from registries that are under way.
     pub origin_fetches: u32,
-    /// How many there may be at a time: fewer than the setting allows while registries are slow.
+    /// So many there may be at a time for now: 4 at first, more while registries are fast, half as many where they are slow. Small
+    /// blobs are fetched besides.
     pub origin_fetches_limit: u32,
-    /// Registries that have answered that this node asks too often.
+    /// Registries that have answered a fetch with 429.
     pub limiting: Vec<LimitingRegistry>,
     /// Blobs on their way.
     pub flights: Vec<FlightStatus>,
@@ -139,7 +140,7 @@ impl Agent {
             origin_fetches_limit: self.origin_fetches_limit(),
             limiting: self
                 .pacing
-                .registries()
+                .registries(self.cx.now)
                 .map(|(registry, gap)| LimitingRegistry {
                     registry: registry.to_string(),
                     gap_millis: gap.as_millis() as u64,
@@ -164,8 +165,8 @@ impl Agent {
         let stage = match flight.stage {
             Stage::Queued => "queued",
             Stage::Resolving(_) => "resolving",
-            Stage::Moving if self.awaits_registry(flight) => "awaiting-registry",
             Stage::Moving if self.stands_behind_now(flight) => "behind",
+            Stage::Moving if self.awaits_registry(flight) => "awaiting-registry",
             Stage::Moving => "moving",
             Stage::Committing => "committing",
         };

@@ -4,7 +4,7 @@
 //! that it failed, has missed its deadline, or has gone; and when everybody who had the piece has gone.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,7 @@ const STARVING: Duration = Duration::from_secs(2);
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
 /// Most runs that one participant fetches from the origin at a time.
 pub(crate) const MAX_RUNS_EACH: usize = 2;
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Participant {
     pieces: PieceSet,
@@ -108,6 +109,8 @@ pub(crate) struct Tracker {
     no_ranges: bool,
     pace: Pace,
     finished_runs: u64,
+    /// Who has said what it was fetching when it came; also those who have gone.
+    brought: BTreeSet<PeerId>,
     wishes: Wishes,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
@@ -151,8 +154,7 @@ impl Tracker {
 
     /// Somebody takes part, or says that it still does. Returns whether it is a participant.
     pub(crate) fn enrol(&mut self, now: Time, peer: &PeerId, introduction: Introduction) -> bool {
-        let is_new = !self.participants.contains_key(peer);
-        if is_new && self.participants.len() >= MAX_PARTICIPANTS {
+        if !self.participants.contains_key(peer) && self.participants.len() >= MAX_PARTICIPANTS {
             return false;
         }
         let universe = self.geometry.map_or(0, |geometry| geometry.pieces());
@@ -176,9 +178,7 @@ impl Tracker {
         participant.zone = introduction.zone;
         let pieces = PieceSet::from_bytes(universe, &introduction.pieces);
         self.holds(now, peer, &pieces);
-        if is_new {
-            self.brings_runs(now, peer, &introduction.fetching);
-        }
+        self.brings_runs(now, peer, &introduction.fetching);
         true
     }
 

@@ -62,7 +62,7 @@ impl Sample {
             ("origin_fetches_running", "Fetches from registries that are under way", self.origin_fetches),
             (
                 "origin_fetches_limit",
-                "Fetches from registries that there may be at a time: fewer than the setting while they are slow",
+                "Fetches from registries that there may be at a time for now: halved where they are slow",
                 self.origin_fetches_limit,
             ),
             (

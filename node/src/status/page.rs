@@ -59,7 +59,7 @@ fn write(page: &mut String, status: &Status) -> std::fmt::Result {
 
     writeln!(
         page,
-        "\nregistries: {} fetches, at most {} at a time",
+        "\nfetches from registries: {} under way, for now {} at a time",
         status.origin_fetches, status.origin_fetches_limit
     )?;
     for LimitingRegistry { registry, gap_millis } in &status.limiting {

@@ -71,9 +71,10 @@ pub struct Status {
     pub mirror_requests: u64,
     /// Fetches from registries that are under way.
     pub origin_fetches: u64,
-    /// How many there may be at a time: fewer than the setting allows while registries are slow.
+    /// So many there may be at a time for now: 4 at first, more while registries are fast, half as many where they are slow. Small
+    /// blobs are fetched besides.
     pub origin_fetches_limit: u64,
-    /// Registries that have answered that this node asks too often.
+    /// Registries that have answered a fetch with 429.
     pub limiting: Vec<LimitingRegistry>,
     /// What is being fetched.
     pub flights: Vec<Flight>,

@@ -85,12 +85,11 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
         let status = agent.status();
         // A node whose slots for a slow origin are all taken by other blobs does not stand still, and nor does its leading.
         let waits_for_a_slot = world.fills_its_share_of_the_origin(node);
-        let registry_is_busy = status.origin_fetches > 0 || !status.limiting.is_empty();
         for flight in status.flights {
             let awaits_registry = flight.stage == "awaiting-registry";
             let moving = matches!(flight.stage.as_str(), "moving" | "behind") || awaits_registry;
             let active = moving || flight.stage == "resolving";
-            let has_turn = !(waits_for_a_slot && flight.role == "leading" || awaits_registry && registry_is_busy);
+            let has_turn = !(waits_for_a_slot && flight.role == "leading");
             let place = (node, flight.digest);
             let is_still = flight.idle_seconds > STANDSTILL;
             if waits_for_one_by_hand(world, &flight) || is_still && leads_those_it_is_at_odds_with(world, node, &flight)
@@ -103,7 +102,7 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
             let far_too_long = flight.idle_seconds > WAITING && healthy > WAITING;
             let waited = memory.waited.get(&place).map_or(u64::MAX, |at| (now - *at).as_secs());
             let too_long = flight.idle_seconds.min(waited) > patience && healthy > patience;
-            if active && has_turn && (too_long || far_too_long) {
+            if active && has_turn && (too_long && !awaits_registry || far_too_long) {
                 let (digest, idle) = (flight.digest.short(), flight.idle_seconds);
                 still.push((node, format!("the flight of {digest} ({}) has had no byte for {idle} s", flight.role)));
             }

@@ -9,7 +9,7 @@ use crate::piece::PieceSet;
 use crate::time::Time;
 
 /// Most runs that wait for the origin: far more than an honest tracker gives to one participant.
-pub(crate) const MAX_RUNS: usize = 1024;
+pub(super) const MAX_RUNS: usize = 1024;
 
 /// What is to be fetched from the origin.
 #[derive(Clone, Debug, Serialize, Deserialize)]

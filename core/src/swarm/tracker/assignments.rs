@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::PeerId;
 use crate::piece::Geometry;
-use crate::swarm::tracker::{MAX_RUNS_EACH, MAX_WIDTH, Tracker};
+use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_RUNS_EACH, MAX_WIDTH, Tracker};
 use crate::time::Time;
 
 /// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
@@ -69,18 +69,22 @@ impl Tracker {
     }
 
     /// A participant that comes from another leader says that it is fetching these runs, and that bytes of them come: they are not
-    /// given out once more. What it says later of runs that it was given here changes nothing: a run that is late is late.
+    /// given out once more. It is a participant's word, so it counts once, and for no more than would be given out here: what is
+    /// left of a longer run is given out again. What it says later changes nothing: a run that is late is late.
     pub(super) fn brings_runs(&mut self, now: Time, peer: &PeerId, runs: &[(u32, u32)]) {
-        let Some(geometry) = self.geometry.filter(|_| !self.no_ranges) else { return };
-        // It is a participant's word: not more than it would have been given here.
-        for (first, count) in runs.iter().take(MAX_RUNS_EACH) {
+        let Some(geometry) = self.geometry else { return };
+        if self.brought.len() >= MAX_PARTICIPANTS || !self.brought.insert(peer.clone()) || self.no_ranges {
+            return;
+        }
+        let mut left = MAX_RUNS_EACH;
+        for (first, count) in runs {
             let end = first.saturating_add(*count).min(geometry.pieces());
-            let is_out = self.assignments.iter().any(|run| run.first < end && *first < run.end());
             let is_missing = |piece: &u32| self.holders.get(*piece as usize).is_some_and(|holders| *holders == 0);
-            let Some(first) = (*first..end).find(is_missing).filter(|_| !is_out) else { continue };
-            if !mutant!("what-is-on-its-way-given-out-again") {
-                let count = (end - first).min(self.longest_run(geometry) as u32);
-                self.hand_out(now, peer.clone(), first, count, false);
+            let is_free = |piece: &u32| is_missing(piece) && !self.is_assigned(*piece);
+            let count = (*first..end).take(self.longest_run(geometry)).take_while(is_free).count();
+            if count > 0 && left > 0 && !mutant!("what-is-on-its-way-given-out-again") {
+                left -= 1;
+                self.hand_out(now, peer.clone(), *first, count as u32, false);
                 if let Some(run) = self.assignments.last_mut() {
                     run.since = None;
                 }
@@ -110,12 +114,11 @@ impl Tracker {
             }
             run.count > 0
         });
-        self.finished_runs += finished.len() as u64;
-        for took in finished {
+        // What this node did not hand out is somebody's word: it says nothing of the origin.
+        for took in finished.into_iter().flatten() {
+            self.finished_runs += 1;
             self.outage.succeeded();
-            if let Some(took) = took {
-                self.pace.finished(took, MAX_WIDTH);
-            }
+            self.pace.finished(took, MAX_WIDTH);
         }
     }
 
@@ -129,14 +132,14 @@ impl Tracker {
             // What others have got meanwhile nobody had to fetch, and wishes wait for the one who wishes.
             let is_missed = run.count == 0 || (run.first..run.end()).any(|piece| !is_held(piece));
             if !keep && is_missed && !run.is_wish {
-                late.push((run.peer.clone(), run.deadline));
+                late.push((run.peer.clone(), run.deadline, run.since.is_some()));
             }
             keep
         });
-        if let Some(longest) = late.iter().map(|(_, deadline)| *deadline).max() {
+        if let Some(longest) = late.iter().filter(|(_, _, is_ours)| *is_ours).map(|(_, deadline, _)| *deadline).max() {
             self.pace.late(longest);
         }
-        for (peer, deadline) in late {
+        for (peer, deadline, _) in late {
             if let Some(participant) = self.participants.get_mut(&peer) {
                 participant.late_until = now + deadline * 2;
             }
@@ -168,6 +171,7 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::pace::Pace;
     use crate::swarm::tracker::Introduction;
     use crate::swarm::tracker::tests::{context, have, introduction, peer, tracker};
 
@@ -199,6 +203,8 @@ mod tests {
         comes(&mut tracker, "new", &[(0, 4)]);
         let late = Time::ZERO + MIN_DEADLINE * 2;
         tracker.expire_runs(late);
+        // What this node did not give out does not make it slower.
+        assert_eq!(tracker.pace.width(MAX_WIDTH), Pace::default().width(MAX_WIDTH));
         // It says so still.
         tracker.enrol(late, &PeerId::new("new"), Introduction { fetching: vec![(0, 4)], ..introduction(true) });
         assert_eq!(out(&tracker), []);
@@ -207,10 +213,22 @@ mod tests {
     #[test]
     fn nobody_blocks_more_than_it_would_be_given_by_saying_that_it_fetches_it() {
         let mut tracker = tracker(40, 3);
-        comes(&mut tracker, "new", &[(0, u32::MAX), (u32::MAX, 9), (16, 4), (20, 4)]);
-        assert_eq!(out(&tracker), [0, 1, 2, 3]);
-        comes(&mut tracker, "newer", &[(0, 4), (8, 0)]);
-        comes(&mut tracker, "newest", &[(2, 9), (39, 4)]);
-        assert_eq!(out(&tracker), [0, 1, 2, 3, 39]);
+        comes(&mut tracker, "new", &[(u32::MAX, 9), (0, u32::MAX), (16, 2), (20, 4)]);
+        assert_eq!(out(&tracker), [0, 1, 2, 3, 16, 17]);
+        comes(&mut tracker, "newer", &[(0, 4), (8, 0), (39, 4)]);
+        assert_eq!(out(&tracker), [0, 1, 2, 3, 16, 17, 39]);
+        // Nor by leaving and coming again.
+        tracker.gone(&PeerId::new("new"));
+        comes(&mut tracker, "new", &[(0, 4)]);
+        assert_eq!(out(&tracker), [39]);
+    }
+
+    #[test]
+    fn who_comes_before_the_size_is_known_is_heard_when_it_is() {
+        let mut tracker = Tracker::default();
+        comes(&mut tracker, "new", &[(4, 4)]);
+        tracker.learn(Geometry::of_blob(12 * crate::piece::MIN_PIECE_BYTES), false);
+        comes(&mut tracker, "new", &[(4, 4)]);
+        assert_eq!(out(&tracker), [4, 5, 6, 7]);
     }
 }
