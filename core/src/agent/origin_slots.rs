@@ -148,12 +148,13 @@ impl Agent {
         (waited, background)
     }
 
-    /// Fetches from registries that are under way, and how many there may be at a time.
+    /// Fetches from registries that are under way.
     pub(super) fn origin_fetches_now(&self) -> u32 {
         let (waited, background) = self.origin_fetches();
         waited + background
     }
 
+    /// How many there may be at a time for now.
     pub(super) fn origin_fetches_limit(&self) -> u32 {
         self.origin_slots.at_a_time(self.config.max_origin_fetches)
     }

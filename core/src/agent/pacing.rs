@@ -43,6 +43,13 @@ struct Paced {
     refused: Time,
 }
 
+impl Paced {
+    /// The registry was left alone for so long that what it said holds no more.
+    fn is_over(&self, now: Time) -> bool {
+        self.next + FORGOTTEN <= now
+    }
+}
+
 impl Pacing {
     /// A fetch that began at `began` was refused because there were too many.
     pub(super) fn refused(&mut self, cx: &mut Context, registry: &Arc<str>, began: Time) {
@@ -78,7 +85,7 @@ impl Pacing {
     }
 
     fn forget(&mut self, now: Time) {
-        self.registries.retain(|_, paced| paced.next + FORGOTTEN > now);
+        self.registries.retain(|_, paced| !paced.is_over(now));
     }
 
     /// Whether a registry limits us.
@@ -93,8 +100,10 @@ impl Pacing {
 
     /// The registries that limit us, and how long after each other they are asked.
     pub(super) fn registries(&self, now: Time) -> impl Iterator<Item = (&Arc<str>, Duration)> {
-        let limits = move |(_, paced): &(&Arc<str>, &Paced)| paced.next + FORGOTTEN > now;
-        self.registries.iter().filter(limits).map(|(registry, paced)| (registry, paced.gap))
+        self.registries
+            .iter()
+            .filter(move |(_, paced)| !paced.is_over(now))
+            .map(|(registry, paced)| (registry, paced.gap))
     }
 
     /// When the next fetch from a registry may begin; `None`: now.

@@ -253,8 +253,7 @@ impl Tracker {
         origin_answers: bool,
     ) -> Verdict {
         let before = self.assignments.len();
-        self.assignments
-            .retain(|run| run.peer != *peer || (run.count > 0 && !(run.first..run.first + run.count).contains(&first)));
+        self.assignments.retain(|run| run.peer != *peer || (run.count > 0 && !run.has(first)));
         let is_paused = self.participants.get(peer).is_some_and(|participant| participant.paused_until > now);
         if matches!(class, FailureClass::RateLimited | FailureClass::Transient) {
             // The origin means the node and not the run: also when who led before gave it out, and when it said less of
@@ -413,7 +412,9 @@ impl Tracker {
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let paused = if self.all_paused_until > now { Some(&self.participants) } else { None };
         let pauses = paused.into_iter().flat_map(BTreeMap::values).map(|participant| participant.paused_until);
-        self.ends_of_runs()
+        self.assignments
+            .iter()
+            .map(|run| run.until)
             .chain(pauses)
             .chain([self.collecting_until, self.outage.until()])
             .filter(|at| *at > now)

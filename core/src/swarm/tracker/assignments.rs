@@ -33,11 +33,11 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
-    fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         self.first + self.count
     }
 
-    fn has(&self, piece: u32) -> bool {
+    pub(super) fn has(&self, piece: u32) -> bool {
         (self.first..self.end()).contains(&piece)
     }
 }
@@ -82,7 +82,10 @@ impl Tracker {
             let is_missing = |piece: &u32| self.holders.get(*piece as usize).is_some_and(|holders| *holders == 0);
             let is_free = |piece: &u32| is_missing(piece) && !self.is_assigned(*piece);
             let count = (*first..end).take(self.longest_run(geometry)).take_while(is_free).count();
-            if count > 0 && left > 0 && !mutant!("what-is-on-its-way-given-out-again") {
+            if left == 0 {
+                break;
+            }
+            if count > 0 && !mutant!("what-is-on-its-way-given-out-again") {
                 left -= 1;
                 self.hand_out(now, peer.clone(), *first, count as u32, false);
                 if let Some(run) = self.assignments.last_mut() {
@@ -114,9 +117,10 @@ impl Tracker {
             }
             run.count > 0
         });
+        // Somebody is free for the next one, whoever gave it this one.
+        self.finished_runs += finished.len() as u64;
         // What this node did not hand out is somebody's word: it says nothing of the origin.
         for took in finished.into_iter().flatten() {
-            self.finished_runs += 1;
             self.outage.succeeded();
             self.pace.finished(took, MAX_WIDTH);
         }
@@ -160,11 +164,6 @@ impl Tracker {
 
     pub(super) fn is_assigned(&self, piece: u32) -> bool {
         self.assignments.iter().any(|run| run.has(piece))
-    }
-
-    /// When each of them is late.
-    pub(super) fn ends_of_runs(&self) -> impl Iterator<Item = Time> {
-        self.assignments.iter().map(|run| run.until)
     }
 }
 

@@ -87,9 +87,9 @@ impl Tracker {
             return (self.assignments.is_empty() && free.contains(&true)).then_some((0, pieces));
         }
         for run in &self.assignments {
-            for piece in run.first..run.first + run.count {
+            for piece in run.first..run.end() {
                 if let Some(slot) = free.get_mut(piece as usize) {
-                    *slot = mutant!("assigned-twice") && run.count > 1 && piece + 1 == run.first + run.count;
+                    *slot = mutant!("assigned-twice") && run.count > 1 && piece + 1 == run.end();
                 }
             }
         }
