@@ -40,7 +40,8 @@ pub struct Config {
     /// A mirror request gets headers or a 404 after this long (containerd gives up after 30 s).
     pub header_timeout: Duration,
     /// A mirror body without a new byte for this long is cut short, so that containerd goes on elsewhere
-    /// (containerd cancels the pull after 5 min).
+    /// (containerd cancels the pull after 5 min). Four times as long, 4 min at most, while other bytes come from the same
+    /// registry.
     pub body_timeout: Duration,
     /// Fetch the children of a manifest as soon as it is known.
     pub prefetch: bool,

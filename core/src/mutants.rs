@@ -70,6 +70,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("headers-without-deadline", "a request may wait for its headers for ever", "gantry 10.2 (fail-open bypass)"),
     mutant("headers-sent-twice", "a request that has its headers gets them again", CLASSIC),
     mutant("body-deadline-not-rearmed", "a body is cut short although it moves", "gantry 10.2 (total time-outs)"),
+    mutant(
+        "body-cut-although-pieces-come",
+        "a body whose next piece does not come is cut short although others do",
+        WAS_HERE,
+    ),
     mutant("abort-not-sent", "a body that cannot be finished is left open", "gantry 10.3, 13"),
     mutant("refused-while-in-flight", "a request is refused while its blob is on the way", "gantry 10.4, h"),
     mutant("private-blob-unchecked", "a private blob is served to whoever asks", "gantry 10.3, 7"),
@@ -108,6 +113,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("piece-from-wrong-offset", "a piece is sent from one byte further on", CLASSIC),
     mutant("spine-waiter-forgotten", "the first who waits for a spine is never answered", CLASSIC),
     // The swarm.
+    mutant("long-runs-of-slow-registries", "runs are as long as ever when each takes half a minute", WAS_HERE),
     mutant("enrolment-never-renewed", "a participant shows one sign of life and no more", CLASSIC),
     mutant("dead-tracker-kept", "a tracker that does not answer is followed on", "gantry 10.2 (stale pullers)"),
     mutant("never-steps-down", "of two leaders none gives way", CLASSIC),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asking::Question;
 use super::{Agent, Op};
-use crate::config::AuthCheck;
+use crate::config::{AuthCheck, Config};
 use crate::digest::Digest;
 use crate::failures::Challenge;
 use crate::flight::Flight;
@@ -22,8 +22,13 @@ use crate::timers::Deadline;
 pub(super) const STAT_PATIENCE: Duration = Duration::from_secs(10);
 /// The origin's word that a credential may have a private blob holds for this long.
 pub(super) const AUTHORIZATION_TTL: Duration = Duration::from_secs(300);
-/// With a size and fresh bytes, headers go out after this long although nothing is verified yet.
-const FRESH: Duration = Duration::from_secs(10);
+/// A body whose next piece does not come, although others do, is left open for so many times
+/// [`body_timeout`](crate::config::Config::body_timeout): a slow registry would have to send everything again, to the very
+/// node that waits for it.
+const MOVING_BODY: u32 = 4;
+/// But not longer than this, unless it is set longer: containerd cancels a pull that has had nothing for 5 min, and looks every
+/// 10 s.
+const LONGEST_SILENCE: Duration = Duration::from_secs(240);
 
 /// Where a mirror request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +53,18 @@ pub(crate) struct Request {
     pub(super) source: Source,
     pub(super) credential: Option<CredentialId>,
     pub(super) state: State,
-    /// When it gets headers or a refusal at the latest, whatever else it has to wait for.
+    /// When it gets headers or a refusal at the latest, whatever else it has to wait for; and once it reads a body that grows,
+    /// when it gets the next byte or is cut short.
     pub(super) due: Time,
     /// It reads a committed blob.
     pub(super) holds: bool,
     /// The origin would serve it.
     authorized: bool,
+}
+
+/// The longest time for which a body that has begun gets no byte before it is cut short.
+fn longest_silence(config: &Config) -> Duration {
+    config.body_timeout.max(LONGEST_SILENCE.min(config.body_timeout * MOVING_BODY))
 }
 
 impl Agent {
@@ -240,8 +251,8 @@ impl Agent {
         request.state = State::Serving;
         let digest = request.digest;
         if request.method == Method::Get {
-            let patience = self.config.body_timeout;
-            self.cx.wake(Deadline::Body(id), patience);
+            request.due = self.cx.now + longest_silence(&self.config);
+            self.cx.wake(Deadline::Body(id), self.config.body_timeout);
         }
         self.cx.emit(Output::MirrorServe { request: id, digest, size, media_type });
     }
@@ -249,15 +260,14 @@ impl Agent {
     /// The verified prefix of a flight has grown: whoever reads it has something to read.
     pub(super) fn bodies_move(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
-        let patience = self.config.body_timeout;
+        let due = self.cx.now + longest_silence(&self.config);
         for id in &flight.waiters {
-            if self
-                .requests
-                .get(id)
-                .is_some_and(|request| request.state == State::Serving && request.method == Method::Get)
+            let reads = |request: &&mut Request| request.state == State::Serving && request.method == Method::Get;
+            if let Some(request) = self.requests.get_mut(id).filter(reads)
                 && !mutant!("body-deadline-not-rearmed")
             {
-                self.cx.wake(Deadline::Body(*id), patience);
+                request.due = due;
+                self.cx.wake(Deadline::Body(*id), self.config.body_timeout);
             }
         }
     }
@@ -277,7 +287,8 @@ impl Agent {
             // Half of the time is over.
             return if unproven { self.authorize(id) } else { self.cx.timers.set(Deadline::Headers(id), due) };
         }
-        let fresh = self.cx.now - flight.last_byte < FRESH && !flight.is_recovering();
+        // Something has come since it asked, and the rest will: it has longer to wait for a byte than for headers.
+        let fresh = self.cx.now - self.last_byte_like(flight) < self.config.header_timeout && !flight.is_recovering();
         match flight.size {
             Some(size) if state == State::Waiting && typed && !unproven && fresh => {
                 let media_type = flight.media_type.clone();
@@ -292,12 +303,27 @@ impl Agent {
 
     pub(super) fn body_late(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
-        let digest = request.digest;
-        // The ranged retry comes back to us first: it has to go on to the next host.
+        let (digest, due) = (request.digest, request.due);
         let patience = self.config.body_timeout;
+        if let Some(flight) = self.flights.get(&digest).filter(|flight| !flight.is_recovering())
+            && !mutant!("body-cut-although-pieces-come")
+        {
+            let late = (self.last_byte_like(flight) + patience).min(due);
+            if late > self.cx.now {
+                return self.cx.timers.set(Deadline::Body(id), late);
+            }
+        }
+        // The ranged retry comes back to us first: it has to go on to the next host.
         self.failures.honour(self.cx.now, digest, patience);
         self.leave_flight(id, digest);
         self.abort(id);
+    }
+
+    /// When the last byte came of this flight or of another one from the same registry: if that is slow, what it sends of one blob
+    /// is what others wait for, and to ask it for more helps nobody.
+    fn last_byte_like(&self, flight: &Flight) -> Time {
+        let alike = self.flights.values().filter(|other| other.source.registry == flight.source.registry);
+        alike.map(|other| other.last_byte).fold(flight.last_byte, Time::max)
     }
 
     fn leave_flight(&mut self, id: RequestId, digest: Digest) {

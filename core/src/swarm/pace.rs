@@ -18,6 +18,13 @@ const LEAST_QUEUED: u64 = 2;
 /// With more than this, one less.
 const MOST_QUEUED: u64 = 5;
 
+/// A run that takes longer than the second makes the next ones half as long, one that takes no longer than the first twice as
+/// long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody knows how many
+/// others a slow registry sends to at the same time. (Longer than most round trips, shorter than anybody's deadline.)
+const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// Runs are halved so many times at most: requests cost something as well.
+const MOST_HALVINGS: u32 = 3;
+
 /// However late runs are, others are not given more time than if they took this long.
 const MOST_TYPICAL: Duration = Duration::from_secs(10);
 
@@ -29,11 +36,13 @@ pub(crate) struct Pace {
     until: u32,
     fastest: Duration,
     typical: Duration,
+    halvings: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { width: LEAST_WIDTH, until: LEAST_WIDTH, fastest: Duration::ZERO, typical: Duration::ZERO }
+        let (width, unknown) = (LEAST_WIDTH, Duration::ZERO);
+        Self { width, until: width, fastest: unknown, typical: unknown, halvings: 0 }
     }
 }
 
@@ -48,11 +57,17 @@ impl Pace {
         self.typical
     }
 
+    /// So many times shorter than usual runs are.
+    pub(crate) fn run_divisor(&self) -> u64 {
+        if mutant!("long-runs-of-slow-registries") { 1 } else { 1 << self.halvings }
+    }
+
     /// Runs whose fetchers are there have missed their deadline: the registry has more to do than this swarm knows of. As TCP does
     /// when a packet is lost, fewer are out from now on, and they get more time.
     pub(crate) fn late(&mut self, deadline: Duration) {
         self.width = (self.width / 2).max(1);
         self.until = self.width;
+        self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
         self.typical = (self.typical * 2).max(deadline / 2).min(MOST_TYPICAL.max(self.typical));
     }
 
@@ -60,6 +75,11 @@ impl Pace {
     pub(crate) fn finished(&mut self, took: Duration, most: u32) {
         let took = took.max(Duration::from_micros(1));
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
+        if took > BRISK.1 {
+            self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
+        } else if took <= BRISK.0 {
+            self.halvings = self.halvings.saturating_sub(1);
+        }
         self.fastest = if self.fastest.is_zero() { took } else { self.fastest.min(took) };
         self.until = self.until.saturating_sub(1);
         if self.until > 0 {
@@ -111,6 +131,17 @@ mod tests {
         // 10 ms each on the link, and 60 ms on the way: seven fill it.
         let width = settles(100, |width| 60 + 10 * u64::from(width.saturating_sub(6).max(1)));
         assert!((8..=16).contains(&width), "{width}");
+    }
+
+    #[test]
+    fn slow_runs_get_shorter_and_brisk_ones_longer_again() {
+        let mut pace = Pace::default();
+        let mut divisor = |milliseconds| {
+            pace.finished(Duration::from_millis(milliseconds), 16);
+            pace.run_divisor()
+        };
+        assert_eq!([25_000, 12_000, 6_000, 5_000].map(&mut divisor), [2, 4, 8, 8]);
+        assert_eq!([4_000, 2_000, 1_000, 900, 900, 900].map(&mut divisor), [8, 8, 4, 2, 1, 1]);
     }
 
     #[test]

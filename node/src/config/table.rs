@@ -138,7 +138,8 @@ settings! {
     handshake_timeout: Duration = Duration::from_secs(5);
     /// containerd gets headers or a 404 after this long. It gives up on its own after 30s.
     header_timeout: Duration = Duration::from_secs(20);
-    /// A body without a new byte for this long is cut short, so that containerd goes on at the registry.
+    /// A body without a new byte for this long is cut short, so that containerd goes on at the registry. Four times as long (4m
+    /// at most) while other bytes come from the same registry.
     body_timeout: Duration = Duration::from_secs(30);
     /// A transfer without a new byte for this long has failed.
     no_progress_timeout: Duration = Duration::from_secs(300);

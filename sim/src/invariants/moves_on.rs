@@ -97,8 +97,8 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
                 memory.waited.insert(place, now);
             }
             let patience = if flight.role == "waiting" { WAITING } else { STANDSTILL };
-            // A registry that limits its requests, or a wait that was excused, excuse it for so long and not for ever; a turn
-            // that has not come at all is judged where turns are.
+            // A registry that limits its requests, or a wait that was excused, excuse it for so long and not for ever;
+            // slots that are all taken do for as long as they are.
             let healthy = healthy.as_secs();
             let far_too_long = flight.idle_seconds > WAITING && healthy > WAITING;
             let waited = memory.waited.get(&place).map_or(u64::MAX, |at| (now - *at).as_secs());

@@ -65,7 +65,12 @@ impl Tracker {
 
     /// The longest run that is handed out, in pieces.
     pub(super) fn longest_run(&self, geometry: Geometry) -> usize {
-        (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1) as usize
+        // A registry that limits requests gets few of them, however slow it is.
+        let bytes = match self.outage.run_factor() {
+            1 => RUN_BYTES / self.pace.run_divisor(),
+            factor => RUN_BYTES * factor,
+        };
+        (bytes / geometry.piece_bytes()).max(1) as usize
     }
 
     /// A participant that comes from another leader says that it is fetching these runs, and that bytes of them come: they are not
