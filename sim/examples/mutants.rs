@@ -30,6 +30,8 @@ const CONTROL: &str = "none";
 const CORPUS: [&str; 2] = ["scenarios/found", "scenarios"];
 /// Of those, such as have no more nodes.
 const CORPUS_NODES: usize = 100;
+/// With so many seeds: its own, and the next ones.
+const CORPUS_SEEDS: u64 = 4;
 /// The most CPU time for all of it, in seconds: it is given up then.
 const CORPUS_LIMIT: Duration = Duration::from_secs(300);
 /// And so much more for the last of them: who takes longer is without an end.
@@ -196,24 +198,31 @@ fn files_of(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A bug that was here is guarded against by what found it, however rarely that is drawn.
+/// A bug that was here is guarded against by what found it, however rarely that is drawn. What leads there with one seed may
+/// not do so any more when something else has changed, so there are several.
 fn hunt_in_corpus(name: &str) {
     let start = cpu();
+    let mut corpus = Vec::new();
     for file in CORPUS.into_iter().flat_map(files_of) {
-        let Some(scenario) = std::fs::read_to_string(&file).ok().and_then(|text| Scenario::parse(&text).ok()) else {
-            return println!("said={} is no scenario", file.display());
-        };
-        if scenario.cluster.nodes > CORPUS_NODES {
-            continue;
+        match std::fs::read_to_string(&file).ok().and_then(|text| Scenario::parse(&text).ok()) {
+            Some(scenario) => corpus.push((file, scenario)),
+            None => return println!("said={} is no scenario", file.display()),
         }
+    }
+    corpus.retain(|(_, scenario)| scenario.cluster.nodes <= CORPUS_NODES);
+    for (round, (file, scenario)) in (0..CORPUS_SEEDS).flat_map(|round| corpus.iter().map(move |of| (round, of))) {
         if cpu() - start > CORPUS_LIMIT {
-            return println!("corpus=\nsaid=given up before {}", file.display());
+            return println!("corpus=\nsaid=given up before {} with its seed + {round}", file.display());
         }
         // If it never ends, that is what it was found by.
         println!("corpus={}\nbroken=a run ends", file.display());
-        let broken = || match try_scenario(scenario.clone(), scenario.seed) {
+        let broken = || match try_scenario(scenario.clone(), scenario.seed + round) {
             Err(found) => found.violations.into_iter().next(),
-            Ok(report) => report.disappointments.into_iter().next().map(|words| format!("an expectation: {words}")),
+            // What is expected is expected of its own seed.
+            Ok(report) => {
+                let disappointment = report.disappointments.into_iter().next().filter(|_| round == 0);
+                disappointment.map(|words| format!("an expectation: {words}"))
+            }
         };
         let Some(said) = broken() else { continue };
         select(CONTROL);
