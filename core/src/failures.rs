@@ -81,6 +81,8 @@ pub(crate) struct Failures {
     unreachable: BTreeMap<PeerId, Time>,
     /// Registries that answered, until when that counts.
     answering: BTreeMap<Arc<str>, Time>,
+    /// When something of what a registry has last came, from itself or from peers.
+    moving: BTreeMap<Arc<str>, Time>,
 }
 
 impl Failures {
@@ -216,6 +218,22 @@ impl Failures {
         self.answering.get(registry).is_some_and(|until| *until > now)
     }
 
+    /// Bytes of a blob came that is this registry's: from itself, or pieces of it from peers.
+    pub(crate) fn bytes_came(&mut self, now: Time, registry: &Arc<str>) {
+        match self.moving.get_mut(registry) {
+            Some(last) => *last = now,
+            None => {
+                self.moving.insert(registry.clone(), now);
+                bound(&mut self.moving, |last| *last);
+            }
+        }
+    }
+
+    /// How long ago bytes of a blob of this registry last came, of whichever. `None`: not within an hour.
+    pub(crate) fn nothing_came_for(&self, now: Time, registry: &Arc<str>) -> Option<Duration> {
+        self.moving.get(registry).map(|last| now - *last)
+    }
+
     /// Whether a peer may be asked for a blob now.
     pub(crate) fn may_ask(&self, now: Time, digest: Digest, peer: &PeerId) -> bool {
         !self.is_unreachable(now, peer)
@@ -230,6 +248,7 @@ impl Failures {
         self.spoiled.retain(|_, (_, until)| *until + LADDER_MEMORY > now);
         self.unreachable.retain(|_, until| *until > now);
         self.answering.retain(|_, until| *until > now);
+        self.moving.retain(|_, last| *last + ORIGIN_MEMORY > now);
     }
 
     /// The digests with a failure in memory.

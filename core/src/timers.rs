@@ -18,7 +18,7 @@ pub enum Deadline {
     Transfer(OpId),
     /// A mirror request has no headers.
     Headers(RequestId),
-    /// A mirror body has had no new byte.
+    /// A mirror body has had no new byte: it is looked whether anything comes, and cut short otherwise.
     Body(RequestId),
     /// A flight has had no new byte.
     NoProgress(Digest),

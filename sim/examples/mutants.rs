@@ -232,6 +232,7 @@ fn hunt_in_corpus(name: &str) {
             println!("broken={}", said.split(':').next().unwrap_or_default());
             return println!("said={}", said.replace('\n', " "));
         }
+        eprintln!("{} with its seed + {round}, without a bug as well: {said}", file.display());
     }
     println!("corpus=");
 }

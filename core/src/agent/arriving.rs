@@ -100,6 +100,9 @@ impl Agent {
         } else {
             flight.origin_bytes += bytes;
             self.failures.origin_answered(now, &flight.source.registry);
+            if bytes > 0 {
+                self.failures.bytes_came(now, &flight.source.registry);
+            }
             flight.private |= flight.credential.is_some();
             self.cx.counters.origin_bytes += bytes;
         }
@@ -164,6 +167,7 @@ impl Agent {
                         self.pacing.went_well(self.cx.now, &flight.source.registry);
                     }
                     flight.last_piece = self.cx.now;
+                    self.failures.bytes_came(self.cx.now, &flight.source.registry);
                     // The origin has answered a range of a blob of this size.
                     flight.size_vouched |= from.is_none();
                 }

@@ -64,7 +64,7 @@ pub(crate) struct Request {
 
 /// The longest time for which a body that has begun gets no byte before it is cut short.
 fn longest_silence(config: &Config) -> Duration {
-    config.body_timeout.max(LONGEST_SILENCE.min(config.body_timeout * MOVING_BODY))
+    config.body_timeout.max(LONGEST_SILENCE.min(config.body_timeout.saturating_mul(MOVING_BODY)))
 }
 
 impl Agent {
@@ -288,7 +288,8 @@ impl Agent {
             return if unproven { self.authorize(id) } else { self.cx.timers.set(Deadline::Headers(id), due) };
         }
         // Something has come since it asked, and the rest will: it has longer to wait for a byte than for headers.
-        let fresh = self.cx.now - self.last_byte_like(flight) < self.config.header_timeout && !flight.is_recovering();
+        let came = self.nothing_came_for(flight).is_some_and(|quiet| quiet < self.config.header_timeout);
+        let fresh = came && !flight.is_recovering();
         match flight.size {
             Some(size) if state == State::Waiting && typed && !unproven && fresh => {
                 let media_type = flight.media_type.clone();
@@ -306,12 +307,12 @@ impl Agent {
         let (digest, due) = (request.digest, request.due);
         let patience = self.config.body_timeout;
         if let Some(flight) = self.flights.get(&digest).filter(|flight| !flight.is_recovering())
+            && let Some(quiet) = self.nothing_came_for(flight).filter(|quiet| *quiet < patience)
+            && self.cx.now < due
             && !mutant!("body-cut-although-pieces-come")
         {
-            let late = (self.last_byte_like(flight) + patience).min(due);
-            if late > self.cx.now {
-                return self.cx.timers.set(Deadline::Body(id), late);
-            }
+            let late = (self.cx.now + (patience - quiet)).min(due);
+            return self.cx.timers.set(Deadline::Body(id), late);
         }
         // The ranged retry comes back to us first: it has to go on to the next host.
         self.failures.honour(self.cx.now, digest, patience);
@@ -319,11 +320,13 @@ impl Agent {
         self.abort(id);
     }
 
-    /// When the last byte came of this flight or of another one from the same registry: if that is slow, what it sends of one blob
-    /// is what others wait for, and to ask it for more helps nobody.
-    fn last_byte_like(&self, flight: &Flight) -> Time {
-        let alike = self.flights.values().filter(|other| other.source.registry == flight.source.registry);
-        alike.map(|other| other.last_byte).fold(flight.last_byte, Time::max)
+    /// For how long nothing came that a request for what this flight brings could wait for. Of a slow registry, what it sends of one
+    /// blob is what others wait for, and to ask it for more helps nobody; a manifest is too small to stand behind anything.
+    fn nothing_came_for(&self, flight: &Flight) -> Option<Duration> {
+        match flight.source.kind {
+            Kind::Manifest => Some(self.cx.now - flight.last_byte),
+            _ => self.failures.nothing_came_for(self.cx.now, &flight.source.registry),
+        }
     }
 
     fn leave_flight(&mut self, id: RequestId, digest: Digest) {

@@ -24,7 +24,7 @@ const TOGETHER: u32 = 2;
 const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// This many times as long while pieces of other blobs come: whoever fetches many blobs at a time stands in line for each of
 /// them, and the lines are long. (Twenty layers to ten nodes with 25 Mbit/s, four seeds: 1.016 to 1.020 copies with 1, 1.003 to
-/// 1.012 with 4.) A reader is cut off after 30 s.
+/// 1.012 with 4.) A reader is cut off after 30 s in which nothing comes, and after 2 min in any case.
 const BUSY_WITH_OTHERS: u32 = 4;
 
 /// A flight stands behind others for this long, at most: then it is one that gets nothing.

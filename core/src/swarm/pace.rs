@@ -22,8 +22,8 @@ const MOST_QUEUED: u64 = 5;
 /// long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody knows how many
 /// others a slow registry sends to at the same time. (Longer than most round trips, shorter than anybody's deadline.)
 const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// Runs are halved so many times at most: requests cost something as well.
-const MOST_HALVINGS: u32 = 3;
+/// Runs are halved so many times at most: usual ones have four of the smallest pieces.
+const MOST_HALVINGS: u32 = 2;
 
 /// However late runs are, others are not given more time than if they took this long.
 const MOST_TYPICAL: Duration = Duration::from_secs(10);
@@ -37,12 +37,14 @@ pub(crate) struct Pace {
     fastest: Duration,
     typical: Duration,
     halvings: u32,
+    /// So many of the next runs were handed out with the length of before.
+    of_before: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let (width, unknown) = (LEAST_WIDTH, Duration::ZERO);
-        Self { width, until: width, fastest: unknown, typical: unknown, halvings: 0 }
+        Self { width, until: width, fastest: unknown, typical: unknown, halvings: 0, of_before: 0 }
     }
 }
 
@@ -67,7 +69,7 @@ impl Pace {
     pub(crate) fn late(&mut self, deadline: Duration) {
         self.width = (self.width / 2).max(1);
         self.until = self.width;
-        self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
+        self.set_halvings(self.halvings + 1);
         self.typical = (self.typical * 2).max(deadline / 2).min(MOST_TYPICAL.max(self.typical));
     }
 
@@ -75,10 +77,14 @@ impl Pace {
     pub(crate) fn finished(&mut self, took: Duration, most: u32) {
         let took = took.max(Duration::from_micros(1));
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
-        if took > BRISK.1 {
-            self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
-        } else if took <= BRISK.0 {
-            self.halvings = self.halvings.saturating_sub(1);
+        if self.of_before > 0 {
+            self.of_before -= 1;
+        } else if took > BRISK.1 {
+            self.set_halvings(self.halvings + 1);
+        } else if took <= BRISK.0 && self.halvings > 0 {
+            self.set_halvings(self.halvings - 1);
+            // Longer ones may take longer, and that is no queue.
+            self.fastest = Duration::ZERO;
         }
         self.fastest = if self.fastest.is_zero() { took } else { self.fastest.min(took) };
         self.until = self.until.saturating_sub(1);
@@ -96,6 +102,13 @@ impl Pace {
             self.width = (self.width - 1).max(LEAST_WIDTH.min(self.width));
         }
         self.until = self.width;
+    }
+
+    fn set_halvings(&mut self, halvings: u32) {
+        if halvings <= MOST_HALVINGS {
+            self.halvings = halvings;
+            self.of_before = self.width;
+        }
     }
 }
 
@@ -136,12 +149,18 @@ mod tests {
     #[test]
     fn slow_runs_get_shorter_and_brisk_ones_longer_again() {
         let mut pace = Pace::default();
-        let mut divisor = |milliseconds| {
-            pace.finished(Duration::from_millis(milliseconds), 16);
-            pace.run_divisor()
+        // The runs that are out were handed out before it was known.
+        let mut divisors = |milliseconds, runs: usize| {
+            let mut finish = || {
+                pace.finished(Duration::from_millis(milliseconds), LEAST_WIDTH);
+                pace.run_divisor()
+            };
+            (0..runs).map(|_| finish()).collect::<Vec<_>>()
         };
-        assert_eq!([25_000, 12_000, 6_000, 5_000].map(&mut divisor), [2, 4, 8, 8]);
-        assert_eq!([4_000, 2_000, 1_000, 900, 900, 900].map(&mut divisor), [8, 8, 4, 2, 1, 1]);
+        assert_eq!(divisors(25_000, 7), [2, 2, 2, 2, 2, 4, 4]);
+        assert_eq!(divisors(12_000, 5), [4; 5]);
+        assert_eq!(divisors(4_000, 5), [4; 5]);
+        assert_eq!(divisors(1_000, 8), [2, 2, 2, 2, 2, 1, 1, 1]);
     }
 
     #[test]

@@ -232,3 +232,38 @@ fn a_participant_that_nobody_waits_for_and_that_may_not_ask_ends_when_two_tracke
     let failed = |output: &Output| matches!(output, Output::Explain(Explanation::Failed { .. }));
     assert!(bench.outputs.iter().any(failed));
 }
+
+/// What becomes of a request none of whose own bytes come, and after how many seconds, if others of its registry come in those that
+/// `comes` says.
+fn ends(comes: impl Fn(u64) -> bool) -> (&'static str, u64) {
+    let mut bench = Bench::following("tracker", digest(1), None);
+    bench.enrolled("tracker", 8 * MIN_PIECE_BYTES);
+    let registry = source(Kind::Blob).registry;
+    for second in 1..1000 {
+        // That nothing comes of this blob is no failure of its flight.
+        bench.agent.failures.origin_answered(bench.now, &registry);
+        if comes(second) {
+            bench.agent.failures.bytes_came(bench.now, &registry);
+        }
+        bench.pass(Duration::from_secs(1));
+        let outputs = bench.take();
+        if !refusals(&outputs).is_empty() {
+            return ("refused", second);
+        }
+        if outputs.contains(&Output::MirrorAbort { request: RequestId(1) }) {
+            return ("cut", second);
+        }
+    }
+    panic!("it is left open for ever");
+}
+
+#[test]
+fn a_reader_is_left_waiting_while_anything_comes_from_its_registry_but_not_for_ever() {
+    assert_eq!(ends(|_| false), ("refused", 20));
+    // Headers go out after 20 s; a body that nothing comes for is cut after 30 s.
+    assert_eq!(ends(|second| second == 10), ("cut", 50));
+    assert_eq!(ends(|second| second == 10 || second == 41), ("cut", 70));
+    assert_eq!(ends(|second| second % 10 == 0), ("cut", 20 + 120));
+    // What came before says nothing.
+    assert_eq!(ends(|second| second > 21), ("refused", 20));
+}

@@ -66,11 +66,13 @@ impl Tracker {
     /// The longest run that is handed out, in pieces.
     pub(super) fn longest_run(&self, geometry: Geometry) -> usize {
         // A registry that limits requests gets few of them, however slow it is.
-        let bytes = match self.outage.run_factor() {
-            1 => RUN_BYTES / self.pace.run_divisor(),
-            factor => RUN_BYTES * factor,
-        };
-        (bytes / geometry.piece_bytes()).max(1) as usize
+        let divisor = if self.outage.run_factor() > 1 { 1 } else { self.pace.run_divisor() };
+        (self.longest_of_brisk(geometry) / divisor).max(1) as usize
+    }
+
+    /// The longest run that would be handed out if the registry were brisk, in pieces.
+    fn longest_of_brisk(&self, geometry: Geometry) -> u64 {
+        (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1)
     }
 
     /// A participant that comes from another leader says that it is fetching these runs, and that bytes of them come: they are not
@@ -86,7 +88,7 @@ impl Tracker {
             let end = first.saturating_add(*count).min(geometry.pieces());
             let is_missing = |piece: &u32| self.holders.get(*piece as usize).is_some_and(|holders| *holders == 0);
             let is_free = |piece: &u32| is_missing(piece) && !self.is_assigned(*piece);
-            let count = (*first..end).take(self.longest_run(geometry)).take_while(is_free).count();
+            let count = (*first..end).take(self.longest_of_brisk(geometry) as usize).take_while(is_free).count();
             if left == 0 {
                 break;
             }
@@ -122,9 +124,9 @@ impl Tracker {
             }
             run.count > 0
         });
-        // Somebody is free for the next one, whoever gave it this one.
+        // Somebody is free for the next one, whoever gave it this one; and its pieces come from the origin.
         self.finished_runs += finished.len() as u64;
-        // What this node did not hand out is somebody's word: it says nothing of the origin.
+        // How long it took, and that the origin is over its outage, only those tell that this node has handed out.
         for took in finished.into_iter().flatten() {
             self.outage.succeeded();
             self.pace.finished(took, MAX_WIDTH);
