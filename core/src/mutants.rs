@@ -114,6 +114,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("spine-waiter-forgotten", "the first who waits for a spine is never answered", CLASSIC),
     // The swarm.
     mutant("long-runs-of-slow-registries", "runs are as long as ever when each takes half a minute", WAS_HERE),
+    mutant(
+        "recovery-begun-anew-with-each-tracker",
+        "who waits after a mismatch has all its time again with each tracker",
+        WAS_HERE,
+    ),
     mutant("enrolment-never-renewed", "a participant shows one sign of life and no more", CLASSIC),
     mutant("dead-tracker-kept", "a tracker that does not answer is followed on", "gantry 10.2 (stale pullers)"),
     mutant("never-steps-down", "of two leaders none gives way", CLASSIC),

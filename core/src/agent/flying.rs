@@ -277,7 +277,12 @@ impl Agent {
         flight.introduced = false;
         flight.stage = Stage::Moving;
         let stall = stall_window(flight.source.kind, flight.size);
-        self.cx.wake(Deadline::NoProgress(digest), stall);
+        if flight.is_recovering() && !mutant!("recovery-begun-anew-with-each-tracker") {
+            // However many trackers it has waited for: there is an end to that, and it is looked for when it was to be.
+            self.cx.wake_by(Deadline::NoProgress(digest), stall);
+        } else {
+            self.cx.wake(Deadline::NoProgress(digest), stall);
+        }
         self.cx.explain(Explanation::Following { digest, tracker });
         self.enrol(digest);
     }
