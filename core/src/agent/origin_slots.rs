@@ -16,6 +16,7 @@ use crate::flight::{Flight, Stage};
 use crate::names::{Kind, OpId};
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
+use crate::swarm::pace::BRISK;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -26,9 +27,6 @@ pub(super) const ORIGIN_PATIENCE: Duration = Duration::from_secs(9);
 const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 /// Fetches at a time before anything has come.
 const FIRST: u32 = 4;
-/// A piece that comes within the first makes room for one more fetch at a time, one that takes longer than the second halves
-/// them: well below the shortest deadline of a run, which is given to somebody else when it passes.
-const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// A run is begun if this many times what a piece takes is left of its time: the tracker gives it to somebody else if nothing has
 /// come by then.
 const MARGIN: u32 = 2;
@@ -79,6 +77,8 @@ impl OriginSlots {
         let more = Duration::from_micros(bytes);
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
         let slots = self.at_a_time(most);
+        // A brisk one makes room for one more fetch at a time, a slow one halves them: well below the shortest deadline of a run,
+        // which is given to somebody else when it passes.
         if took <= BRISK.0 + more {
             self.set(slots + 1, most);
         } else if took > BRISK.1 + more {

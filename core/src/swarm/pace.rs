@@ -1,4 +1,4 @@
-//! How many runs are fetched from the origin at a time.
+//! How many runs are fetched from the origin at a time, and how long they are.
 //!
 //! A run that waits in the origin's queue could be somebody's already: with sixteen at a time on a link that carries one, the
 //! first pieces arrive sixteen times later than they could, and the swarm starts that much later. With too few the origin is
@@ -18,10 +18,10 @@ const LEAST_QUEUED: u64 = 2;
 /// With more than this, one less.
 const MOST_QUEUED: u64 = 5;
 
-/// A run that takes longer than the second makes the next ones half as long, one that takes no longer than the first twice as
-/// long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody knows how many
+/// What comes from the origin within the first is brisk, what takes longer than the second is slow: a leader judges runs by it, and
+/// a node its own fetches (`agent/origin_slots.rs`). Slow runs make the next ones half as long, brisk ones twice as long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody knows how many
 /// others a slow registry sends to at the same time. (Longer than most round trips, shorter than anybody's deadline.)
-const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+pub(crate) const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// Runs are halved so many times at most: usual ones have four of the smallest pieces.
 const MOST_HALVINGS: u32 = 2;
 

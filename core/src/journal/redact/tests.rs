@@ -52,6 +52,7 @@ fn a_registry_has_one_pseudonym_wherever_it_stands() {
     let (answers, silent): (std::sync::Arc<str>, std::sync::Arc<str>) = ("canary one".into(), "canary two".into());
     let mut failures = crate::failures::Failures::default();
     failures.origin_answered(now, &answers);
+    failures.bytes_came(now, &answers);
     let mut config = crate::config::Config::new("node", crate::names::PeerId::new("peer"));
     config.registries = Some(vec![silent.clone()]);
     let source = |registry: &std::sync::Arc<str>| crate::names::Source {
@@ -70,5 +71,7 @@ fn a_registry_has_one_pseudonym_wherever_it_stands() {
     assert!(!answers.contains("canary"));
     let failures = pseudonyms.redact(&failures).unwrap();
     assert!(failures.origin_answers(now, &answers) && !failures.origin_answers(now, &silent));
+    let came = |registry| failures.nothing_came_for(now, registry).is_some();
+    assert!(came(&answers) && !came(&silent));
     assert_eq!(pseudonyms.redact(&config).unwrap().registries, Some(vec![silent]));
 }

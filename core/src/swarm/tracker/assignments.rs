@@ -85,13 +85,13 @@ impl Tracker {
         }
         let mut left = MAX_RUNS_EACH;
         for (first, count) in runs {
+            if left == 0 {
+                break;
+            }
             let end = first.saturating_add(*count).min(geometry.pieces());
             let is_missing = |piece: &u32| self.holders.get(*piece as usize).is_some_and(|holders| *holders == 0);
             let is_free = |piece: &u32| is_missing(piece) && !self.is_assigned(*piece);
             let count = (*first..end).take(self.longest_of_brisk(geometry) as usize).take_while(is_free).count();
-            if left == 0 {
-                break;
-            }
             if count > 0 && !mutant!("what-is-on-its-way-given-out-again") {
                 left -= 1;
                 self.hand_out(now, peer.clone(), *first, count as u32, false);
