@@ -66,6 +66,8 @@ pub(crate) struct Flight {
     pub(crate) busy_until: Time,
     /// Bytes of the prefix that containerd may have.
     pub(crate) released: u64,
+    /// How much of it those may have begun to read who were cut short when it turned out to be wrong.
+    pub(crate) withdrawn: u64,
     /// When that last grew; if it has not, when the flight began to move.
     pub(crate) last_release: Time,
     pub(crate) peer_bytes: u64,
@@ -187,6 +189,7 @@ impl Flight {
             piece_time: Duration::ZERO,
             last_near: now,
             released: 0,
+            withdrawn: 0,
             last_release: now,
             looked_for_better: None,
             looks: 0,
@@ -238,7 +241,7 @@ impl Flight {
         self.download.as_ref().is_some_and(Download::is_by_hand)
     }
 
-    /// What was released of it may be wrong, and what is here counts only when it is whole.
+    /// After a mismatch: what was here is being made good.
     pub(crate) fn is_recovering(&self) -> bool {
         self.download.as_ref().is_some_and(Download::is_recovering)
     }

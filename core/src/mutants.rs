@@ -213,6 +213,21 @@ pub const TABLE: &[Mutant] = &[
     mutant("turn-not-passed-on", "a request that gives up keeps its turn at a registry that limits", CLASSIC),
     // After a lie.
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
+    mutant(
+        "what-was-deserted-given-to-anybody",
+        "what somebody has thrown away who had the whole is fetched by one after the other, who all do the same",
+        WAS_HERE,
+    ),
+    mutant(
+        "wrong-prefix-not-withdrawn",
+        "what was released before a mismatch is still given to whoever begins to read after it",
+        WAS_HERE,
+    ),
+    mutant(
+        "truth-disbelieved-where-most-is-wrong",
+        "if most of what is here does not fit what somebody says who has the whole, that is taken for a lie",
+        WAS_HERE,
+    ),
     mutant("mismatch-kept-secret", "others are not told that what is here counts no more", CLASSIC),
     mutant(
         "unclaimed-pieces-weighed-for-ever",

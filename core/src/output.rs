@@ -42,7 +42,8 @@ pub enum Output {
     Release {
         /// The blob.
         digest: Digest,
-        /// Length of the verified prefix in bytes; it only grows while the blob stays staged.
+        /// Length of the verified prefix in bytes. It grows while the blob stays staged; it is 0 again when what was released
+        /// turned out to be wrong, after everybody who was reading it was cut short.
         bytes: u64,
     },
 

@@ -155,6 +155,7 @@ impl Agent {
                     Some(peer) => {
                         self.cx.counters.pieces_from_peers += 1;
                         self.failures.readable(digest, peer);
+                        download.piece_fits(self.cx.now);
                     }
                     None => {
                         self.cx.counters.pieces_from_origin += 1;

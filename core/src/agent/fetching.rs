@@ -145,11 +145,13 @@ impl Agent {
         self.wait_for_more(digest);
     }
 
-    /// How many bytes of the file somebody may be reading. After a mismatch nobody is served before the whole is here; those who
-    /// were, are cut short, and read on until they are closed.
+    /// How many bytes of the file somebody may be reading. Those who were cut short after a mismatch read on until they are
+    /// closed.
     fn read_up_to(&self, digest: &Digest) -> u64 {
         match self.flights.get(digest) {
-            Some(flight) if flight.released > 0 && flight.is_recovering() && !self.is_being_read(digest) => 0,
+            Some(flight) if flight.withdrawn > 0 && self.is_read_after_all(digest) => {
+                flight.released.max(flight.withdrawn)
+            }
             Some(flight) => flight.released,
             None => 0,
         }

@@ -50,7 +50,7 @@ impl Agent {
             // and what others have do not fit together.
             return self.cx.emit(Output::Discard { digest: flight.digest });
         }
-        if matches!(download.prefix(), Prefix::Bytes(bytes) if bytes < flight.released) {
+        if matches!(download.prefix(), Prefix::Bytes(bytes) if bytes < flight.released.max(flight.withdrawn)) {
             // What was given to readers does not count any more, and will be written again: whoever reads the same file for
             // the next flight would be given it before it is hashed.
             return self.cx.emit(Output::Discard { digest: flight.digest });

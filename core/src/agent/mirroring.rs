@@ -15,6 +15,7 @@ use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
 use crate::output::{Output, Refusal};
+use crate::swarm::download::Download;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -226,8 +227,7 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         let Some(size) = flight.size else { return };
         let (released, media_type, private) = (flight.released, flight.media_type.clone(), flight.is_private());
-        // What was released before a mismatch may be wrong.
-        let is_readable = released > 0 && !flight.is_recovering();
+        let is_readable = released > 0;
         if flight.source.kind == Kind::Manifest && media_type.is_none() {
             return;
         }
@@ -289,9 +289,8 @@ impl Agent {
         }
         // Something has come since it asked, and the rest will: it has longer to wait for a byte than for headers.
         let came = self.nothing_came_for(flight).is_some_and(|quiet| quiet < self.config.header_timeout);
-        let fresh = came && !flight.is_recovering();
         match flight.size {
-            Some(size) if state == State::Waiting && typed && !unproven && fresh => {
+            Some(size) if state == State::Waiting && typed && !unproven && came => {
                 let media_type = flight.media_type.clone();
                 self.answer(id, size, media_type);
             }
@@ -306,7 +305,7 @@ impl Agent {
         let Some(request) = self.requests.get(&id) else { return };
         let (digest, due) = (request.digest, request.due);
         let patience = self.config.body_timeout;
-        if let Some(flight) = self.flights.get(&digest).filter(|flight| !flight.is_recovering())
+        if let Some(flight) = self.flights.get(&digest)
             && let Some(quiet) = self.nothing_came_for(flight).filter(|quiet| *quiet < patience)
             && self.cx.now < due
             && !mutant!("body-cut-although-pieces-come")
@@ -323,10 +322,14 @@ impl Agent {
     /// For how long nothing came that a request for what this flight brings could wait for. Of a slow registry, what it sends of one
     /// blob is what others wait for, and to ask it for more helps nobody; a manifest is too small to stand behind anything.
     fn nothing_came_for(&self, flight: &Flight) -> Option<Duration> {
-        match flight.source.kind {
-            Kind::Manifest => Some(self.cx.now - flight.last_byte),
-            _ => self.failures.nothing_came_for(self.cx.now, &flight.source.registry),
-        }
+        let now = self.cx.now;
+        let came = match flight.source.kind {
+            Kind::Manifest => Some(now - flight.last_byte),
+            _ => self.failures.nothing_came_for(now, &flight.source.registry),
+        };
+        // After a mismatch somebody else fetches what it waits for.
+        let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
+        came.into_iter().chain(moved).min()
     }
 
     fn leave_flight(&mut self, id: RequestId, digest: Digest) {
@@ -384,10 +387,9 @@ impl Agent {
         self.requests.get(&id).is_some_and(|request| request.state == State::Serving)
     }
 
-    /// Whether anybody was given headers for a blob and is not closed yet.
-    pub(super) fn is_being_read(&self, digest: &Digest) -> bool {
-        let mut of_it = self.requests.values().filter(|request| request.digest == *digest);
-        of_it.any(|request| matches!(request.state, State::Serving | State::Over))
+    /// Whether anybody was cut short who was reading a blob, and is not closed yet.
+    pub(super) fn is_read_after_all(&self, digest: &Digest) -> bool {
+        self.requests.values().any(|request| request.digest == *digest && request.state == State::Over)
     }
 
     /// Those who wait for a flight that the origin has turned away, and whose credential it has not seen.

@@ -72,6 +72,13 @@ impl Agent {
             flight.waiters.extend(waiting);
         }
         self.dismiss_waiters(cut, FailureClass::Transient, None);
+        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.released > 0) {
+            // Whoever comes now reads what is verified from now on.
+            flight.withdrawn = flight.withdrawn.max(core::mem::take(&mut flight.released));
+            if !mutant!("wrong-prefix-not-withdrawn") {
+                self.cx.emit(Output::Release { digest, bytes: 0 });
+            }
+        }
         self.refuse_hopeless(digest);
         self.promote();
         // Who sent what does not fit a lie may be the one who is right.

@@ -112,6 +112,8 @@ pub(crate) struct Tracker {
     /// Who has said what it was fetching when it came; also those who have gone.
     brought: BTreeSet<PeerId>,
     wishes: Wishes,
+    /// Pieces that nobody has any more since somebody who had the whole has gone.
+    deserted: BTreeSet<u32>,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
     /// Until then nobody has been silent for too long.
@@ -189,6 +191,7 @@ impl Tracker {
         for piece in pieces.iter() {
             if participant.pieces.insert(piece) {
                 self.last_news = now;
+                self.deserted.remove(&piece);
                 self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
         }
@@ -219,8 +222,13 @@ impl Tracker {
     /// A participant has gone: what it was fetching is free again, and what only it had is wanted again.
     pub(crate) fn gone(&mut self, peer: &PeerId) {
         if let Some(participant) = self.participants.remove(peer) {
+            let had_all = participant.is_seed();
             for piece in participant.pieces.iter() {
-                self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1);
+                let holders = &mut self.holders[piece as usize];
+                *holders = holders.saturating_sub(1);
+                if had_all && *holders == 0 {
+                    self.deserted.insert(piece);
+                }
             }
         }
         self.assignments.retain(|assignment| assignment.peer != *peer);

@@ -131,10 +131,10 @@ impl Staged {
         *self.logging.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
-    /// Lets containerd read the first `bytes` bytes.
+    /// Lets containerd read the first `bytes` bytes; none any more, if they were wrong.
     pub(super) fn release(&self, bytes: u64) {
         self.released.send_if_modified(|released| match released {
-            Released::Prefix(before) if *before < bytes => {
+            Released::Prefix(before) if *before != bytes => {
                 *before = bytes;
                 true
             }

@@ -92,7 +92,11 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
             let has_turn = !(waits_for_a_slot && flight.role == "leading");
             let place = (node, flight.digest);
             let is_still = flight.idle_seconds > STANDSTILL;
-            if waits_for_one_by_hand(world, &flight) || is_still && leads_those_it_is_at_odds_with(world, node, &flight)
+            // Whoever has got its turn at a slow registry a moment ago has not had a byte since before it waited for that.
+            let waits_its_turn = awaits_registry || !has_turn;
+            if waits_its_turn
+                || waits_for_one_by_hand(world, &flight)
+                || is_still && leads_those_it_is_at_odds_with(world, node, &flight)
             {
                 memory.waited.insert(place, now);
             }

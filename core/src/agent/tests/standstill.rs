@@ -102,7 +102,10 @@ fn a_spine_that_nothing_fits_is_not_believed() {
     let (mut bench, _) = mismatched(4);
     let spine = (1..4).map(|piece| (piece, Midstate([60 + piece; 8]))).chain([(4, end())]).collect();
     bench.says("liar", 4, spine, Have::All);
-    let outputs = bench.served(|_| panic!("all of it was right"));
+    let outputs = bench.served(|piece| {
+        assert_eq!(piece, 3, "all of it was right, and the last piece tells");
+        Hashed::Chained(Midstate([77; 8]))
+    });
     assert!(!outputs.iter().any(|output| matches!(output, Output::Commit { .. })));
     let spine = (1..4).map(|piece| (piece, Midstate([piece; 8]))).chain([(4, end())]).collect();
     bench.says("honest", 4, spine, Have::All);

@@ -51,6 +51,8 @@ pub(super) struct Recovery {
     unfit: PieceSet,
     /// How many did.
     fits: u32,
+    /// The last piece is asked for again, to see whether it leads to the digest from where somebody says that it does.
+    asks_for_end: bool,
     suspects: BTreeMap<u32, Suspect>,
     since: Time,
     /// When it last came nearer to its end.
@@ -84,6 +86,7 @@ impl Download {
                 kept: PieceSet::none(self.geometry.pieces()),
                 unfit: PieceSet::none(self.geometry.pieces()),
                 fits: 0,
+                asks_for_end: false,
                 suspects: BTreeMap::new(),
                 since: now,
                 moved: now,
@@ -301,20 +304,51 @@ impl Download {
         true
     }
 
-    /// Once everything was checked that can be: what does not fit is fetched again, unless it is most of what is here. A spine
-    /// that somebody has made up fits nothing at all: then whoever claimed it is not believed, and what is kept stays.
+    /// Whether the last piece is here and leads to the digest from the midstate that stands before it. Nobody can make up a
+    /// midstate and a piece that do, so it is the blob's, whoever has claimed it.
+    fn end_fits(&self) -> bool {
+        let last = self.geometry.pieces() - 1;
+        let link = self.chain.link(last).filter(|_| self.have.contains(last));
+        link.is_some_and(|(from, to)| self.chain.before(last) == Some(from) && to.to_bytes() == *self.digest.as_bytes())
+    }
+
+    /// Whether the last piece can still be fetched from somebody who says what leads to it.
+    fn end_may_come(&self) -> bool {
+        let last = self.geometry.pieces() - 1;
+        let refuted = mutant!("truth-disbelieved-where-most-is-wrong") || self.doubts.contains_key(&last);
+        !refuted && !self.have.contains(last) && matches!(self.check(last), Check::From(_))
+    }
+
+    /// Once everything was checked that can be: what does not fit is fetched again. If that is most of what is here, either the
+    /// registry has sent something else all the time, or somebody has made up a spine. The last piece tells: what is kept stays until
+    /// it has come and leads to the digest. If it does not, whoever claimed the midstates is not believed.
     pub(crate) fn weigh(&mut self, now: Time) -> Weighed {
         if self.hashing.is_some() || self.next_to_check().is_some() {
             return Weighed::Nothing;
         }
-        let Some(recovery) = self.recovery.as_mut().filter(|recovery| !recovery.unfit.is_empty()) else {
+        let is_quiet = |recovery: &Recovery| recovery.unfit.is_empty() && !recovery.asks_for_end;
+        if self.recovery.as_deref().is_none_or(is_quiet) {
             return Weighed::Nothing;
-        };
-        recovery.moved = now;
+        }
+        let (end_fits, end_may_come) = (self.end_fits(), self.end_may_come());
+        let last = self.geometry.pieces() - 1;
+        let Some(recovery) = self.recovery.as_mut() else { return Weighed::Nothing };
         // What lies between the beginning, what this node has from the origin since, and the digest: nobody had to claim that. To
         // disbelieve nobody would be to find the same again, for ever.
         let is_certain = self.claimants.is_empty() && !mutant!("unclaimed-pieces-weighed-for-ever");
-        let is_credible = is_certain || recovery.fits >= recovery.unfit.count();
+        let is_credible = is_certain || end_fits || recovery.fits >= recovery.unfit.count();
+        if !is_credible && end_may_come {
+            if core::mem::replace(&mut recovery.asks_for_end, true) {
+                return Weighed::Nothing;
+            }
+            recovery.moved = now;
+            recovery.unfit.remove(last);
+            recovery.kept.remove(last);
+            recovery.own.remove(&last);
+            return Weighed::Wrong;
+        }
+        recovery.moved = now;
+        recovery.asks_for_end = false;
         let unfit = core::mem::replace(&mut recovery.unfit, PieceSet::none(self.geometry.pieces()));
         if is_credible {
             for piece in unfit.iter() {
@@ -329,6 +363,13 @@ impl Download {
             }
             self.forget_claims();
             Weighed::Refuted
+        }
+    }
+
+    /// A piece has come from a peer that fits between its midstates: it is worth while to wait for more.
+    pub(crate) fn piece_fits(&mut self, now: Time) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.moved = now;
         }
     }
 

@@ -259,7 +259,38 @@ fn after_a_mismatch_honest_peers_that_did_not_fit_the_lie_are_believed_again() {
     );
     download.hashing(OpId(2));
     download.hashed(OpId(2), Wanted { piece: 0, from: Midstate::INITIAL }, state(66));
-    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Refuted, "nothing fits");
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Wrong, "nothing fits: the last piece has to tell");
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Nothing, "it is on its way");
+    assert_eq!(fetch(&mut download, 3, "honest", 1, 77), Verdict::Doubtful);
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Refuted, "it does not lead to the digest");
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Nothing, "all is kept until somebody else says more");
+}
+
+/// The registry has sent the wrong bytes all the time, and then the right ones to somebody else.
+#[test]
+fn who_has_a_last_piece_that_leads_to_the_digest_is_believed_though_nothing_fits() {
+    let mut download = Download::new(Digest::from_bytes(state(3).to_bytes()), Geometry::of_blob(3 * MIN_PIECE_BYTES));
+    for piece in 0..3 {
+        download.have.insert(piece);
+        download.store(piece, Stored { sum: None, via: Via::Peer(peer("deceived")) });
+        download.chain.hashed(piece, download.chain.state(), state(66 + piece));
+    }
+    assert_eq!(download.prefix(), Prefix::Mismatch);
+    download.distrust(Time::ZERO);
+    for piece in 1..3 {
+        download.claim(piece, state(piece), &peer("honest"));
+    }
+    for op in 1..=3 {
+        let wanted = download.next_to_hash().expect("all of it can be checked");
+        download.hashing(OpId(op));
+        download.hashed(OpId(op), wanted, state(66));
+        let weighed = if op < 3 { recovery::Weighed::Nothing } else { recovery::Weighed::Wrong };
+        assert_eq!(download.weigh(Time::ZERO), weighed, "{op}");
+    }
+    assert_eq!(download.wanted(9, &PieceSet::all(3)), [2], "the rest is kept: it may be a lie that it does not fit");
+    assert!(matches!(fetch(&mut download, 4, "honest", 2, 3), Verdict::Accepted(_)));
+    assert_eq!(download.weigh(Time::ZERO), recovery::Weighed::Wrong);
+    assert_eq!(download.wanted(9, &PieceSet::all(3)), [0, 1]);
 }
 
 #[test]

@@ -61,11 +61,19 @@ impl Tracker {
         let wishing = wishing.len();
         while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
-            let own = (count == 0).then_some(own).filter(|own| self.is_able(now, own));
+            let own = (count == 0 || self.is_deserted(first, own)).then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
             handed_out.push(self.hand_out(now, peer, first, count, false));
         }
         handed_out
+    }
+
+    /// Whether only somebody who had the whole has had this piece, and has gone: it may have found that the whole is wrong. Whoever
+    /// is given the piece now finds the same, and goes as well. It is for this node to find it, who makes it good for all; with
+    /// two such runs it has enough.
+    fn is_deserted(&self, first: u32, own: &PeerId) -> bool {
+        let runs = || self.assignments.iter().filter(|run| run.peer == *own).count();
+        self.deserted.contains(&first) && runs() < MAX_RUNS_EACH && !mutant!("what-was-deserted-given-to-anybody")
     }
 
     /// Who fetches what others have, each once.
