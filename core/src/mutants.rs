@@ -220,7 +220,7 @@ pub const TABLE: &[Mutant] = &[
     ),
     mutant(
         "wrong-prefix-not-withdrawn",
-        "what was released before a mismatch is still given to whoever begins to read after it",
+        "what was released before a mismatch is still given to whoever begins to read after it, and what comes after it as well",
         WAS_HERE,
     ),
     mutant(

@@ -42,8 +42,8 @@ pub enum Output {
     Release {
         /// The blob.
         digest: Digest,
-        /// Length of the verified prefix in bytes. It grows while the blob stays staged; it is 0 again when what was released
-        /// turned out to be wrong, after everybody who was reading it was cut short.
+        /// Length of the verified prefix in bytes. It grows while the blob stays staged: less than before changes nothing. Only 0
+        /// takes back what was released, because it turned out to be wrong; everybody who was reading it was cut short before.
         bytes: u64,
     },
 

@@ -95,12 +95,6 @@ impl Agent {
         self.flights.keys()
     }
 
-    /// Whether a blob was not what its digest says, and is being made good.
-    #[must_use]
-    pub fn is_recovering(&self, digest: &Digest) -> bool {
-        self.flights.get(digest).is_some_and(|flight| flight.is_recovering())
-    }
-
     /// This node's rank for a digest in its own view; 0 is the best.
     #[must_use]
     pub fn own_rank(&self, digest: &Digest) -> Option<u32> {

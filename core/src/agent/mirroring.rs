@@ -151,8 +151,7 @@ impl Agent {
         let Request { digest, method, source, credential, .. } = request.clone();
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
-        // What was released before a mismatch is not the blob, and is there until the whole is: who asks waits for that, unless
-        // it takes too long.
+        // What was released before a mismatch is not the blob: who asks waits for the whole, unless that takes too long.
         let hopeless = |flight: &Flight| flight.is_recovering() && !self.can_be_made_good_in_time(flight);
         if self.failures.honoured(now, &digest).is_some()
             || self.flights.get(&digest).is_some_and(|flight| hopeless(flight))

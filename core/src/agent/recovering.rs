@@ -72,8 +72,8 @@ impl Agent {
             flight.waiters.extend(waiting);
         }
         self.dismiss_waiters(cut, FailureClass::Transient, None);
-        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| flight.released > 0) {
-            // Whoever comes now reads what is verified from now on.
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            // Whoever comes now reads nothing of it. What an earlier flight released is in the same file.
             flight.withdrawn = flight.withdrawn.max(core::mem::take(&mut flight.released));
             if !mutant!("wrong-prefix-not-withdrawn") {
                 self.cx.emit(Output::Release { digest, bytes: 0 });

@@ -80,8 +80,9 @@ impl Agent {
 
     fn release(&mut self, digest: Digest, bytes: u64) {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
-        // After a mismatch the prefix starts again; what was given away cannot be taken back.
-        if bytes <= flight.released {
+        // After a mismatch nothing is given away that may be wrong once more: whoever reads has headers, and waits for the whole.
+        let waits = flight.is_recovering() && flight.size.is_none_or(|size| bytes < size);
+        if bytes <= flight.released || waits && !mutant!("wrong-prefix-not-withdrawn") {
             return;
         }
         flight.released = bytes;

@@ -25,8 +25,13 @@ use super::running::Fnv;
 /// Fields that hold node names.
 const KEPT_FIELDS: &[(&str, &str)] = &[("Config", "name"), ("Member", "name")];
 /// Fields with texts that are compared with those of a field of another name, and that name: one text has one pseudonym.
-const SAME_TEXTS: &[(&str, &str, &str)] =
-    &[("Failures", "answering", "registry"), ("Failures", "moving", "registry"), ("Config", "registries", "registry")];
+const SAME_TEXTS: &[(&str, &str, &str)] = &[
+    ("Failures", "answering", "registry"),
+    ("Failures", "moving", "registry"),
+    ("Config", "registries", "registry"),
+    ("Pacing", "registries", "registry"),
+    ("Agent", "limited", "registry"),
+];
 /// Types that are texts which decisions depend on.
 const KEPT_TYPES: &[&str] = &["PeerId"];
 /// Fields with media types are kept if they begin with one of these.

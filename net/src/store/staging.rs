@@ -134,7 +134,7 @@ impl Staged {
     /// Lets containerd read the first `bytes` bytes; none any more, if they were wrong.
     pub(super) fn release(&self, bytes: u64) {
         self.released.send_if_modified(|released| match released {
-            Released::Prefix(before) if *before != bytes => {
+            Released::Prefix(before) if *before < bytes || bytes == 0 && *before > 0 => {
                 *before = bytes;
                 true
             }

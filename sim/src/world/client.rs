@@ -317,11 +317,6 @@ impl World {
         self.bodies_progress(node);
     }
 
-    /// Whether a node's containerd is being served with a blob.
-    pub(super) fn is_reading(&self, node: NodeIndex, digest: &Digest) -> bool {
-        self.nodes[node].client.active.values().any(|active| active.digest == *digest && active.size.is_some())
-    }
-
     pub(super) fn mirror_refused(&mut self, node: NodeIndex, request: RequestId, refusal: &Refusal) {
         if self.intruder_answered(node, request, false) {
             return;

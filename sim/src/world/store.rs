@@ -199,13 +199,7 @@ impl World {
         let is_of_origin = self.origin.was_corrupt && content == content::WRONG;
         // Who was lied to begins again with what it fetched itself, and whoever vouches for lies may be believed again.
         let is_excused = is_of_origin || self.lies_are_vouched_for;
-        // After a mismatch nobody is served before the whole is here, and whoever was is cut short: what nobody reads any more is
-        // fetched again, from whom it can be had.
-        let begins_again = || {
-            let agent = self.nodes[node].agent.as_ref();
-            !self.is_reading(node, &digest) && agent.is_some_and(|agent| agent.is_recovering(&digest))
-        };
-        if before == right && Some(content) != right && range.end <= released && !is_excused && !begins_again() {
+        if before == right && Some(content) != right && range.end <= released && !is_excused {
             let detail =
                 format!("{digest}, piece {piece} of {released} released bytes was overwritten with wrong ones");
             self.violate(&invariants::right_bytes::RULE, node, &detail);
@@ -280,7 +274,9 @@ impl World {
     /// The verified prefix has grown: what containerd reads from now on has to be right.
     pub(super) fn release(&mut self, node: NodeIndex, digest: Digest, bytes: u64) {
         let state = &mut self.nodes[node];
-        let before = state.released.insert(digest, bytes).unwrap_or(0);
+        let before = state.released.get(&digest).copied().unwrap_or(0);
+        // As the store does: less than before changes nothing, and nothing takes everything back.
+        state.released.insert(digest, if bytes == 0 { 0 } else { bytes.max(before) });
         let mut wrong = None;
         if let (Some(staged), Some(blob)) = (state.disk.staged.get(&digest), self.blobs.get(&digest)) {
             let geometry = Geometry::of_blob(blob.size);

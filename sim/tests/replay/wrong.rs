@@ -1,15 +1,11 @@
-use std::time::Duration;
-
 use longshore_core::digest::Digest;
-use longshore_core::input::{CallError, Input, Method, OriginFailure, TransferEvent, TransferFailure};
+use longshore_core::input::{CallError, Input, Method};
 use longshore_core::journal::JournalError;
 use longshore_core::journal::record::Batch;
 use longshore_core::journal::scribe::Scribe;
 use longshore_core::members::{Member, Roster};
-use longshore_core::message::FailureClass;
-use longshore_core::names::{CallId, Kind, OpId, PeerId, RequestId, Source};
+use longshore_core::names::{CallId, Kind, PeerId, RequestId, Source};
 use longshore_core::time::Time;
-use longshore_sim::replay::redacted::redact;
 use longshore_sim::replay::{Difference, Journal, replay};
 
 use super::{Recorded, recorded};
@@ -150,40 +146,4 @@ fn a_journal_of_another_format_names_the_program_that_can_read_it() {
     journal.header.format += 1;
     let error = Journal::read(&journal.write().unwrap()).unwrap_err();
     assert!(matches!(&error, JournalError::OtherFormat { program, .. } if program == "test 1"), "{error}");
-}
-
-/// A registry that limits how often it is asked is remembered by its name, and requests that wait for it as well: in each place it
-/// has to be the same pseudonym.
-#[test]
-fn a_journal_of_a_registry_that_limits_can_be_redacted() {
-    let source = |kind| Source { registry: "canary registry".into(), repository: "canary app".into(), kind };
-    let limited = || OriginFailure {
-        class: FailureClass::RateLimited,
-        status: Some(429),
-        retry_after: Some(Duration::from_secs(3)),
-        challenge: Vec::new(),
-        detail: "canary detail".into(),
-    };
-    let mut life = vec![(5, Input::Recovered { blobs: Vec::new(), partials: Vec::new() })];
-    for round in 0..4_u8 {
-        for (number, kind) in [(0, Kind::Manifest), (1, Kind::Blob), (2, Kind::Manifest)] {
-            let (request, digest) =
-                (RequestId(u64::from(3 * round + number)), Digest::from_bytes([3 * round + number; 32]));
-            let (source, method) = (source(kind), Method::Get);
-            life.push((1000, Input::Mirror { request, method, source, digest, credential: None }));
-        }
-        // Whichever of them is a question to the registry.
-        for op in (1..60).map(OpId) {
-            life.push((500, Input::Providers { op, peers: Vec::new() }));
-            life.push((500, Input::OriginStat { op, result: Err(limited()) }));
-            life.push((500, Input::Transfer { op, event: TransferEvent::Failed(TransferFailure::Origin(limited())) }));
-        }
-        life.push((2_000_000, Input::Tick));
-    }
-    for file in [7, 50, 90, 200, usize::MAX] {
-        for journal in recorded(1, &life, 7, file) {
-            let redacted = redact(&journal).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert_eq!(replay(&[redacted.journal], |_| {}).unwrap().divergence, None);
-        }
-    }
 }

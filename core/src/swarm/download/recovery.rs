@@ -263,9 +263,16 @@ impl Download {
         }
     }
 
-    /// The next kept piece that can be told to be right or wrong.
+    /// The next kept piece that can be told to be right or wrong; or the last one, if it has come from the origin since and
+    /// somebody says what leads to it.
     pub(super) fn next_to_check(&self) -> Option<Wanted> {
         let recovery = self.recovery.as_ref()?;
+        let last = self.geometry.pieces() - 1;
+        let is_new = |from: Midstate| self.chain.link(last).is_none_or(|(before, _)| before != from);
+        let waits = !recovery.by_hand && self.have.contains(last) && self.chain.tip() < last;
+        if let Some(from) = self.chain.before(last).filter(|from| waits && is_new(*from)) {
+            return Some(Wanted { piece: last, from });
+        }
         let mut unchecked = recovery.kept.without(&recovery.unfit, 0);
         unchecked.find_map(|piece| match self.check(piece) {
             Check::From(from) => Some(Wanted { piece, from }),
@@ -315,8 +322,13 @@ impl Download {
     /// Whether the last piece can still be fetched from somebody who says what leads to it.
     fn end_may_come(&self) -> bool {
         let last = self.geometry.pieces() - 1;
-        let refuted = mutant!("truth-disbelieved-where-most-is-wrong") || self.doubts.contains_key(&last);
-        !refuted && !self.have.contains(last) && matches!(self.check(last), Check::From(_))
+        let from = self.chain.before(last);
+        // What somebody else sends, who was deceived, says nothing of who claimed the midstate.
+        let claims = |sender| self.claimants.get(&last).is_none_or(|(claimant, _)| claimant == sender);
+        let doubts = self.doubts.get(&last).into_iter().flatten();
+        let refuted = doubts.into_iter().any(|doubt| Some(doubt.from) == from && claims(&doubt.sender));
+        let may_come = !refuted && !self.have.contains(last) && matches!(self.check(last), Check::From(_));
+        may_come && !mutant!("truth-disbelieved-where-most-is-wrong")
     }
 
     /// Once everything was checked that can be: what does not fit is fetched again. If that is most of what is here, either the

@@ -61,7 +61,8 @@ impl Tracker {
         let wishing = wishing.len();
         while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
-            let own = (count == 0 || self.is_deserted(first, own)).then_some(own).filter(|own| self.is_able(now, own));
+            let is_ours = count == 0 || self.is_deserted(now, first, own);
+            let own = is_ours.then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
             handed_out.push(self.hand_out(now, peer, first, count, false));
         }
@@ -70,10 +71,14 @@ impl Tracker {
 
     /// Whether only somebody who had the whole has had this piece, and has gone: it may have found that the whole is wrong. Whoever
     /// is given the piece now finds the same, and goes as well. It is for this node to find it, who makes it good for all; with
-    /// two such runs it has enough.
-    fn is_deserted(&self, first: u32, own: &PeerId) -> bool {
+    /// two such runs it has enough, and if it was late lately others try.
+    fn is_deserted(&self, now: Time, first: u32, own: &PeerId) -> bool {
         let runs = || self.assignments.iter().filter(|run| run.peer == *own).count();
-        self.deserted.contains(&first) && runs() < MAX_RUNS_EACH && !mutant!("what-was-deserted-given-to-anybody")
+        let is_late = || self.participants.get(own).is_some_and(|it| it.late_until > now);
+        self.deserted.contains(&first)
+            && !is_late()
+            && runs() < MAX_RUNS_EACH
+            && !mutant!("what-was-deserted-given-to-anybody")
     }
 
     /// Who fetches what others have, each once.

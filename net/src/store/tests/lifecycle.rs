@@ -71,7 +71,7 @@ async fn a_directory_that_cannot_be_made_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_release_only_grows_and_a_commit_releases_the_whole() {
+async fn a_release_grows_or_begins_anew_and_a_commit_releases_the_whole() {
     let directory = TempDir::new().unwrap();
     let mut bench = Bench::fresh(directory.path()).await;
     let bytes = pattern(600_000, 2);
@@ -84,6 +84,13 @@ async fn a_release_only_grows_and_a_commit_releases_the_whole() {
     assert_eq!(*released.borrow_and_update(), Released::Prefix(262_144));
     bench.store.release(digest, 100);
     assert!(!released.has_changed().unwrap());
+    // It was wrong.
+    bench.store.release(digest, 0);
+    released.changed().await.unwrap();
+    assert_eq!(*released.borrow_and_update(), Released::Prefix(0));
+    bench.store.release(digest, 100);
+    released.changed().await.unwrap();
+    assert_eq!(*released.borrow_and_update(), Released::Prefix(100));
     bench.store.commit(digest, facts());
     released.changed().await.unwrap();
     assert_eq!(*released.borrow_and_update(), Released::Whole);
