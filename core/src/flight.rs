@@ -134,6 +134,8 @@ pub(crate) struct Flight {
     pub(crate) size_hints: u32,
     /// With whom it enrolled last, and when.
     pub(crate) enrolled: Option<(PeerId, Time)>,
+    /// How many midstates its tracker told last, and when that was more or fewer than before, and nothing that was not here.
+    pub(crate) tracker_told: (usize, Time),
     /// Referrals followed since the last enrolment that worked.
     pub(crate) referrals: u32,
     /// When it was last looked whether somebody better leads.
@@ -185,6 +187,7 @@ impl Flight {
             busy_until: Time::ZERO,
             enrolled: None,
             introduced: false,
+            tracker_told: (0, now),
             referrals: 0,
             piece_time: Duration::ZERO,
             last_near: now,
@@ -273,6 +276,22 @@ impl Flight {
     pub(crate) fn stands_still(&self, now: Time) -> Option<Duration> {
         let patience = stall_window(self.source.kind, self.size);
         (self.stage.is_moving() && now - self.idle_since() >= patience).then_some(patience)
+    }
+
+    /// Its tracker has told so many midstates.
+    pub(crate) fn tracker_tells(&mut self, now: Time, told: usize) {
+        let has_as_many = self.download.as_ref().is_some_and(|download| download.have().count() as usize >= told);
+        if self.tracker_told.0 != told {
+            let at = if has_as_many { now } else { self.tracker_told.1 };
+            self.tracker_told = (told, at);
+        }
+    }
+
+    /// For how long its tracker has done nothing that this node waits for. After a mismatch a tracker may fetch everything again by
+    /// its own hand: it gives out nothing and moves all the same, and to look for another one before it has everything is wrong.
+    /// One that has more than this node moves as well, and this node does not.
+    pub(crate) fn tracker_is_quiet(&self, now: Time) -> Duration {
+        if mutant!("tracker-that-moves-is-lost") { Duration::MAX } else { now - self.tracker_told.1 }
     }
 
     pub(crate) fn follows(&self, peer: &PeerId) -> bool {

@@ -219,6 +219,11 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "tracker-that-moves-is-lost",
+        "whoever follows a node that fetches everything again looks for another one before that can have it",
+        WAS_HERE,
+    ),
+    mutant(
         "wrong-prefix-not-withdrawn",
         "what was released before a mismatch is still given to whoever begins to read after it, and what comes after it as well",
         WAS_HERE,

@@ -34,6 +34,7 @@ impl Agent {
             let detail = format!("no byte in {} s", limit.as_secs());
             return self.fail_flight(digest, FailureClass::Transient, &detail, None);
         }
+        let waits = idle.min(flight.tracker_is_quiet(self.cx.now));
         let next = match &flight.role {
             Role::Following(_)
                 if idle >= stall * HOPELESS && !flight.can_fetch_origin() && flight.waiters.is_empty() =>
@@ -41,12 +42,12 @@ impl Agent {
                 let detail = "nobody gives what is missing, and the origin turned this node away";
                 return self.fail_flight(digest, FailureClass::Auth, detail, Some(Duration::ZERO));
             }
-            Role::Following(tracker) if idle >= stall => {
+            Role::Following(tracker) if waits >= stall => {
                 let tracker = tracker.clone();
                 self.cx.wake(Deadline::NoProgress(digest), stall);
                 return self.tracker_lost(digest, &tracker);
             }
-            Role::Following(_) => stall.saturating_sub(idle),
+            Role::Following(_) => stall.saturating_sub(waits),
             _ => limit.saturating_sub(idle),
         };
         if !mutant!("watchdog-not-rearmed") {

@@ -326,9 +326,9 @@ impl Agent {
             Kind::Manifest => Some(now - flight.last_byte),
             _ => self.failures.nothing_came_for(now, &flight.source.registry),
         };
-        // After a mismatch somebody else fetches what it waits for.
+        // After a mismatch somebody else fetches what it waits for, also where that is not known here yet.
         let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
-        came.into_iter().chain(moved).min()
+        came.into_iter().chain(moved).chain([flight.tracker_is_quiet(now)]).min()
     }
 
     fn leave_flight(&mut self, id: RequestId, digest: Digest) {

@@ -125,6 +125,9 @@ impl Agent {
                 if let Some(size) = size {
                     self.learn_size(digest, size, None);
                 }
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.tracker_tells(self.cx.now, spine.len());
+                }
                 self.hear_spine(digest, tracker, &spine, false);
                 self.tracker_answered_waiting(digest, tracker, &spine);
                 for Neighbour { peer, addresses, zone } in neighbours {

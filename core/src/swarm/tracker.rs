@@ -112,7 +112,7 @@ pub(crate) struct Tracker {
     /// Who has said what it was fetching when it came; also those who have gone.
     brought: BTreeSet<PeerId>,
     wishes: Wishes,
-    /// Pieces that nobody has any more since somebody who had the whole has gone.
+    /// Pieces that nobody has since somebody has gone who had them, or was fetching them.
     deserted: BTreeSet<u32>,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
@@ -222,11 +222,15 @@ impl Tracker {
     /// A participant has gone: what it was fetching is free again, and what only it had is wanted again.
     pub(crate) fn gone(&mut self, peer: &PeerId) {
         if let Some(participant) = self.participants.remove(peer) {
-            let had_all = participant.is_seed();
+            // What it was fetching it may have got: whoever finds that the whole is wrong finds it with the last piece, and goes
+            // before it tells of that.
+            let fetched = self.assignments.iter().filter(|run| run.peer == *peer).flat_map(|run| run.first..run.end());
+            let fetched: Vec<_> = fetched.filter(|piece| self.holders.get(*piece as usize) == Some(&0)).collect();
+            self.deserted.extend(fetched);
             for piece in participant.pieces.iter() {
                 let holders = &mut self.holders[piece as usize];
                 *holders = holders.saturating_sub(1);
-                if had_all && *holders == 0 {
+                if *holders == 0 {
                     self.deserted.insert(piece);
                 }
             }

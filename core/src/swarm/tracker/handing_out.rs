@@ -69,9 +69,9 @@ impl Tracker {
         handed_out
     }
 
-    /// Whether only somebody who had the whole has had this piece, and has gone: it may have found that the whole is wrong. Whoever
-    /// is given the piece now finds the same, and goes as well. It is for this node to find it, who makes it good for all; with
-    /// two such runs it has enough, and if it was late lately others try.
+    /// Whether somebody has gone who had this piece, or was to fetch it, and nobody else has it: with it he may have found that the
+    /// whole is wrong. Whoever is given the piece now finds the same, and goes as well. It is for this node to find it, who makes it
+    /// good for all; with two such runs it has enough, and if it was late lately others try.
     fn is_deserted(&self, now: Time, first: u32, own: &PeerId) -> bool {
         let runs = || self.assignments.iter().filter(|run| run.peer == *own).count();
         let is_late = || self.participants.get(own).is_some_and(|it| it.late_until > now);

@@ -76,6 +76,25 @@ fn what_only_a_gone_participant_had_is_fetched_again() {
 }
 
 #[test]
+fn what_nobody_has_since_somebody_has_gone_is_fetched_here() {
+    for seed in 0..20 {
+        for was_heard in [false, true] {
+            let mut tracker = tracker(1, 9);
+            let mut cx = Context::new(seed, Time::ZERO);
+            let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
+            if run.peer == peer(0) {
+                continue;
+            }
+            if was_heard {
+                tracker.heard(Time::ZERO, &run.peer, &have(0, 1));
+            }
+            tracker.gone(&run.peer);
+            assert_eq!(tracker.assign(&mut cx, &peer(0), 16).remove(0).peer, peer(0), "it was heard: {was_heard}");
+        }
+    }
+}
+
+#[test]
 fn a_participant_without_a_credential_is_given_nothing() {
     let mut tracker = tracker(8, 2);
     tracker.set_can_fetch(&peer(0), false);
