@@ -94,6 +94,8 @@ pub(crate) struct Flight {
     pub(crate) others_wait: bool,
     /// A failure of this node's own has not cooled down: until then only others ask the origin.
     pub(crate) cools_down_until: Option<Time>,
+    /// The origin has told this node to ask for it again then, and not before.
+    pub(crate) comes_back_at: Time,
     /// The origin has been asked whether a failure that others tell of is still so, and it is not.
     pub(crate) origin_has_it: bool,
     /// The origin gives it to nobody without a credential, or not to the one that this node has. A new credential clears it.
@@ -180,6 +182,7 @@ impl Flight {
             led_for_others: false,
             origin_has_it: false,
             cools_down_until: None,
+            comes_back_at: Time::ZERO,
             others_since: None,
             asks_for_size: false,
             size_hints: 0,

@@ -211,6 +211,16 @@ pub const TABLE: &[Mutant] = &[
     mutant("late-run-fetched-as-well", "what has been given to somebody else meanwhile is fetched as well", WAS_HERE),
     mutant("complains-while-behind", "a flight that leaves the link to others complains of getting nothing", WAS_HERE),
     mutant("turn-not-passed-on", "a request that gives up keeps its turn at a registry that limits", CLASSIC),
+    mutant(
+        "asks-and-leads-nobody",
+        "a node that the registry has turned away counts on those who follow it, and does not lead them",
+        WAS_HERE,
+    ),
+    mutant(
+        "comes-back-for-what-was-lost",
+        "what the disk has lost is asked for again while the registry says to wait",
+        CLASSIC,
+    ),
     // After a lie.
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant(

@@ -11,6 +11,7 @@ use crate::input::{OriginFailure, OriginStat};
 use crate::message::{FailureClass, Have, Notice};
 use crate::names::{Kind, OpId, PeerId, Source};
 use crate::output::Output;
+use crate::swarm::outage::Outage;
 use crate::swarm::tracker::Verdict;
 use crate::time::Time;
 
@@ -156,6 +157,7 @@ impl Agent {
             runs.extend(download.drop_runs());
         }
         let cooldown = retry_after.unwrap_or_default();
+        flight.comes_back_at = flight.comes_back_at.max(self.cx.now + Outage::asked_for(cooldown));
         match flight.role.clone() {
             Role::Following(tracker) => {
                 for (first, count) in runs {
@@ -177,6 +179,26 @@ impl Agent {
                 }
                 if let Verdict::Fail(class, _) = verdict {
                     return self.fail_flight(digest, class, &detail, None);
+                }
+                self.track(digest);
+            }
+        }
+    }
+
+    /// What the origin was to send, and has not, or what was lost when it was here, has to wait: the origin has told this node to come
+    /// back later. Whoever may ask it now fetches it.
+    pub(super) fn give_back(&mut self, digest: Digest, (first, count): (u32, u32)) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let cooldown = flight.comes_back_at - self.cx.now;
+        match &flight.role {
+            Role::Following(tracker) => {
+                let class = FailureClass::RateLimited;
+                let notice = Notice::Unassigned { digest, first, count, class, cooldown, no_ranges: false };
+                self.cx.emit(Output::Notify { peer: tracker.clone(), notice: notice.into() });
+            }
+            _ => {
+                if let Some(tracker) = self.trackers.get_mut(&digest) {
+                    tracker.release(&self.config.peer, &[(first, count)]);
                 }
                 self.track(digest);
             }

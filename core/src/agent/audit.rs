@@ -170,6 +170,12 @@ impl Agent {
                 {
                     "resolves and has asked nobody"
                 }
+                // After a mismatch it waits until nothing is on its way any more, and leads then.
+                (Stage::Moving, Role::Undecided)
+                    if !flight.is_recovering() && !operates(|op| matches!(op, Op::Challenge(_) | Op::Confirm(..))) =>
+                {
+                    "follows nobody, leads nobody and asks nobody"
+                }
                 (Stage::Moving, Role::Following(_))
                     if !self.armed(Deadline::Enrol(digest)) && !operates(|op| matches!(op, Op::Challenge(_))) =>
                 {

@@ -185,7 +185,15 @@ impl Agent {
                 let others = self.trackers.get(&digest).map(|tracker| tracker.others_can_fetch(&self.config.peer));
                 match self.challenge_waiters(digest) {
                     Challenged::Asked => return self.track(digest),
-                    Challenged::Coming if others == Some(true) => return self.track(digest),
+                    Challenged::Coming if others == Some(true) => {
+                        let is_undecided = self.flights.get(&digest).is_some_and(|it| it.role == Role::Undecided);
+                        return if is_undecided && !mutant!("asks-and-leads-nobody") {
+                            // They have enrolled here before this node knew whether it leads.
+                            self.lead(digest)
+                        } else {
+                            self.track(digest)
+                        };
+                    }
                     // What others have, they have not given until now.
                     Challenged::Coming | Challenged::Nobody => {}
                 }
