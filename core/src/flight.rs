@@ -136,6 +136,8 @@ pub(crate) struct Flight {
     pub(crate) size_hints: u32,
     /// With whom it enrolled last, and when.
     pub(crate) enrolled: Option<(PeerId, Time)>,
+    /// When bytes last came to somebody in its swarm, as its tracker says.
+    pub(crate) swarm_moved: Time,
     /// How many midstates its tracker told last, and when that was more or fewer than before, and nothing that was not here.
     pub(crate) tracker_told: (usize, Time),
     /// Referrals followed since the last enrolment that worked.
@@ -190,6 +192,7 @@ impl Flight {
             busy_until: Time::ZERO,
             enrolled: None,
             introduced: false,
+            swarm_moved: now,
             tracker_told: (0, now),
             referrals: 0,
             piece_time: Duration::ZERO,
@@ -281,8 +284,11 @@ impl Flight {
         (self.stage.is_moving() && now - self.idle_since() >= patience).then_some(patience)
     }
 
-    /// Its tracker has told so many midstates.
-    pub(crate) fn tracker_tells(&mut self, now: Time, told: usize) {
+    /// Its tracker has told so many midstates, and for how long (`quiet`) bytes have come to nobody, if it knows.
+    pub(crate) fn tracker_tells(&mut self, now: Time, told: usize, quiet: Option<Duration>) {
+        if let Some(quiet) = quiet.filter(|_| !mutant!("quiet-although-others-get-bytes")) {
+            self.swarm_moved = self.swarm_moved.max(now.earlier(quiet));
+        }
         let has_as_many = self.download.as_ref().is_some_and(|download| download.have().count() as usize >= told);
         if self.tracker_told.0 != told {
             let at = if has_as_many { now } else { self.tracker_told.1 };

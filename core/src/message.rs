@@ -204,6 +204,9 @@ pub enum EnrolReply {
         spine: Vec<(u32, Midstate)>,
         /// The origin gives this blob only to those who have a credential.
         private: bool,
+        /// For how long the tracker has seen and heard nothing of anybody who gets bytes of it. `None`: it has it whole, or does not
+        /// say.
+        quiet: Option<Duration>,
     },
     /// Somebody with a better rank leads this swarm; enrol there. The sender is a source of pieces all the same.
     Elsewhere {

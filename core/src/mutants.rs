@@ -208,6 +208,16 @@ pub const TABLE: &[Mutant] = &[
         "a registry that takes long is asked for as much at a time as before",
         WAS_HERE,
     ),
+    mutant(
+        "quiet-although-others-get-bytes",
+        "a reader is cut off although others of its swarm get bytes of what it waits for, from a slow registry",
+        WAS_HERE,
+    ),
+    mutant(
+        "slow-registry-is-late",
+        "what a slow registry has not sent by its deadline is given to somebody else, however slow it is here as well",
+        WAS_HERE,
+    ),
     mutant("late-run-fetched-as-well", "what has been given to somebody else meanwhile is fetched as well", WAS_HERE),
     mutant("complains-while-behind", "a flight that leaves the link to others complains of getting nothing", WAS_HERE),
     mutant("turn-not-passed-on", "a request that gives up keeps its turn at a registry that limits", CLASSIC),

@@ -27,6 +27,12 @@ impl Time {
         self.0
     }
 
+    /// This much before, but not before [`Time::ZERO`].
+    #[must_use]
+    pub fn earlier(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// Time passed since `earlier`, or zero if `earlier` lies in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -328,7 +328,8 @@ impl Agent {
         };
         // After a mismatch somebody else fetches what it waits for, also where that is not known here yet.
         let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
-        came.into_iter().chain(moved).chain([flight.tracker_is_quiet(now)]).min()
+        // Before the first piece is complete only those who fetch it know that it comes.
+        came.into_iter().chain(moved).chain([flight.tracker_is_quiet(now), now - flight.swarm_moved]).min()
     }
 
     fn leave_flight(&mut self, id: RequestId, digest: Digest) {

@@ -44,8 +44,18 @@ pub(super) struct OriginSlots {
     typical: Duration,
     /// When they were halved: what began before that says nothing about what is out since.
     halved: Time,
-    /// When each fetch began, or last brought a piece.
-    last: BTreeMap<OpId, Time>,
+    /// The fetches that are under way.
+    fetches: BTreeMap<OpId, Fetching>,
+}
+
+/// A fetch from a registry.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Fetching {
+    began: Time,
+    /// What it has brought since, in bytes.
+    bytes: u64,
+    /// When it began, or last brought a piece.
+    last: Time,
 }
 
 impl OriginSlots {
@@ -61,17 +71,31 @@ impl OriginSlots {
 
     /// When a fetch began, or last brought a piece.
     pub(super) fn last(&self, op: OpId) -> Option<Time> {
-        self.last.get(&op).copied()
+        self.fetches.get(&op).map(|fetch| fetch.last)
     }
 
     fn began(&mut self, now: Time, op: OpId) {
-        self.last.insert(op, now);
+        self.fetches.insert(op, Fetching { began: now, bytes: 0, last: now });
+    }
+
+    /// Bytes of a fetch have come.
+    pub(super) fn brought(&mut self, op: OpId, bytes: u64) {
+        if let Some(fetch) = self.fetches.get_mut(&op) {
+            fetch.bytes += bytes;
+        }
+    }
+
+    /// How long so many bytes take, as fast as this fetch is. `None`: it has brought nothing.
+    fn takes(&self, now: Time, op: OpId, bytes: u64) -> Option<Duration> {
+        let fetch = self.fetches.get(&op).filter(|fetch| fetch.bytes > 0)?;
+        let micros = (now - fetch.began).as_micros() * u128::from(bytes) / u128::from(fetch.bytes);
+        Some(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
     }
 
     /// A fetch has brought a piece of so many bytes.
     pub(super) fn arrived(&mut self, now: Time, op: OpId, bytes: u64, most: u32) {
-        let Some(last) = self.last.get_mut(&op) else { return };
-        let began = core::mem::replace(last, now);
+        let Some(fetch) = self.fetches.get_mut(&op) else { return };
+        let began = core::mem::replace(&mut fetch.last, now);
         let took = now - began;
         // Large ones may take longer, also for the tracker: a byte a microsecond.
         let more = Duration::from_micros(bytes);
@@ -88,7 +112,7 @@ impl OriginSlots {
 
     /// A fetch has brought nothing for so long that it was given up.
     pub(super) fn stalled(&mut self, now: Time, op: OpId, most: u32) {
-        if let Some(began) = self.last.get(&op).copied() {
+        if let Some(began) = self.last(op) {
             self.halve(now, began, most);
         }
     }
@@ -101,7 +125,7 @@ impl OriginSlots {
     }
 
     pub(super) fn ended(&mut self, op: OpId) {
-        self.last.remove(&op);
+        self.fetches.remove(&op);
     }
 
     fn set(&mut self, slots: u32, most: u32) {
@@ -146,6 +170,19 @@ impl Agent {
             }
         }
         (waited, background)
+    }
+
+    /// How long a piece of a blob takes that comes from its registry now, going by the fastest of this node's own fetches from
+    /// there; `None`: nothing comes from there.
+    pub(super) fn piece_from_origin_takes(&self, digest: &Digest) -> Option<Duration> {
+        let flight = self.flights.get(digest)?;
+        let bytes = flight.download.as_ref()?.geometry().piece_bytes();
+        let fetches = self.ops.iter().filter_map(|(op, of)| match of {
+            Op::Fetch(of) => Some((*op, self.flights.get(of)?)),
+            _ => None,
+        });
+        let same = fetches.filter(|(_, of)| of.source.registry == flight.source.registry);
+        same.filter_map(|(op, _)| self.origin_slots.takes(self.cx.now, op, bytes)).min()
     }
 
     /// Fetches from registries that are under way.
@@ -293,6 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_piece_takes_follows_from_what_has_come_of_others() {
+        let mut slots = OriginSlots::default();
+        let (slow, silent) = (OpId(1), OpId(2));
+        slots.began(Time::ZERO, slow);
+        slots.began(Time::ZERO, silent);
+        slots.brought(slow, 1000);
+        slots.brought(slow, 500);
+        let now = Time::ZERO + Duration::from_secs(3);
+        assert_eq!(slots.takes(now, slow, 4500), Some(Duration::from_secs(9)));
+        assert_eq!(slots.takes(now, silent, 4500), None);
+        // That a piece is complete changes nothing.
+        slots.arrived(now, slow, 1500, MOST);
+        assert_eq!(slots.takes(now, slow, 4500), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
     fn the_setting_is_the_most() {
         let mut slots = OriginSlots::default();
         assert_eq!(slots.at_a_time(1), 1);
@@ -301,6 +354,6 @@ mod tests {
         slots.arrived(Time::ZERO, OpId(1), 0, 1);
         assert_eq!(slots.at_a_time(1), 1);
         slots.ended(OpId(1));
-        assert!(slots.last.is_empty());
+        assert!(slots.fetches.is_empty());
     }
 }

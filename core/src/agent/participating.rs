@@ -111,7 +111,7 @@ impl Agent {
             return;
         }
         match result {
-            Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine, private })) => {
+            Ok(Response::Enrol(EnrolReply::Enrolled { size, neighbours, spine, private, quiet })) => {
                 flight.referrals = 0;
                 flight.private |= private;
                 if !core::mem::replace(&mut flight.introduced, true) {
@@ -126,7 +126,7 @@ impl Agent {
                     self.learn_size(digest, size, None);
                 }
                 if let Some(flight) = self.flights.get_mut(&digest) {
-                    flight.tracker_tells(self.cx.now, spine.len());
+                    flight.tracker_tells(self.cx.now, spine.len(), quiet);
                 }
                 self.hear_spine(digest, tracker, &spine, false);
                 self.tracker_answered_waiting(digest, tracker, &spine);

@@ -82,7 +82,8 @@ impl Agent {
             self.add_own_contact(&mut neighbours);
             self.cx.wake_by(Deadline::Track(digest), IDLE_TRACK_INTERVAL);
             let private = self.cache.get(&digest).is_some_and(|blob| blob.facts.private);
-            return EnrolReply::Enrolled { size: Some(size), neighbours, spine: self.spine_of(&digest), private };
+            let spine = self.spine_of(&digest);
+            return EnrolReply::Enrolled { size: Some(size), neighbours, spine, private, quiet: None };
         }
         if !self.flights.contains_key(&digest) {
             match self.failures.recent(now, &digest) {
@@ -114,7 +115,8 @@ impl Agent {
                 let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
                 let spine = flight.download.as_ref().map(|download| download.chain().computed(1, MAX_SPINE));
                 let (spine, private) = (spine.unwrap_or_default(), flight.is_private());
-                return EnrolReply::Enrolled { size: flight.size, neighbours, spine, private };
+                let quiet = Some(now - flight.last_byte);
+                return EnrolReply::Enrolled { size: flight.size, neighbours, spine, private, quiet };
             }
         }
         if let Some(size) = size
@@ -159,7 +161,10 @@ impl Agent {
         self.track(digest);
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
         let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
-        EnrolReply::Enrolled { size: flight.size, neighbours, spine, private: flight.is_private() }
+        let moved =
+            self.trackers.get(&digest).map_or(flight.last_byte, |tracker| tracker.moved().max(flight.last_byte));
+        let (quiet, private) = (Some(now - moved), flight.is_private());
+        EnrolReply::Enrolled { size: flight.size, neighbours, spine, private, quiet }
     }
 
     pub(super) fn ranks_before(&self, digest: &Digest, other: &PeerId) -> bool {
@@ -210,8 +215,10 @@ impl Agent {
         self.end_cool_down(digest);
         let leading = self.flights.get(&digest).is_some_and(|flight| flight.role == Role::Leading);
         let present = self.cache.get(&digest).is_some();
+        let is_late = self.trackers.get(&digest).is_some_and(|tracker| tracker.is_overdue(now, Duration::ZERO));
+        let takes = if is_late { self.piece_from_origin_takes(&digest) } else { None };
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
-        tracker.expire(now, &self.config.peer);
+        tracker.expire(now, &self.config.peer, takes);
         if !leading {
             let flying = self.flights.contains_key(&digest);
             let alone = !tracker.participants().any(|peer| !self.members.is_own(peer));

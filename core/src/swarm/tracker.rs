@@ -116,6 +116,8 @@ pub(crate) struct Tracker {
     deserted: BTreeSet<u32>,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
+    /// When somebody last said that it fetches what it is to fetch.
+    last_fetching: Time,
     /// Until then nobody has been silent for too long.
     all_heard_until: Time,
     /// Nobody is given nothing for longer than until then.
@@ -181,6 +183,11 @@ impl Tracker {
         let pieces = PieceSet::from_bytes(universe, &introduction.pieces);
         self.holds(now, peer, &pieces);
         self.brings_runs(now, peer, &introduction.fetching);
+        let is_given =
+            |run: &Assignment| run.peer == *peer && introduction.fetching.iter().any(|(first, _)| run.has(*first));
+        if self.assignments.iter().any(is_given) {
+            self.last_fetching = now;
+        }
         true
     }
 
@@ -196,6 +203,11 @@ impl Tracker {
             }
         }
         self.runs_move(now, peer);
+    }
+
+    /// When bytes last came to somebody, as far as is known: new pieces, or more of what somebody was given to fetch.
+    pub(crate) fn moved(&self) -> Time {
+        self.last_news.max(self.last_fetching)
     }
 
     /// A participant says what it has. Returns whether it is a participant.
@@ -324,12 +336,13 @@ impl Tracker {
         }
     }
 
-    /// Drops participants that are silent (never `own`), and runs that are late.
-    pub(crate) fn expire(&mut self, now: Time, own: &PeerId) {
+    /// Drops participants that are silent (never `own`), and runs that are late: for how long this node waits for a piece from the
+    /// same registry (`takes`), others may as well.
+    pub(crate) fn expire(&mut self, now: Time, own: &PeerId, takes: Option<Duration>) {
         if now > self.all_heard_until {
             self.expire_participants(now, own);
         }
-        self.expire_runs(now);
+        self.expire_runs(now, takes);
     }
 
     /// There may be thousands: they are looked through when the first of them can have been silent for too long, and not

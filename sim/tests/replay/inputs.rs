@@ -144,8 +144,12 @@ fn response() -> BoxedStrategy<Response> {
     ];
     let result = (digest(), outcome).prop_map(|(digest, outcome)| PullResult { digest, outcome });
     let enrol = prop_oneof![
-        (option::of(size()), vec(neighbour(), 0..3), spine(), any::<bool>())
-            .prop_map(|(size, neighbours, spine, private)| EnrolReply::Enrolled { size, neighbours, spine, private }),
+        (option::of(size()), vec(neighbour(), 0..3), spine(), any::<bool>(), option::of(any::<u32>())).prop_map(
+            |(size, neighbours, spine, private, quiet)| {
+                let quiet = quiet.map(|millis| Duration::from_millis(millis.into()));
+                EnrolReply::Enrolled { size, neighbours, spine, private, quiet }
+            }
+        ),
         neighbour().prop_map(|tracker| EnrolReply::Elsewhere { tracker }),
         Just(EnrolReply::NotTracking),
         failure().prop_map(EnrolReply::Failed),

@@ -206,7 +206,9 @@ impl Dice {
                 _ => {
                     let size = self.size(enrol.digest);
                     let (neighbours, spine) = (self.neighbours(), self.spine());
-                    EnrolReply::Enrolled { size: self.maybe(size), neighbours, spine, private: self.below(9) == 0 }
+                    let (size, private) = (self.maybe(size), self.below(9) == 0);
+                    let quiet = Duration::from_secs(self.below(40));
+                    EnrolReply::Enrolled { size, neighbours, spine, private, quiet: self.maybe(quiet) }
                 }
             }),
         }

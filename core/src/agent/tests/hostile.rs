@@ -97,7 +97,7 @@ impl Bench {
     pub(super) fn enrolled(&mut self, tracker: &str, size: u64) -> &mut Self {
         let call = self.call_to(tracker);
         let (neighbours, spine) = (Vec::new(), Vec::new());
-        let reply = EnrolReply::Enrolled { size: Some(size), neighbours, spine, private: false };
+        let reply = EnrolReply::Enrolled { size: Some(size), neighbours, spine, private: false, quiet: None };
         self.input(Input::Reply { call, response: Response::Enrol(reply) })
     }
 

@@ -138,7 +138,7 @@ fn who_waits_for_somebody_busy_does_not_starve_until_that_takes_too_long() {
                 }
                 Output::Call { call, request: Request::Enrol(_), .. } => {
                     let (neighbours, spine) = (Vec::new(), Vec::new());
-                    let reply = EnrolReply::Enrolled { size, neighbours, spine, private: false };
+                    let reply = EnrolReply::Enrolled { size, neighbours, spine, private: false, quiet: None };
                     bench.input(Input::Reply { call, response: Response::Enrol(reply) });
                 }
                 _ => {}

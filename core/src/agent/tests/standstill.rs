@@ -151,7 +151,8 @@ fn who_is_enrolled_after_it_has_left_says_so_again() {
     let (neighbours, spine) = (Vec::new(), Vec::new());
     let call = bench.call_to("tracker");
     bench.pass(Duration::from_secs(2)).take();
-    let reply = EnrolReply::Enrolled { size: Some(4 * MIN_PIECE_BYTES), neighbours, spine, private: false };
+    let reply =
+        EnrolReply::Enrolled { size: Some(4 * MIN_PIECE_BYTES), neighbours, spine, private: false, quiet: None };
     bench.input(Input::Reply { call, response: Response::Enrol(reply) });
     assert!(bench.outputs.iter().any(leaves));
 }

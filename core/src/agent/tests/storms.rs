@@ -21,7 +21,7 @@ fn a_tracker_that_enrols_and_leaves_at_once_is_not_asked_faster() {
         for call in enrolments(&bench.take()) {
             asked += 1;
             let (neighbours, spine) = (Vec::new(), Vec::new());
-            let reply = EnrolReply::Enrolled { size: None, neighbours, spine, private: false };
+            let reply = EnrolReply::Enrolled { size: None, neighbours, spine, private: false, quiet: None };
             bench.input(Input::Reply { call, response: Response::Enrol(reply) });
             bench.notice("tracker", Notice::Leave { digest: digest(1) });
         }

@@ -100,7 +100,7 @@ fn who_is_sent_what_does_not_fit_tells_the_tracker_although_others_could_be_aske
                 Output::Notify { notice, .. } if matches!(*notice, Notice::Starving { .. }) => complains = true,
                 Output::Call { call, request: Request::Enrol(_), .. } => {
                     let (neighbours, spine) = (Vec::new(), Vec::new());
-                    let reply = EnrolReply::Enrolled { size, neighbours, spine, private };
+                    let reply = EnrolReply::Enrolled { size, neighbours, spine, private, quiet: None };
                     bench.input(Input::Reply { call, response: Response::Enrol(reply) });
                 }
                 _ => {}

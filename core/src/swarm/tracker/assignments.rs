@@ -16,6 +16,9 @@ const RUN_BYTES: u64 = 1024 * 1024;
 const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
 const DEADLINE_FACTOR: u32 = 4;
+/// Nobody is late with a first piece before this many times what one takes here, on this node, from the same registry; but for no
+/// more than so many deadlines.
+const SLOW_FACTOR: (u32, u32) = (2, 4);
 
 /// A run of pieces that somebody is fetching from the origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub(crate) struct Assignment {
     /// When it was handed out, if this node has done so.
     since: Option<Time>,
     pub(super) until: Time,
+    /// It has been given more time, because the registry is slow.
+    is_excused: bool,
 }
 
 impl Assignment {
@@ -46,7 +51,7 @@ impl Tracker {
     pub(super) fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
         let deadline = self.deadline(first, count);
         let (since, until) = (Some(now), now + deadline);
-        let assignment = Assignment { peer, first, count, deadline, is_wish, since, until };
+        let assignment = Assignment { peer, first, count, deadline, is_wish, since, until, is_excused: false };
         self.assignments.push(assignment.clone());
         assignment
     }
@@ -118,6 +123,7 @@ impl Tracker {
             if run.first > before {
                 // The rest gets a deadline of its own.
                 run.until = now + run.deadline;
+                run.is_excused = false;
             }
             if run.count == 0 {
                 finished.push(run.since.map(|since| now - since));
@@ -133,8 +139,16 @@ impl Tracker {
         }
     }
 
-    /// Drops runs that are late: somebody else is to fetch them.
-    pub(super) fn expire_runs(&mut self, now: Time) {
+    /// Drops runs that are late: somebody else is to fetch them. `takes`: for how long this node waits for a piece from the same
+    /// registry, as it looks now.
+    pub(super) fn expire_runs(&mut self, now: Time, takes: Option<Duration>) {
+        let takes = takes.filter(|_| !mutant!("slow-registry-is-late"));
+        if let Some(takes) = takes.map(|takes| takes * SLOW_FACTOR.0) {
+            for run in self.assignments.iter_mut().filter(|run| run.until <= now && !run.is_excused) {
+                run.is_excused = true;
+                run.until = run.until + takes.min(run.deadline * SLOW_FACTOR.1).saturating_sub(run.deadline);
+            }
+        }
         let mut late = Vec::new();
         let holders = &self.holders;
         let is_held = |piece: u32| holders.get(piece as usize).is_some_and(|holders| *holders > 0);
@@ -166,7 +180,7 @@ impl Tracker {
 
     /// Whether a run should have been given to somebody else for longer than `patience`.
     pub(crate) fn is_overdue(&self, now: Time, patience: Duration) -> bool {
-        self.assignments.iter().any(|run| run.until + patience < now)
+        self.assignments.iter().any(|run| run.until + patience <= now)
     }
 
     pub(super) fn is_assigned(&self, piece: u32) -> bool {
@@ -208,7 +222,7 @@ mod tests {
         let mut tracker = tracker(4, 3);
         comes(&mut tracker, "new", &[(0, 4)]);
         let late = Time::ZERO + MIN_DEADLINE * 2;
-        tracker.expire_runs(late);
+        tracker.expire_runs(late, None);
         // What this node did not give out does not make it slower.
         assert_eq!(tracker.pace.width(MAX_WIDTH), Pace::default().width(MAX_WIDTH));
         // It says so still.

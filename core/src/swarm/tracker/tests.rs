@@ -59,7 +59,7 @@ fn a_run_that_is_late_is_given_to_somebody_else() {
     for number in 0..2 {
         tracker.enrol(cx.now, &peer(number), introduction(true));
     }
-    tracker.expire(cx.now, &peer(0));
+    tracker.expire(cx.now, &peer(0), None);
     let again = tracker.assign(&mut cx, &peer(0), 16).remove(0);
     assert_ne!(again.peer, run.peer);
 }
@@ -221,7 +221,7 @@ fn the_latest_time_that_the_origin_names_counts() {
 #[test]
 fn a_late_run_does_not_shorten_what_the_origin_asked_for() {
     let (mut tracker, other) = told_to_wait(Time::ZERO, Duration::from_secs(100));
-    tracker.expire(Time::ZERO + other.deadline, &peer(0));
+    tracker.expire(Time::ZERO + other.deadline, &peer(0), None);
     assert!(!tracker.is_able(Time::ZERO + Duration::from_millis(99_999), &peer(0)));
 }
 
@@ -404,7 +404,7 @@ proptest! {
                     cx.now = cx.now + Duration::from_millis(u64::from(millis));
                     let known: Vec<_> = tracker.participants().cloned().collect();
                     let runs = tracker.assignments.clone();
-                    tracker.expire(cx.now, &peer(0));
+                    tracker.expire(cx.now, &peer(0), None);
                     for gone in known.iter().filter(|known| !tracker.contains(known)) {
                         fetching.retain(|_, fetcher| fetcher != gone);
                         held.values_mut().for_each(|holders| holders.retain(|holder| holder != gone));

@@ -113,6 +113,7 @@ impl TryFrom<wire::EnrolReply> for core::EnrolReply {
                 neighbours: all(enrolled.neighbours)?,
                 spine: spine(&enrolled.spine, "enrolled")?,
                 private: enrolled.private,
+                quiet: enrolled.quiet_millis.map(Duration::from_millis),
             }),
             wire::EnrolOutcome::Elsewhere(tracker) => Ok(Self::Elsewhere { tracker: tracker.try_into()? }),
             wire::EnrolOutcome::NotTracking(_) => Ok(Self::NotTracking),

@@ -146,6 +146,8 @@ pub struct Enrolled {
     pub spine: Vec<SpinePoint>,
     #[prost(bool, tag = "4")]
     pub private: bool,
+    #[prost(uint64, optional, tag = "5")]
+    pub quiet_millis: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, ProstMessage)]

@@ -78,12 +78,13 @@ impl From<&core::Enrol> for wire::Enrol {
 impl From<&core::EnrolReply> for wire::EnrolReply {
     fn from(reply: &core::EnrolReply) -> Self {
         let outcome = match reply {
-            core::EnrolReply::Enrolled { size, neighbours, spine: points, private } => {
+            core::EnrolReply::Enrolled { size, neighbours, spine: points, private, quiet } => {
                 wire::EnrolOutcome::Enrolled(wire::Enrolled {
                     size: *size,
                     neighbours: neighbours.iter().map(Into::into).collect(),
                     spine: spine(points),
                     private: *private,
+                    quiet_millis: quiet.map(millis),
                 })
             }
             core::EnrolReply::Elsewhere { tracker } => wire::EnrolOutcome::Elsewhere(tracker.into()),

@@ -131,7 +131,8 @@ fn spine() -> impl Strategy<Value = Vec<(u32, Midstate)>> {
 pub(super) fn enrol_reply() -> impl Strategy<Value = EnrolReply> {
     prop_oneof![
         (option::of(any::<u64>()), vec(neighbour(), 0..3), spine()).prop_map(|(size, neighbours, spine)| {
-            EnrolReply::Enrolled { private: size.is_none(), size, neighbours, spine }
+            let quiet = size.map(|size| Duration::from_millis(size / 2));
+            EnrolReply::Enrolled { private: size.is_none(), size, neighbours, spine, quiet }
         }),
         neighbour().prop_map(|tracker| EnrolReply::Elsewhere { tracker }),
         Just(EnrolReply::NotTracking),

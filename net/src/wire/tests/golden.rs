@@ -211,6 +211,7 @@ fn swarm_messages_keep_their_form() {
                 neighbours: vec![neighbour.clone()],
                 spine: vec![(1, Midstate::INITIAL)],
                 private: false,
+                quiet: Some(Duration::from_millis(1500)),
             }),
         ),
         ("elsewhere", reply(EnrolReply::Elsewhere { tracker: neighbour })),
