@@ -137,9 +137,9 @@ pub(crate) struct Flight {
     /// With whom it enrolled last, and when.
     pub(crate) enrolled: Option<(PeerId, Time)>,
     /// When bytes last came to somebody in its swarm, as its tracker says.
-    pub(crate) swarm_moved: Time,
+    pub(crate) swarm_moved: Option<Time>,
     /// How many midstates its tracker told last, and when that was more or fewer than before, and nothing that was not here.
-    pub(crate) tracker_told: (usize, Time),
+    pub(crate) tracker_told: (usize, Option<Time>),
     /// Referrals followed since the last enrolment that worked.
     pub(crate) referrals: u32,
     /// When it was last looked whether somebody better leads.
@@ -192,8 +192,8 @@ impl Flight {
             busy_until: Time::ZERO,
             enrolled: None,
             introduced: false,
-            swarm_moved: now,
-            tracker_told: (0, now),
+            swarm_moved: None,
+            tracker_told: (0, None),
             referrals: 0,
             piece_time: Duration::ZERO,
             last_near: now,
@@ -216,7 +216,11 @@ impl Flight {
     /// It comes from there. Returns whether that is another registry or repository than before.
     pub(crate) fn comes_from(&mut self, source: &Source) -> bool {
         let old = core::mem::replace(&mut self.source, source.clone());
-        (old.registry, old.repository) != (self.source.registry.clone(), self.source.repository.clone())
+        let is_elsewhere = (&old.registry, &old.repository) != (&self.source.registry, &self.source.repository);
+        if is_elsewhere {
+            self.comes_back_at = Time::ZERO;
+        }
+        is_elsewhere
     }
 
     /// The origin says that the blob has this size.
@@ -287,11 +291,11 @@ impl Flight {
     /// Its tracker has told so many midstates, and for how long (`quiet`) bytes have come to nobody, if it knows.
     pub(crate) fn tracker_tells(&mut self, now: Time, told: usize, quiet: Option<Duration>) {
         if let Some(quiet) = quiet.filter(|_| !mutant!("quiet-although-others-get-bytes")) {
-            self.swarm_moved = self.swarm_moved.max(now.earlier(quiet));
+            self.swarm_moved = self.swarm_moved.max(Some(now.earlier(quiet)));
         }
         let has_as_many = self.download.as_ref().is_some_and(|download| download.have().count() as usize >= told);
         if self.tracker_told.0 != told {
-            let at = if has_as_many { now } else { self.tracker_told.1 };
+            let at = if has_as_many { Some(now) } else { self.tracker_told.1 };
             self.tracker_told = (told, at);
         }
     }
@@ -300,7 +304,8 @@ impl Flight {
     /// its own hand: it gives out nothing and moves all the same, and to look for another one before it has everything is wrong.
     /// One that has more than this node moves as well, and this node does not.
     pub(crate) fn tracker_is_quiet(&self, now: Time) -> Duration {
-        if mutant!("tracker-that-moves-is-lost") { Duration::MAX } else { now - self.tracker_told.1 }
+        let moved = self.tracker_told.1.filter(|_| !mutant!("tracker-that-moves-is-lost"));
+        moved.map_or(Duration::MAX, |moved| now - moved)
     }
 
     pub(crate) fn follows(&self, peer: &PeerId) -> bool {

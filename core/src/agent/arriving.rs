@@ -267,10 +267,10 @@ impl Agent {
         }
         if let (Some(Fetch::Origin { start, end, .. }), Some(flight)) = (fetch, self.flights.get_mut(&digest))
             && let Some(download) = &mut flight.download
-            && (start..end).any(|piece| !download.have().contains(piece))
+            && let Some(missing) = (start..end).find(|piece| !download.have().contains(*piece))
         {
             if flight.comes_back_at > self.cx.now && !mutant!("comes-back-for-what-was-lost") {
-                self.give_back(digest, (start, end - start));
+                self.give_back(digest, (missing, end - missing));
             } else {
                 // What was not reported is still ours to fetch; what we have is passed over.
                 download.enqueue(start, end - start, None, flight.neighbours.available());

@@ -199,6 +199,8 @@ impl Agent {
             _ => {
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
                     tracker.release(&self.config.peer, &[(first, count)]);
+                    // It may have been told while it followed somebody else.
+                    tracker.pause(&self.config.peer, flight.comes_back_at);
                 }
                 self.track(digest);
             }

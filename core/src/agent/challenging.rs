@@ -186,7 +186,9 @@ impl Agent {
                 match self.challenge_waiters(digest) {
                     Challenged::Asked => return self.track(digest),
                     Challenged::Coming if others == Some(true) => {
-                        let is_undecided = self.flights.get(&digest).is_some_and(|it| it.role == Role::Undecided);
+                        let stands = |it: &Flight| it.stage.is_moving() && !it.is_recovering();
+                        let flight = self.flights.get(&digest);
+                        let is_undecided = flight.is_some_and(|it| it.role == Role::Undecided && stands(it));
                         return if is_undecided && !mutant!("asks-and-leads-nobody") {
                             // They have enrolled here before this node knew whether it leads.
                             self.lead(digest)

@@ -14,6 +14,9 @@ use crate::timers::Deadline;
 /// not help it: what it has may be the work of a liar, so that nobody's pieces fit, and it cannot find out from the origin.
 const HOPELESS: u32 = 2;
 
+/// A tracker that moves and has nothing for this node is waited for so many times as long as one that does not.
+const TRACKER_STALLS: u32 = 4;
+
 impl Agent {
     /// Nothing has moved for too long: a participant looks for another tracker, then the flight fails.
     pub(super) fn no_progress(&mut self, digest: Digest) {
@@ -34,7 +37,9 @@ impl Agent {
             let detail = format!("no byte in {} s", limit.as_secs());
             return self.fail_flight(digest, FailureClass::Transient, &detail, None);
         }
-        let waits = idle.min(flight.tracker_is_quiet(self.cx.now));
+        // Whatever it says, there is an end to that.
+        let is_quiet = if idle < stall * TRACKER_STALLS { flight.tracker_is_quiet(self.cx.now) } else { idle };
+        let waits = idle.min(is_quiet);
         let next = match &flight.role {
             Role::Following(_)
                 if idle >= stall * HOPELESS && !flight.can_fetch_origin() && flight.waiters.is_empty() =>

@@ -15,7 +15,6 @@ use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcom
 use crate::names::{CallId, Kind, OpId, PeerId};
 use crate::output::{Explanation, Output};
 use crate::resolve::{Cascade, EXPANSION, Outcome, PROBE_GRACE, Rule, Situation, Step, stall_window};
-use crate::swarm::download::Download;
 use crate::swarm::tracker::Introduction;
 use crate::timers::Deadline;
 
@@ -177,8 +176,12 @@ impl Agent {
             }
             (Ok(_), Some(tracker)) => {
                 self.origin_was_asked(digest);
-                if self.flights.get(&digest).is_some_and(|flight| flight.follows(&tracker)) {
+                let Some(flight) = self.flights.get(&digest) else { return };
+                if flight.follows(&tracker) {
                     self.tracker_lost(digest, &tracker);
+                } else if flight.role == Role::Undecided {
+                    // It was lost meanwhile, and others say the same.
+                    self.may_be_given(digest, Duration::ZERO);
                 }
             }
             (Ok(_), None) => {
@@ -240,7 +243,7 @@ impl Agent {
             pieces: flight.pieces_bytes(),
             can_fetch: flight.can_fetch_origin(),
             has_credential: flight.credential.is_some(),
-            fetching: flight.download.as_ref().map(Download::origin_runs).unwrap_or_default(),
+            fetching: self.origin_slots.runs_of(self.cx.now, flight),
             addresses: self.config.addresses.clone(),
             zone: self.config.zone.clone(),
         };

@@ -10,12 +10,13 @@ use super::{Agent, Op};
 use crate::config::{AuthCheck, Config};
 use crate::digest::Digest;
 use crate::failures::Challenge;
-use crate::flight::Flight;
+use crate::flight::{Flight, Role};
 use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
 use crate::output::{Output, Refusal};
 use crate::swarm::download::Download;
+use crate::swarm::tracker::Tracker;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -329,7 +330,9 @@ impl Agent {
         // After a mismatch somebody else fetches what it waits for, also where that is not known here yet.
         let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
         // Before the first piece is complete only those who fetch it know that it comes.
-        came.into_iter().chain(moved).chain([flight.tracker_is_quiet(now), now - flight.swarm_moved]).min()
+        let led = self.trackers.get(&flight.digest).filter(|_| flight.role == Role::Leading).map(Tracker::moved);
+        let others = led.or(flight.swarm_moved).map(|moved| now - moved);
+        came.into_iter().chain(moved).chain(others).chain([flight.tracker_is_quiet(now)]).min()
     }
 
     fn leave_flight(&mut self, id: RequestId, digest: Digest) {

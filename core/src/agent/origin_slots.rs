@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Agent, Op};
+use super::{Agent, ENROL_INTERVAL, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Stage};
 use crate::names::{Kind, OpId};
@@ -83,6 +83,13 @@ impl OriginSlots {
         if let Some(fetch) = self.fetches.get_mut(&op) {
             fetch.bytes += bytes;
         }
+    }
+
+    /// What comes from the origin for a flight: what has brought bytes, or began so lately that it may. A registry that swallows
+    /// requests is not one that is slow.
+    pub(super) fn runs_of(&self, now: Time, flight: &Flight) -> Vec<(u32, u32)> {
+        let comes = |op: OpId| self.fetches.get(&op).is_some_and(|it| it.bytes > 0 || now - it.began < ENROL_INTERVAL);
+        flight.download.as_ref().map(|download| download.origin_runs(comes)).unwrap_or_default()
     }
 
     /// How long so many bytes take, as fast as this fetch is. `None`: it has brought nothing.
@@ -176,7 +183,7 @@ impl Agent {
     /// there; `None`: nothing comes from there.
     pub(super) fn piece_from_origin_takes(&self, digest: &Digest) -> Option<Duration> {
         let flight = self.flights.get(digest)?;
-        let bytes = flight.download.as_ref()?.geometry().piece_bytes();
+        let bytes = flight.download.as_ref()?.geometry().len(0);
         let fetches = self.ops.iter().filter_map(|(op, of)| match of {
             Op::Fetch(of) => Some((*op, self.flights.get(of)?)),
             _ => None,
@@ -327,6 +334,27 @@ mod tests {
         assert_eq!(after(&mut slots, &[1, 0, 1, 1, 2, 4, 5, 5, 5, 1]), [5, 6, 6, 6, 6, 6, 3, 1, 1, 2]);
         slots.stalled(Time::from_micros(u64::MAX), OpId(1), MOST);
         assert_eq!(slots.at_a_time(MOST), 1);
+    }
+
+    #[test]
+    fn what_brings_nothing_does_not_come() {
+        let mut flight = Flight::new(Digest::from_bytes([7; 32]), 1, source(), Time::ZERO);
+        let mut download =
+            Download::new(flight.digest, crate::piece::Geometry::of_blob(8 * crate::piece::MIN_PIECE_BYTES));
+        let mut slots = OriginSlots::default();
+        for op in 0..2 {
+            let (start, end) = (op as u32 * 4, op as u32 * 4 + 4);
+            download.started(OpId(op), Fetch::Origin { first: start, start, end, check: Check::Alone });
+            slots.began(Time::ZERO, OpId(op));
+        }
+        flight.download = Some(download);
+        assert_eq!(slots.runs_of(Time::ZERO, &flight), [(0, 4), (4, 4)]);
+        slots.brought(OpId(1), 1);
+        assert_eq!(slots.runs_of(Time::ZERO + ENROL_INTERVAL, &flight), [(4, 4)]);
+    }
+
+    fn source() -> crate::names::Source {
+        crate::names::Source { registry: "r".into(), repository: "n".into(), kind: Kind::Blob }
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Agent {
             addresses: self.config.addresses.clone(),
             private: flight.is_private(),
             has_credential: flight.credential.is_some(),
-            fetching: flight.download.as_ref().map(Download::origin_runs).unwrap_or_default(),
+            fetching: self.origin_slots.runs_of(self.cx.now, flight),
         };
         let tracker = tracker.clone();
         let call = Call { peer: tracker.clone(), digest, purpose: Purpose::Enrol, generation: flight.generation };

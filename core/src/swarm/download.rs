@@ -302,10 +302,10 @@ impl Download {
         Some(fetch)
     }
 
-    /// The runs that come from the origin now: the first piece that is not here yet, and how many.
-    pub(crate) fn origin_runs(&self) -> Vec<(u32, u32)> {
-        let runs = self.fetches.values().filter_map(|fetch| match fetch {
-            Fetch::Origin { first, end, .. } if first < end => Some((*first, end - first)),
+    /// The runs that come from the origin now: the first piece that is not here yet, and how many. `comes`: which fetches count.
+    pub(crate) fn origin_runs(&self, comes: impl Fn(OpId) -> bool) -> Vec<(u32, u32)> {
+        let runs = self.fetches.iter().filter_map(|(op, fetch)| match fetch {
+            Fetch::Origin { first, end, .. } if first < end && comes(*op) => Some((*first, end - first)),
             _ => None,
         });
         runs.take(MAX_FETCHING).collect()

@@ -116,7 +116,7 @@ pub(crate) struct Tracker {
     deserted: BTreeSet<u32>,
     /// When somebody last had a piece that it did not have before.
     last_news: Time,
-    /// When somebody last said that it fetches what it is to fetch.
+    /// When somebody last said that bytes come of what it is to fetch.
     last_fetching: Time,
     /// Until then nobody has been silent for too long.
     all_heard_until: Time,
@@ -183,11 +183,7 @@ impl Tracker {
         let pieces = PieceSet::from_bytes(universe, &introduction.pieces);
         self.holds(now, peer, &pieces);
         self.brings_runs(now, peer, &introduction.fetching);
-        let is_given =
-            |run: &Assignment| run.peer == *peer && introduction.fetching.iter().any(|(first, _)| run.has(*first));
-        if self.assignments.iter().any(is_given) {
-            self.last_fetching = now;
-        }
+        self.says_what_comes(now, peer, &introduction.fetching);
         true
     }
 
@@ -329,7 +325,7 @@ impl Tracker {
     }
 
     /// A participant is given nothing until then. What it was told before to wait for still holds.
-    fn pause(&mut self, peer: &PeerId, until: Time) {
+    pub(crate) fn pause(&mut self, peer: &PeerId, until: Time) {
         if let Some(participant) = self.participants.get_mut(peer) {
             self.all_paused_until = self.all_paused_until.max(until);
             participant.paused_until = participant.paused_until.max(until);
@@ -342,7 +338,7 @@ impl Tracker {
         if now > self.all_heard_until {
             self.expire_participants(now, own);
         }
-        self.expire_runs(now, takes);
+        self.expire_runs(now, own, takes);
     }
 
     /// There may be thousands: they are looked through when the first of them can have been silent for too long, and not

@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -7,8 +9,8 @@ use crate::digest::{Digest, hex};
 use crate::input::{Hashed, Input, Method, TransferEvent};
 use crate::journal::scribe::Scribe;
 use crate::members::{Member, Roster};
-use crate::message::{Enrol, Have, Notice, PieceSum, Request};
-use crate::names::{CredentialId, Kind, OpId, PeerId, RequestId, Source, StreamId};
+use crate::message::{Enrol, EnrolReply, Have, Notice, PieceSum, Request, Response};
+use crate::names::{CallId, CredentialId, Kind, OpId, PeerId, RequestId, Source, StreamId};
 use crate::spine::Midstate;
 use crate::time::Time;
 
@@ -94,6 +96,16 @@ fn the_format_is_this() {
                 private: false,
                 has_credential: true,
                 fetching: vec![(0, 300)],
+            }),
+        },
+        Input::Reply {
+            call: CallId(1),
+            response: Response::Enrol(EnrolReply::Enrolled {
+                size: Some(9),
+                neighbours: Vec::new(),
+                spine: Vec::new(),
+                private: true,
+                quiet: Some(Duration::from_millis(1500)),
             }),
         },
         Input::Tick,

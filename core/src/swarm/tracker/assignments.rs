@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::PeerId;
 use crate::piece::Geometry;
-use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_RUNS_EACH, MAX_WIDTH, Tracker};
+use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_RUNS_EACH, MAX_WIDTH, PARTICIPANT_TTL, Tracker};
 use crate::time::Time;
 
 /// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
@@ -33,6 +33,8 @@ pub(crate) struct Assignment {
     /// When it was handed out, if this node has done so.
     since: Option<Time>,
     pub(super) until: Time,
+    /// Bytes of it come, as its fetcher said when it was last heard.
+    comes: bool,
     /// It has been given more time, because the registry is slow.
     is_excused: bool,
 }
@@ -51,7 +53,8 @@ impl Tracker {
     pub(super) fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
         let deadline = self.deadline(first, count);
         let (since, until) = (Some(now), now + deadline);
-        let assignment = Assignment { peer, first, count, deadline, is_wish, since, until, is_excused: false };
+        let assignment =
+            Assignment { peer, first, count, deadline, is_wish, since, until, comes: false, is_excused: false };
         self.assignments.push(assignment.clone());
         assignment
     }
@@ -107,6 +110,17 @@ impl Tracker {
         }
     }
 
+    /// A participant says of which runs bytes come (or may: it has begun with them just now, and that says nothing).
+    pub(super) fn says_what_comes(&mut self, now: Time, peer: &PeerId, fetching: &[(u32, u32)]) {
+        for run in self.assignments.iter_mut().filter(|run| run.peer == *peer) {
+            let is_old = run.since.is_none_or(|since| now - since >= PARTICIPANT_TTL / 2);
+            run.comes = is_old && fetching.iter().any(|(first, _)| run.has(*first));
+            if run.comes {
+                self.last_fetching = now;
+            }
+        }
+    }
+
     /// Takes off what `peer` has of the runs that it was given.
     pub(super) fn runs_move(&mut self, now: Time, peer: &PeerId) {
         let Some(participant) = self.participants.get(peer) else { return };
@@ -140,11 +154,16 @@ impl Tracker {
     }
 
     /// Drops runs that are late: somebody else is to fetch them. `takes`: for how long this node waits for a piece from the same
-    /// registry, as it looks now.
-    pub(super) fn expire_runs(&mut self, now: Time, takes: Option<Duration>) {
+    /// registry, as it looks now. Whoever has not begun a run, or has dropped it, is late all the same; this node gives back what it
+    /// drops.
+    pub(super) fn expire_runs(&mut self, now: Time, own: &PeerId, takes: Option<Duration>) {
         let takes = takes.filter(|_| !mutant!("slow-registry-is-late"));
         if let Some(takes) = takes.map(|takes| takes * SLOW_FACTOR.0) {
-            for run in self.assignments.iter_mut().filter(|run| run.until <= now && !run.is_excused) {
+            for run in self
+                .assignments
+                .iter_mut()
+                .filter(|run| run.until <= now && !run.is_excused && (run.comes || run.peer == *own))
+            {
                 run.is_excused = true;
                 run.until = run.until + takes.min(run.deadline * SLOW_FACTOR.1).saturating_sub(run.deadline);
             }
@@ -222,12 +241,34 @@ mod tests {
         let mut tracker = tracker(4, 3);
         comes(&mut tracker, "new", &[(0, 4)]);
         let late = Time::ZERO + MIN_DEADLINE * 2;
-        tracker.expire_runs(late, None);
+        tracker.expire_runs(late, &peer(0), None);
         // What this node did not give out does not make it slower.
         assert_eq!(tracker.pace.width(MAX_WIDTH), Pace::default().width(MAX_WIDTH));
         // It says so still.
         tracker.enrol(late, &PeerId::new("new"), Introduction { fetching: vec![(0, 4)], ..introduction(true) });
         assert_eq!(out(&tracker), []);
+    }
+
+    #[test]
+    fn what_comes_as_slowly_as_here_is_not_late_but_not_for_ever() {
+        let takes = Some(MIN_DEADLINE * 3);
+        for (says_so, whole_deadlines) in [(false, 1), (true, SLOW_FACTOR.1)] {
+            let mut tracker = tracker(4, 1);
+            let mut cx = context();
+            tracker.enrol(Time::ZERO, &peer(7), introduction(true));
+            tracker.set_can_fetch(&peer(0), false);
+            let run = tracker.assign(&mut cx, &peer(0), 1).remove(0);
+            assert_eq!(run.peer, peer(7));
+            let after = |deadlines: u32| Time::ZERO + run.deadline * deadlines;
+            let fetching = if says_so { vec![(0, 4)] } else { Vec::new() };
+            tracker.enrol(after(1), &peer(7), Introduction { fetching, ..introduction(true) });
+            for deadlines in 1..whole_deadlines {
+                tracker.expire_runs(after(deadlines), &peer(0), takes);
+                assert_eq!(out(&tracker), [0, 1, 2, 3], "after {deadlines}");
+            }
+            tracker.expire_runs(after(whole_deadlines), &peer(0), takes);
+            assert_eq!(out(&tracker), [], "it says so: {says_so}");
+        }
     }
 
     #[test]

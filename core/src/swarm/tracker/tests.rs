@@ -79,10 +79,11 @@ fn what_only_a_gone_participant_had_is_fetched_again() {
 fn what_nobody_has_since_somebody_has_gone_is_fetched_here() {
     for seed in 0..20 {
         for was_heard in [false, true] {
-            let mut tracker = tracker(1, 9);
+            let mut tracker = tracker(2, 9);
+            tracker.heard(Time::ZERO, &peer(8), &have(1, 1));
             let mut cx = Context::new(seed, Time::ZERO);
             let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
-            if run.peer == peer(0) {
+            if run.peer == peer(8) || run.peer == peer(0) {
                 continue;
             }
             if was_heard {
