@@ -186,8 +186,9 @@ pub struct Enrol {
     pub private: bool,
     /// The sender's requester has brought a credential. Whoever has none can get a private blob for nobody.
     pub has_credential: bool,
-    /// Runs of pieces that the sender is fetching from the origin now, whoever gave them to it: the first piece and how many. At
-    /// most [`MAX_FETCHING`].
+    /// Runs of pieces of which the sender gets bytes from the origin now, or has begun to fetch within the last
+    /// [`ENROL_INTERVAL`](crate::agent::ENROL_INTERVAL), whoever gave them to it: the first piece and how many. At most
+    /// [`MAX_FETCHING`].
     pub fetching: Vec<(u32, u32)>,
 }
 

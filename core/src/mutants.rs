@@ -235,7 +235,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant(
         "what-was-deserted-given-to-anybody",
-        "what somebody has thrown away who had the whole is fetched by one after the other, who all do the same",
+        "what somebody had who has gone is fetched by one after the other, who all find the whole wrong and go as well",
         WAS_HERE,
     ),
     mutant(

@@ -330,7 +330,7 @@ impl Agent {
         // After a mismatch somebody else fetches what it waits for, also where that is not known here yet.
         let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
         // Before the first piece is complete only those who fetch it know that it comes.
-        let led = self.trackers.get(&flight.digest).filter(|_| flight.role == Role::Leading).map(Tracker::moved);
+        let led = self.trackers.get(&flight.digest).filter(|_| flight.role == Role::Leading).and_then(Tracker::moved);
         let others = led.or(flight.swarm_moved).map(|moved| now - moved);
         came.into_iter().chain(moved).chain(others).chain([flight.tracker_is_quiet(now)]).min()
     }

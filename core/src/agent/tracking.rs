@@ -13,7 +13,7 @@ use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
 use crate::spine::MAX_SPINE;
 use crate::swarm::tracker::introductions::DEGREE;
-use crate::swarm::tracker::{Assignment, Introduction};
+use crate::swarm::tracker::{Assignment, Introduction, Tracker};
 use crate::timers::Deadline;
 
 /// A leader that is not the best in its own view looks for a better one this often.
@@ -161,9 +161,8 @@ impl Agent {
         self.track(digest);
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };
         let spine = flight.download.as_ref().map(|download| download.spine(MAX_SPINE)).unwrap_or_default();
-        let moved =
-            self.trackers.get(&digest).map_or(flight.last_byte, |tracker| tracker.moved().max(flight.last_byte));
-        let (quiet, private) = (Some(now - moved), flight.is_private());
+        let moved = self.trackers.get(&digest).and_then(Tracker::moved).max(Some(flight.last_byte));
+        let (quiet, private) = (moved.map(|moved| now - moved), flight.is_private());
         EnrolReply::Enrolled { size: flight.size, neighbours, spine, private, quiet }
     }
 

@@ -201,9 +201,9 @@ impl Tracker {
         self.runs_move(now, peer);
     }
 
-    /// When bytes last came to somebody, as far as is known: new pieces, or more of what somebody was given to fetch.
-    pub(crate) fn moved(&self) -> Time {
-        self.last_news.max(self.last_fetching)
+    /// When bytes last came to somebody, as far as is known: new pieces, or more of what somebody was given to fetch. `None`: never.
+    pub(crate) fn moved(&self) -> Option<Time> {
+        Some(self.last_news.max(self.last_fetching)).filter(|moved| *moved > Time::ZERO)
     }
 
     /// A participant says what it has. Returns whether it is a participant.

@@ -197,7 +197,7 @@ impl Tracker {
         self.assignments.retain(|run| run.peer != *peer || !overlaps(run));
     }
 
-    /// Whether a run should have been given to somebody else for longer than `patience`.
+    /// Whether a run should have been given to somebody else for `patience` at least.
     pub(crate) fn is_overdue(&self, now: Time, patience: Duration) -> bool {
         self.assignments.iter().any(|run| run.until + patience <= now)
     }

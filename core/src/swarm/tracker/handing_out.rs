@@ -69,7 +69,7 @@ impl Tracker {
         handed_out
     }
 
-    /// Whether somebody has gone who had this piece, or was to fetch it, and nobody else has it: with it he may have found that the
+    /// Whether somebody has gone who had this piece, or was to fetch it, and nobody else has it: with it that one may have found that the
     /// whole is wrong. Whoever is given the piece now finds the same, and goes as well. It is for this node to find it, who makes it
     /// good for all; with two such runs it has enough, and if it was late lately others try.
     fn is_deserted(&self, now: Time, first: u32, own: &PeerId) -> bool {

@@ -76,6 +76,21 @@ fn what_only_a_gone_participant_had_is_fetched_again() {
 }
 
 #[test]
+fn a_swarm_has_not_moved_before_anything_has_come() {
+    let mut tracker = tracker(4, 3);
+    let mut cx = context();
+    let run = tracker.assign(&mut cx, &peer(0), 1).remove(0);
+    assert_eq!(tracker.moved(), None, "it is only to be fetched");
+    let fetching = |at: Time| (at, Introduction { fetching: vec![(run.first, 1)], ..introduction(true) });
+    let (at, says) = fetching(Time::ZERO + Duration::from_secs(1));
+    tracker.enrol(at, &run.peer, says);
+    assert_eq!(tracker.moved(), None, "it has begun just now");
+    let (at, says) = fetching(Time::ZERO + PARTICIPANT_TTL / 2);
+    tracker.enrol(at, &run.peer, says);
+    assert_eq!(tracker.moved(), Some(at));
+}
+
+#[test]
 fn what_nobody_has_since_somebody_has_gone_is_fetched_here() {
     for seed in 0..20 {
         for was_heard in [false, true] {
