@@ -282,6 +282,11 @@ impl Flight {
         self.last_byte.max(self.stood_behind)
     }
 
+    /// For how long it has tried to get a byte and has got none.
+    pub(crate) fn idle(&self, now: Time) -> Duration {
+        now - self.idle_since().max(self.started)
+    }
+
     /// It has had no byte for so long that others would not count on it any more: for so long.
     pub(crate) fn stands_still(&self, now: Time) -> Option<Duration> {
         let patience = stall_window(self.source.kind, self.size);

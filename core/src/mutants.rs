@@ -115,6 +115,11 @@ pub const TABLE: &[Mutant] = &[
     // The swarm.
     mutant("long-runs-of-slow-registries", "runs are as long as ever when each takes half a minute", WAS_HERE),
     mutant(
+        "patience-begun-anew-with-each-tracker",
+        "a flight that finds another tracker of no use before the watchdog looks at it lives for ever",
+        WAS_HERE,
+    ),
+    mutant(
         "recovery-begun-anew-with-each-tracker",
         "who waits after a mismatch has all its time again with each tracker",
         WAS_HERE,

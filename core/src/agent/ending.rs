@@ -22,7 +22,7 @@ impl Agent {
     pub(super) fn no_progress(&mut self, digest: Digest) {
         let limit = self.config.no_progress_timeout;
         let Some(flight) = self.flights.get(&digest) else { return };
-        let idle = self.cx.now - flight.idle_since().max(flight.started);
+        let idle = flight.idle(self.cx.now);
         let stall = stall_window(flight.source.kind, flight.size);
         if matches!(flight.stage, Stage::Committing) {
             return self.cx.wake(Deadline::NoProgress(digest), limit);

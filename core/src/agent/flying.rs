@@ -280,11 +280,13 @@ impl Agent {
         flight.introduced = false;
         flight.stage = Stage::Moving;
         let stall = stall_window(flight.source.kind, flight.size);
+        // However many trackers it has waited for: there is an end to that, and it is looked for when it was to be.
         if flight.is_recovering() && !mutant!("recovery-begun-anew-with-each-tracker") {
-            // However many trackers it has waited for: there is an end to that, and it is looked for when it was to be.
             self.cx.wake_by(Deadline::NoProgress(digest), stall);
         } else {
-            self.cx.wake(Deadline::NoProgress(digest), stall);
+            let left = self.config.no_progress_timeout.saturating_sub(flight.idle(self.cx.now));
+            let patience = if mutant!("patience-begun-anew-with-each-tracker") { stall } else { stall.min(left) };
+            self.cx.wake(Deadline::NoProgress(digest), patience);
         }
         self.cx.explain(Explanation::Following { digest, tracker });
         self.enrol(digest);
