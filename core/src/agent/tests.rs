@@ -4,6 +4,7 @@ mod fuzz;
 mod hostile;
 mod leaders;
 mod patience;
+mod redacting;
 mod standstill;
 mod storms;
 mod telling;
