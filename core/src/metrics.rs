@@ -51,6 +51,8 @@ counters! {
     pieces_busy,
     /// Blobs completed and committed.
     blobs_completed,
+    /// Blobs whose bytes, once all were here, did not have their digest.
+    blobs_mismatched,
     /// Blobs evicted to stay under the cap.
     blobs_evicted,
     /// Flights that failed.

@@ -383,6 +383,12 @@ pub enum Explanation {
         /// In words.
         detail: Arc<str>,
     },
+    /// What is here of a blob is not part of it: its bytes do not have its digest, or somebody who has the whole says so. Whoever
+    /// reads it is cut short, and what is wrong is fetched again.
+    Mismatched {
+        /// The blob.
+        digest: Digest,
+    },
     /// A registry answers that it is asked too often: from now on it is asked for one thing at a time.
     RegistryLimits {
         /// The registry.

@@ -253,6 +253,9 @@ fn explain(explanation: &Explanation) {
         Explanation::Failed { digest, class, detail } => {
             tracing::warn!(%digest, class = class.name(), %detail, "could not be fetched; containerd asks the next host");
         }
+        Explanation::Mismatched { digest } => {
+            tracing::warn!(%digest, "what came does not have this digest: what is wrong is fetched again");
+        }
         Explanation::RegistryLimits { registry, gap } => {
             let gap_millis = gap.as_millis() as u64;
             tracing::info!(%registry, gap_millis, "the registry limits requests: asking for one thing at a time");

@@ -29,6 +29,7 @@ pub mod right_blame;
 pub mod right_bytes;
 pub mod told_at_all;
 pub mod told_once;
+pub mod withdrawn;
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,5 +74,6 @@ pub const TABLE: &[Invariant] = &[
     right_blame::RULE,
     told_at_all::RULE,
     told_once::RULE,
+    withdrawn::RULE,
     NO_PANIC,
 ];

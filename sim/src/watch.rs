@@ -18,7 +18,7 @@ use longshore_core::time::Time;
 
 use crate::invariants::{
     Invariant, announced, answered_once, asked_politely, come_back_later, consistent, cooldowns, credentials,
-    kept_word, limits, no_ghosts, one_question, patience, right_blame, told_at_all, told_once,
+    kept_word, limits, no_ghosts, one_question, patience, right_blame, told_at_all, told_once, withdrawn,
 };
 use crate::world::{NodeIndex, World};
 pub(crate) use transfers::{Transfer, Transfers};
@@ -123,6 +123,7 @@ pub(crate) struct Watched {
     credentials: credentials::Memory,
     announced: announced::Memory,
     questions: one_question::Memory,
+    withdrawn: withdrawn::Memory,
     /// Only where all rules are looked at.
     close: Option<Box<Closely>>,
     /// A swarm that it has led, although others rank before it.
@@ -146,6 +147,7 @@ impl Watched {
             credentials: Default::default(),
             announced: Default::default(),
             questions: Default::default(),
+            withdrawn: Default::default(),
             close: all_rules.then(Default::default),
             lesser_lead: None,
             view_since: Time::ZERO,
@@ -218,6 +220,7 @@ impl Watched {
         patience::output(scene, output);
         self.later.output(scene, output);
         self.announced.output(scene, output);
+        self.withdrawn.output(scene, output, &self.answers);
         one_question::output(scene.occasion, output);
         if let Some(close) = &mut self.close {
             close.word.output(scene, output, &close.told);

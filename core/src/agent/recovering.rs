@@ -47,6 +47,7 @@ impl Agent {
     pub(super) fn mismatch(&mut self, digest: Digest) {
         let Some(download) = self.flights.get(&digest).and_then(|flight| flight.download.as_ref()) else { return };
         let all_is_of_now = !download.has_of_others() && !download.has_of_before();
+        self.cx.counters.blobs_mismatched += 1;
         if all_is_of_now || download.is_by_hand() && mutant!("what-was-fetched-before-is-right") {
             return self.origin_is_wrong(digest);
         }
@@ -64,6 +65,7 @@ impl Agent {
         // Also what was found to fit while it waited, and told of.
         let had_some = !download.have().is_empty();
         download.distrust(now);
+        self.cx.explain(Explanation::Mismatched { digest });
         // Those who read have read what may be wrong. Whoever was told nothing yet waits for the rest, and so does whoever
         // comes back to ask for it.
         let waiters = core::mem::take(&mut flight.waiters);

@@ -15,9 +15,10 @@ pub const RULE: Invariant = Invariant {
 type Count = fn(&Counters) -> u64;
 
 /// What must not happen.
-const NEVER: [(&str, Count); 10] = [
+const NEVER: [(&str, Count); 11] = [
     ("flights failed", |counters| counters.flights_failed),
     ("requests to the origin failed", |counters| counters.origin_failures),
+    ("blobs did not have their digest", |counters| counters.blobs_mismatched),
     ("pieces were rejected", |counters| counters.pieces_rejected),
     ("ranks differed", |counters| counters.hrw_rank_mismatch),
     ("cascades asked a second row of nodes", |counters| counters.topk_expansions),

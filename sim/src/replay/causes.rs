@@ -315,6 +315,7 @@ pub(crate) fn of_output(output: &Output) -> Subject {
             Explanation::Resolved { digest, .. }
             | Explanation::Leading { digest }
             | Explanation::Completed { digest, .. }
+            | Explanation::Mismatched { digest }
             | Explanation::Failed { digest, .. } => Subject::digest(digest),
             Explanation::Following { digest, tracker } | Explanation::TrackerLost { digest, tracker } => {
                 Subject::both(digest, tracker)

@@ -295,6 +295,7 @@ fn explain(explanation: &Explanation) -> String {
         Explanation::Failed { digest, class, detail } => {
             format!("failed {}: {} ({detail})", digest.short(), class.name())
         }
+        Explanation::Mismatched { digest } => format!("what is here is not {}", digest.short()),
         Explanation::RegistryLimits { registry, gap } => format!("{registry} limits requests: one every {gap:?}"),
         Explanation::RankMismatch { peer: whom, ours, theirs, .. } => match theirs {
             Some(theirs) => format!("{} ranks itself {theirs}, here it is {ours}", peer(whom)),
