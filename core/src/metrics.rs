@@ -51,7 +51,7 @@ counters! {
     pieces_busy,
     /// Blobs completed and committed.
     blobs_completed,
-    /// Blobs whose bytes, once all were here, did not have their digest.
+    /// Times that what was here of a blob turned out not to be it.
     blobs_mismatched,
     /// Blobs evicted to stay under the cap.
     blobs_evicted,

@@ -250,7 +250,12 @@ pub const TABLE: &[Mutant] = &[
     ),
     mutant(
         "wrong-prefix-not-withdrawn",
-        "what was released before a mismatch is still given to whoever begins to read after it, and what comes after it as well",
+        "what was released before a mismatch is still given to whoever begins to read after it",
+        WAS_HERE,
+    ),
+    mutant(
+        "unverified-prefix-released-again",
+        "after a mismatch whoever begins to read is given what may be wrong once more",
         WAS_HERE,
     ),
     mutant(

@@ -384,7 +384,8 @@ pub enum Explanation {
         detail: Arc<str>,
     },
     /// What is here of a blob is not part of it: its bytes do not have its digest, or somebody who has the whole says so. Whoever
-    /// reads it is cut short, and what is wrong is fetched again.
+    /// reads it is cut short, and what is wrong has to be fetched again. If all of it came from the origin just now, the flight
+    /// fails instead, which says why.
     Mismatched {
         /// The blob.
         digest: Digest,

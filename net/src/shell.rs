@@ -254,7 +254,7 @@ fn explain(explanation: &Explanation) {
             tracing::warn!(%digest, class = class.name(), %detail, "could not be fetched; containerd asks the next host");
         }
         Explanation::Mismatched { digest } => {
-            tracing::warn!(%digest, "what came does not have this digest: what is wrong is fetched again");
+            tracing::warn!(%digest, "what is here of this blob turned out not to be it: what is wrong has to be fetched again");
         }
         Explanation::RegistryLimits { registry, gap } => {
             let gap_millis = gap.as_millis() as u64;

@@ -37,6 +37,7 @@ impl Agent {
             let detail = format!("no byte in {} s", limit.as_secs());
             return self.fail_flight(digest, FailureClass::Transient, &detail, None);
         }
+        let left = limit.saturating_sub(idle);
         // Whatever it says, there is an end to that.
         let is_quiet = if idle < stall * TRACKER_STALLS { flight.tracker_is_quiet(self.cx.now) } else { idle };
         let waits = idle.min(is_quiet);
@@ -49,11 +50,11 @@ impl Agent {
             }
             Role::Following(tracker) if waits >= stall => {
                 let tracker = tracker.clone();
-                self.cx.wake(Deadline::NoProgress(digest), stall);
+                self.cx.wake(Deadline::NoProgress(digest), stall.min(left));
                 return self.tracker_lost(digest, &tracker);
             }
-            Role::Following(_) => stall.saturating_sub(waits),
-            _ => limit.saturating_sub(idle),
+            Role::Following(_) => stall.saturating_sub(waits).min(left),
+            _ => left,
         };
         if !mutant!("watchdog-not-rearmed") {
             self.cx.wake(Deadline::NoProgress(digest), next.max(Duration::from_millis(100)));

@@ -280,10 +280,11 @@ impl Agent {
         flight.introduced = false;
         flight.stage = Stage::Moving;
         let stall = stall_window(flight.source.kind, flight.size);
-        // However many trackers it has waited for: there is an end to that, and it is looked for when it was to be.
         if flight.is_recovering() && !mutant!("recovery-begun-anew-with-each-tracker") {
+            // However many trackers it has waited for: there is an end to that, and it is looked for when it was to be.
             self.cx.wake_by(Deadline::NoProgress(digest), stall);
         } else {
+            // Each tracker has its time, but all of them have no more than a flight without progress.
             let left = self.config.no_progress_timeout.saturating_sub(flight.idle(self.cx.now));
             let patience = if mutant!("patience-begun-anew-with-each-tracker") { stall } else { stall.min(left) };
             self.cx.wake(Deadline::NoProgress(digest), patience);

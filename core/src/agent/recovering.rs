@@ -47,7 +47,6 @@ impl Agent {
     pub(super) fn mismatch(&mut self, digest: Digest) {
         let Some(download) = self.flights.get(&digest).and_then(|flight| flight.download.as_ref()) else { return };
         let all_is_of_now = !download.has_of_others() && !download.has_of_before();
-        self.cx.counters.blobs_mismatched += 1;
         if all_is_of_now || download.is_by_hand() && mutant!("what-was-fetched-before-is-right") {
             return self.origin_is_wrong(digest);
         }
@@ -65,6 +64,7 @@ impl Agent {
         // Also what was found to fit while it waited, and told of.
         let had_some = !download.have().is_empty();
         download.distrust(now);
+        self.cx.counters.blobs_mismatched += 1;
         self.cx.explain(Explanation::Mismatched { digest });
         // Those who read have read what may be wrong. Whoever was told nothing yet waits for the rest, and so does whoever
         // comes back to ask for it.
@@ -110,6 +110,7 @@ impl Agent {
         let now = self.cx.now;
         let patience = self.config.body_timeout;
         self.failures.honour(now, digest, patience);
+        self.cx.counters.blobs_mismatched += 1;
         self.cx.emit(Output::Discard { digest });
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.download = None;

@@ -82,7 +82,7 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         // After a mismatch nothing is given away that may be wrong once more: whoever reads has headers, and waits for the whole.
         let waits = flight.is_recovering() && flight.size.is_none_or(|size| bytes < size);
-        if bytes <= flight.released || waits && !mutant!("wrong-prefix-not-withdrawn") {
+        if bytes <= flight.released || waits && !mutant!("unverified-prefix-released-again") {
             return;
         }
         flight.released = bytes;

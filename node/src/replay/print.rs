@@ -8,6 +8,9 @@ use longshore_core::journal::JournalError;
 use longshore_core::journal::file::End;
 use longshore_sim::replay::{Journal, Replayed};
 
+use crate::status::page;
+use crate::status::view::Flight;
+
 /// The end of a replay.
 pub(super) struct Summary<'a> {
     pub(super) journals: &'a [Journal],
@@ -116,9 +119,22 @@ pub(super) fn status(status: &Status) -> String {
         status.calls,
         status.deadlines,
     );
-    for flight in &status.flights {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {flight:?}");
+    // Writing to a string cannot fail.
+    for limiting in &status.limiting {
+        let _ = writeln!(text, "  {}", page::limiting_line(&limiting.clone().into()));
+    }
+    for flight in status.flights.iter().cloned().map(Flight::from) {
+        let _ = writeln!(text, "  {}", page::flight_line(&flight));
+        let _ = writeln!(
+            text,
+            "      tracker {}; {} of {} pieces; containerd may have {} B; {} B from the registry, {} B from peers",
+            flight.tracker.as_deref().unwrap_or("-"),
+            flight.pieces,
+            flight.pieces_total,
+            flight.released_bytes,
+            flight.origin_bytes,
+            flight.peer_bytes,
+        );
     }
     text
 }

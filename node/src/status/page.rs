@@ -62,9 +62,8 @@ fn write(page: &mut String, status: &Status) -> std::fmt::Result {
         "\nfetches from registries: {} under way, for now {} at a time",
         status.origin_fetches, status.origin_fetches_limit
     )?;
-    for LimitingRegistry { registry, gap_millis } in &status.limiting {
-        let gap = std::time::Duration::from_millis(*gap_millis);
-        writeln!(page, "  {registry} limits requests (429): one fetch every {gap:?}")?;
+    for limiting in &status.limiting {
+        writeln!(page, "  {}", limiting_line(limiting))?;
     }
 
     writeln!(page, "\nin flight: {}", status.flights.len())?;
@@ -111,7 +110,14 @@ fn uptime(seconds: u64) -> String {
     }
 }
 
-fn flight_line(flight: &Flight) -> String {
+/// A registry that limits requests, in a line.
+pub(crate) fn limiting_line(LimitingRegistry { registry, gap_millis }: &LimitingRegistry) -> String {
+    let gap = std::time::Duration::from_millis(*gap_millis);
+    format!("{registry} limits requests (429): one fetch every {gap:?}")
+}
+
+/// How far a blob is, who works on it and for whom, in a line.
+pub(crate) fn flight_line(flight: &Flight) -> String {
     let digest: String = flight.digest.chars().take("sha256:".len() + 12).collect();
     let progress = match flight.size_bytes {
         Some(size) if flight.pieces_total > 0 => {

@@ -43,6 +43,11 @@ impl Memory {
         self.requests.get(&request).map(|asked| asked.digest)
     }
 
+    /// Somebody has got headers for the blob, and has not been cut short.
+    pub(crate) fn is_read(&self, digest: &Digest) -> bool {
+        self.requests.values().any(|asked| asked.digest == *digest && asked.served.is_some() && !asked.over)
+    }
+
     pub(crate) fn input(&mut self, scene: &Scene<'_>, input: &Input) {
         match input {
             Input::Mirror { request, digest, .. } => {

@@ -18,7 +18,7 @@ type Count = fn(&Counters) -> u64;
 const NEVER: [(&str, Count); 11] = [
     ("flights failed", |counters| counters.flights_failed),
     ("requests to the origin failed", |counters| counters.origin_failures),
-    ("blobs did not have their digest", |counters| counters.blobs_mismatched),
+    ("times what was here of a blob was not it", |counters| counters.blobs_mismatched),
     ("pieces were rejected", |counters| counters.pieces_rejected),
     ("ranks differed", |counters| counters.hrw_rank_mismatch),
     ("cascades asked a second row of nodes", |counters| counters.topk_expansions),

@@ -12,15 +12,15 @@ use crate::watch::Scene;
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "withdrawn",
-    sentence: "Of what a node has found not to be the blob nobody who begins to read gets a byte before all of it is right.",
+    sentence: "Of what a node has found not to be the blob nobody reads on, and nobody who begins to read gets a byte before all of it is right, as long as the flight lasts.",
     source: "design, section 7, rule 1",
 };
 
 /// A blob of which something wrong is here.
 #[derive(Debug, Default)]
 struct Mismatched {
-    /// What may be read of it was taken back.
-    is_withdrawn: bool,
+    /// How many bytes of it may be read. `None`: what was released before has not been taken back.
+    readable: Option<u64>,
     /// As those were told who began to read it afterwards.
     size: Option<u64>,
 }
@@ -37,33 +37,42 @@ impl Memory {
             Output::Explain(Explanation::Mismatched { digest }) => {
                 self.blobs.insert(*digest, Mismatched::default());
             }
+            Output::Release { digest, bytes: 0 } => match self.blobs.get_mut(digest) {
+                None => scene.violate(&RULE, format!("{digest} is withdrawn without a word of a mismatch")),
+                Some(_) if answers.is_read(digest) => {
+                    scene.violate(&RULE, format!("{digest} is withdrawn from those who read on"));
+                }
+                Some(blob) => blob.readable = Some(0),
+            },
             _ if self.blobs.is_empty() => {}
             Output::Explain(Explanation::Completed { digest, .. } | Explanation::Failed { digest, .. }) => {
                 self.blobs.remove(digest);
             }
             Output::Release { digest, bytes } => {
                 let Some(blob) = self.blobs.get_mut(digest) else { return };
-                match blob.size {
-                    _ if *bytes == 0 => blob.is_withdrawn = true,
-                    Some(size) if *bytes < size => {
-                        scene.violate(&RULE, format!("{digest} can be read up to {bytes} of {size}"));
-                    }
-                    _ => {}
-                }
+                blob.readable = blob.readable.map(|readable| readable.max(*bytes));
+                blob.judge(scene, digest);
             }
             Output::MirrorServe { request, size, .. } => {
-                let Some((digest, blob)) = answers
-                    .digest_of(*request)
-                    .and_then(|digest| self.blobs.get_mut(&digest).map(|blob| (digest, blob)))
-                else {
-                    return;
-                };
+                let Some(digest) = answers.digest_of(*request) else { return };
+                let Some(blob) = self.blobs.get_mut(&digest) else { return };
                 blob.size = Some(*size);
-                if !blob.is_withdrawn {
-                    scene.violate(&RULE, format!("request {} reads what was released of {digest} before", request.0));
-                }
+                blob.judge(scene, &digest);
             }
             _ => {}
         }
+    }
+}
+
+impl Mismatched {
+    /// Somebody reads it, or can read more of it, if it is known how long it is.
+    fn judge(&self, scene: &mut Scene<'_>, digest: &Digest) {
+        let Some(size) = self.size else { return };
+        let what = match self.readable {
+            None => "what was released before is read".to_owned(),
+            Some(bytes) if (1..size).contains(&bytes) => format!("{bytes} of {size} bytes can be read"),
+            Some(_) => return,
+        };
+        scene.violate(&RULE, format!("{digest} is being made good, and {what}"));
     }
 }

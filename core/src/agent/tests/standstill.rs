@@ -79,6 +79,9 @@ fn end() -> Midstate {
 fn after_a_mismatch_only_what_is_wrong_is_fetched_again() {
     let (mut bench, outputs) = mismatched(4);
     assert!(Bench::runs_from_origin(&outputs).is_empty(), "everybody would fetch everything");
+    let is_said = |output: &&Output| matches!(output, Output::Explain(Explanation::Mismatched { .. }));
+    assert_eq!(outputs.iter().filter(is_said).count(), 1, "people hear of it");
+    assert_eq!(bench.agent.counters().blobs_mismatched, 1);
     let has_nothing = |output: &Output| {
         matches!(output, Output::Notify { peer, notice } if peer.as_str() == "tracker"
             && matches!(&**notice, Notice::Have { pieces: Have::Exactly(bytes), .. } if bytes.iter().all(|byte| *byte == 0)))
