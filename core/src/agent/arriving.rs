@@ -13,7 +13,7 @@ use crate::flight::{Flight, Stage};
 use crate::input::{BlobFacts, Hashed, OriginFailure, StoreError, TransferEvent, TransferFailure};
 use crate::message::{FailureClass, PieceRefusal, PieceSum};
 use crate::names::{OpId, PeerId};
-use crate::output::{Check, Output};
+use crate::output::Output;
 use crate::piece::{Geometry, MAX_BLOB_BYTES};
 use crate::swarm::download::{Download, Fetch, Verdict};
 use crate::timers::Deadline;
@@ -24,6 +24,17 @@ pub(super) const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(500);
 impl Agent {
     /// The size of a flight's blob is known: pieces have numbers, and bytes have a place.
     pub(super) fn learn_size(&mut self, digest: Digest, size: u64, media_type: Option<Arc<str>>) {
+        self.learn_size_of_what_comes(digest, size, media_type, None);
+    }
+
+    /// As [`Agent::learn_size`]. `whole`: the fetch that brings all of it, and has brought the size.
+    fn learn_size_of_what_comes(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        media_type: Option<Arc<str>>,
+        whole: Option<OpId>,
+    ) {
         if size > MAX_BLOB_BYTES {
             // A peer's word; what the origin says is looked at where it comes in.
             return;
@@ -40,7 +51,7 @@ impl Agent {
         flight.size = Some(size);
         flight.size_vouched = self.sizes.contains_key(&digest);
         let geometry = Geometry::of_blob(size);
-        let download = match self.partials.remove(&digest) {
+        let mut download = match self.partials.remove(&digest) {
             Some(partial) if partial.size == size => Download::resume(&partial),
             Some(_) => {
                 // The staging file is cut for another size.
@@ -51,6 +62,10 @@ impl Agent {
         };
         flight.neighbours.learn(size, geometry.pieces());
         let pieces = download.have().clone();
+        if let Some(op) = whole {
+            // Before anything else is begun, which has to know of it.
+            download.fetches_whole_by(op);
+        }
         if download.gained() > 0 {
             // Those who were greeted before know of nothing that was on disk.
             self.cx.wake_by(Deadline::Tell(digest), TELL_DELAY);
@@ -125,7 +140,7 @@ impl Agent {
             return;
         }
         self.ops.insert(op, Op::Fetch(digest));
-        self.learn_size(digest, size, media_type);
+        self.learn_size_of_what_comes(digest, size, media_type, Some(op));
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         flight.vouch_for_size(size);
         let Some(download) = flight.download.as_mut().filter(|_| flight.size == Some(size)) else {
@@ -138,8 +153,7 @@ impl Agent {
             self.cx.emit(Output::Discard { digest });
             return self.fail_flight(digest, FailureClass::Transient, "peers and origin disagree about the size", None);
         };
-        download
-            .started(op, Fetch::Origin { start: 0, first: 0, end: download.geometry().pieces(), check: Check::Alone });
+        download.fetches_whole_by(op);
     }
 
     fn piece_arrived(&mut self, digest: Digest, op: OpId, piece: u32, hashed: Hashed, claim: Option<PieceSum>) {

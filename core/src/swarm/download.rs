@@ -292,6 +292,14 @@ impl Download {
         self.fetches.insert(op, fetch);
     }
 
+    /// A fetch from the origin that was begun before the size was known brings all of it.
+    pub(crate) fn fetches_whole_by(&mut self, op: OpId) {
+        if !self.fetches.contains_key(&op) {
+            let end = self.geometry.pieces();
+            self.started(op, Fetch::Origin { start: 0, first: 0, end, check: Check::Alone });
+        }
+    }
+
     /// A transfer is over, however it ended.
     pub(crate) fn ended(&mut self, op: OpId) -> Option<Fetch> {
         let fetch = self.fetches.remove(&op)?;
