@@ -119,6 +119,28 @@ fn a_corrupted_body_is_not_kept_and_not_called_complete() {
 }
 
 #[test]
+fn a_containerd_that_has_read_wrong_bytes_gets_the_image_with_a_later_try() {
+    let Some(lab) = Lab::open() else { return };
+    let world = World::build(&lab, 1, &[4 * MIB], "");
+    let layer = world.image.largest_layer();
+    world.front.add(Rule::times(1, &layer.digest, Fault::Corrupt(70_000)).for_agents());
+    // What was wrong may have been read before anybody could know: then containerd finds it out, and whoever pulls tries again.
+    let tries = (1..=5).find(|_| {
+        let pulled = world.pull(0, None);
+        if !pulled.success {
+            assert!(pulled.output.contains("unexpected commit digest"), "{}", pulled.output);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        pulled.success
+    });
+    assert!(tries.is_some_and(|tries| tries <= 2), "{tries:?}");
+    world.assert_complete(0);
+    assert_eq!(world.cluster.counter("blobs_mismatched"), 1, "people hear of it");
+    let printed = world.containerds[0].run(&world.by_tag(), "proof", &["/bin/busybox", "wc", "-c", "/data-0"]);
+    assert!(printed.contains(&(4 * MIB).to_string()), "{printed}");
+}
+
+#[test]
 fn a_redirect_is_followed_and_the_credential_stays_behind() {
     let Some(lab) = Lab::open() else { return };
     let world = World::guarded(&lab, 1, &[4 * MIB], "", Door::Basic("puller:secret".to_owned()));
