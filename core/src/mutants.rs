@@ -237,6 +237,11 @@ pub const TABLE: &[Mutant] = &[
         CLASSIC,
     ),
     // After a lie.
+    mutant(
+        "late-piece-asked-for-although-it-is-here",
+        "what one peer is slow to deliver is asked of another over and over, after it has come",
+        WAS_HERE,
+    ),
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant(
         "what-was-deserted-given-to-anybody",

@@ -263,7 +263,9 @@ impl Download {
             .values()
             .filter_map(|fetch| match fetch {
                 Fetch::Piece { peer, piece, since, .. }
-                    if now - *since >= patience && self.fetched.get(piece) == Some(&1) =>
+                    if now - *since >= patience
+                        && self.fetched.get(piece) == Some(&1)
+                        && (!self.have.contains(*piece) || mutant!("late-piece-asked-for-although-it-is-here")) =>
                 {
                     Some((*since, *piece, peer.clone()))
                 }
