@@ -242,6 +242,11 @@ pub const TABLE: &[Mutant] = &[
         "what one peer is slow to deliver is asked of another over and over, after it has come",
         WAS_HERE,
     ),
+    mutant(
+        "doubted-for-ever",
+        "who has sent a piece that did not fit is never asked for it again, and nobody else has it",
+        WAS_HERE,
+    ),
     mutant("doubted-piece-asked-again", "a piece that did not fit is asked of the same neighbour again", WAS_HERE),
     mutant(
         "what-was-deserted-given-to-anybody",

@@ -114,7 +114,7 @@ impl Agent {
             let failures = &self.failures;
             let may_ask = |peer: &PeerId, piece: Option<u32>| match piece {
                 None => failures.may_ask(now, digest, peer),
-                Some(piece) => !download.has_doubted(peer, piece),
+                Some(piece) => !download.has_doubted(peer, piece, now),
             };
             let picked = picker::pick(&mut self.cx, &choice, may_ask).or_else(|| {
                 // The end game: somebody else is asked for what is late.
@@ -132,7 +132,7 @@ impl Agent {
                 picker::pick(&mut self.cx, &choice, |peer, _| may_ask(peer, None))
             });
             let Some((piece, peer)) = picked else { break };
-            let check = if download.has_doubted(&peer, piece) { Check::Alone } else { download.check(piece) };
+            let check = if download.has_doubted(&peer, piece, now) { Check::Alone } else { download.check(piece) };
             let size = download.geometry().size();
             flight.neighbours.fetching(&peer);
             let op = self.start_op(Op::Fetch(digest), PIECE_PATIENCE);

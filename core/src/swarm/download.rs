@@ -68,7 +68,7 @@ pub(crate) enum Verdict {
     /// Nobody vouches for it, the sender neither: there is nothing to compare it with.
     Unvouched,
     /// It does not fit between two midstates. Whether its sender is wrong is known when the blob is whole; until then this
-    /// one is not asked for this piece again.
+    /// one is not asked for this piece again for a while.
     Doubtful,
 }
 
@@ -347,11 +347,13 @@ impl Download {
     ) -> Verdict {
         let Some(fetch) = self.fetches.get_mut(&op) else { return Verdict::Known };
         let mut skipped = 0..0;
+        let mut asked = Time::ZERO;
         let (via, check) = match fetch {
-            Fetch::Piece { peer, piece: expected, check, .. } => {
+            Fetch::Piece { peer, piece: expected, check, since } => {
                 if *expected != piece {
                     return Verdict::Wrong;
                 }
+                asked = *since;
                 (Via::Peer(peer.clone()), *check)
             }
             Fetch::Origin { first, end, check, .. } => {
@@ -394,7 +396,7 @@ impl Download {
             }
             (Hashed::Chained(after), Check::From(from)) => {
                 if self.chain.before(piece + 1).is_some_and(|claimed| claimed != after) {
-                    return self.doubt(piece, from, after, &via);
+                    return self.doubt(piece, from, after, &via, asked);
                 }
                 self.chain.hashed(piece, from, after);
                 // What the sender claims of the piece alone was not checked here, so it is not passed on.

@@ -1,13 +1,23 @@
 //! Pieces that did not fit to what is here: nobody knows who is wrong before the blob is whole.
 
+use core::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Download, Prefix, Verdict, Via};
 use crate::names::PeerId;
 use crate::spine::Midstate;
+use crate::time::Time;
 
 /// Most doubts about one piece that are remembered: one for each neighbour, and some.
 pub(super) const MAX_DOUBTS: usize = 64;
+/// Who sent a piece that did not fit may be asked for it again this long after that was asked for: it may have been damaged on
+/// its way, and whoever sent wrong bytes may have got right ones since. As long as a node without a byte follows one tracker.
+pub(super) const DOUBT_PAUSE: Duration = Duration::from_secs(30);
+/// Each time that it did not fit again, the pause is this many times as long: nobody is asked for the same over and over.
+const DOUBT_FACTOR: u32 = 4;
+/// The pause does not grow for ever: 8 h in the end.
+const MAX_DOUBT_STEPS: u32 = 5;
 
 /// A piece that does not fit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,8 +27,20 @@ pub(super) struct Doubt {
     pub(super) from: Midstate,
     /// the piece led to this one, and not to the one that was known or claimed.
     pub(super) gave: Midstate,
+    /// When it was asked for last.
+    pub(super) asked: Time,
+    /// How often the same has come again.
+    pub(super) again: u32,
     /// The chain has passed and agrees with whoever doubted.
     pub(super) is_confirmed: bool,
+}
+
+impl Doubt {
+    /// Whether it is too early to ask for it again.
+    fn stands(&self, now: Time) -> bool {
+        let pause = DOUBT_PAUSE * DOUBT_FACTOR.pow(self.again.min(MAX_DOUBT_STEPS));
+        now - self.asked < pause || mutant!("doubted-for-ever")
+    }
 }
 
 impl Download {
@@ -28,14 +50,15 @@ impl Download {
     }
 
     /// Whether a peer has sent a piece that did not fit between the midstates that it would have to fit between now. What it
-    /// says it has makes no other one of it.
-    pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32) -> bool {
+    /// says it has makes no other one of it; after a while it is given another chance.
+    pub(crate) fn has_doubted(&self, peer: &PeerId, piece: u32, now: Time) -> bool {
         // There are hardly ever any.
         let Some(doubts) = self.doubts.get(&piece) else { return false };
         let (before, after) = (self.chain.before(piece), self.chain.before(piece + 1));
         let would_not_fit = |doubt: &Doubt| {
             !mutant!("doubted-piece-asked-again")
                 && doubt.sender == *peer
+                && doubt.stands(now)
                 && Some(doubt.from) == before
                 && after.is_some_and(|after| after != doubt.gave)
         };
@@ -86,12 +109,19 @@ impl Download {
             || self.claimants.get(&piece).is_some_and(|(_, claimed)| *claimed == from)
     }
 
-    /// A piece leads from one midstate to another than the one that was claimed to follow.
-    pub(super) fn doubt(&mut self, piece: u32, from: Midstate, gave: Midstate, via: &Via) -> Verdict {
+    /// A piece leads from one midstate to another than the one that was claimed to follow. `asked`: when it was asked for.
+    pub(super) fn doubt(&mut self, piece: u32, from: Midstate, gave: Midstate, via: &Via, asked: Time) -> Verdict {
         let Via::Peer(sender) = via else { return Verdict::Wrong };
         let doubts = self.doubts.entry(piece).or_default();
-        if doubts.len() < MAX_DOUBTS {
-            doubts.push(Doubt { sender: sender.clone(), from, gave, is_confirmed: false });
+        let is_same = |doubt: &&mut Doubt| doubt.sender == *sender && doubt.from == from && doubt.gave == gave;
+        if let Some(doubt) = doubts.iter_mut().find(is_same) {
+            doubt.asked = asked;
+            doubt.again += 1;
+        } else {
+            if doubts.len() >= MAX_DOUBTS {
+                doubts.remove(0);
+            }
+            doubts.push(Doubt { sender: sender.clone(), from, gave, asked, again: 0, is_confirmed: false });
         }
         Verdict::Doubtful
     }

@@ -1,5 +1,6 @@
 use core::time::Duration;
 
+use super::doubts::{DOUBT_PAUSE, MAX_DOUBTS};
 use super::*;
 use crate::piece::MIN_PIECE_BYTES;
 
@@ -195,11 +196,37 @@ fn a_piece_that_did_not_fit_is_not_asked_of_the_same_one_until_something_else_is
     let mut download = two_pieces();
     download.claim(1, state(66), &peer("liar"));
     assert_eq!(fetch(&mut download, 1, "honest", 0, 1), Verdict::Doubtful);
-    assert!(download.has_doubted(&peer("honest"), 0), "whatever it says it has");
-    assert!(!download.has_doubted(&peer("other"), 0) && !download.has_doubted(&peer("honest"), 1));
+    assert!(download.has_doubted(&peer("honest"), 0, Time::ZERO), "whatever it says it has");
+    assert!(!download.has_doubted(&peer("other"), 0, Time::ZERO) && !download.has_doubted(&peer("honest"), 1, Time::ZERO));
     download.disown(&peer("liar"));
     download.claim(1, state(1), &peer("other"));
-    assert!(!download.has_doubted(&peer("honest"), 0));
+    assert!(!download.has_doubted(&peer("honest"), 0, Time::ZERO));
+}
+
+#[test]
+fn who_sent_a_piece_that_did_not_fit_is_asked_again_after_a_pause_that_grows() {
+    let mut download = two_pieces();
+    download.claim(1, state(66), &peer("liar"));
+    let after = |factor: u32| Time::ZERO + DOUBT_PAUSE * factor;
+    for factor in [1, 4, 16] {
+        assert_eq!(fetch(&mut download, 1, "honest", 0, 1), Verdict::Doubtful);
+        assert!(download.has_doubted(&peer("honest"), 0, after(factor - 1)));
+        assert!(!download.has_doubted(&peer("honest"), 0, after(factor)));
+    }
+    // Other wrong bytes are another doubt; the one who sent them is not asked sooner for that.
+    assert_eq!(fetch(&mut download, 1, "honest", 0, 2), Verdict::Doubtful);
+    assert!(download.has_doubted(&peer("honest"), 0, after(15)) && !download.has_doubted(&peer("honest"), 0, after(16)));
+}
+
+#[test]
+fn of_too_many_doubts_the_oldest_makes_room() {
+    let mut download = two_pieces();
+    download.claim(1, state(66), &peer("liar"));
+    for number in 0..=MAX_DOUBTS {
+        assert_eq!(fetch(&mut download, 1, &format!("peer {number}"), 0, 1), Verdict::Doubtful);
+    }
+    assert!(!download.has_doubted(&peer("peer 0"), 0, Time::ZERO));
+    assert!(download.has_doubted(&peer(&format!("peer {MAX_DOUBTS}")), 0, Time::ZERO));
 }
 
 /// Two pieces that fit between midstates of the liar's own; then the blob comes from the origin.
