@@ -33,8 +33,8 @@ const TWO_LEADERS: Duration = Duration::from_secs(30);
 pub struct Memory {
     /// Since when a swarm has had several leaders.
     several_lead: BTreeMap<Digest, Time>,
-    /// When a flight last waited for somebody who fetches all of it again, and moves; or led others who move, and could take nothing from
-    /// them.
+    /// When a flight last waited for somebody who fetches all of it again, and moves; or was in a swarm where others move, and could
+    /// take nothing from them.
     waited: BTreeMap<(NodeIndex, Digest), Time>,
 }
 
@@ -53,21 +53,26 @@ fn waits_for_one_by_hand(world: &World, flight: &FlightStatus) -> bool {
     flights.iter().any(|theirs| theirs.role == "alone" && moves(theirs))
 }
 
-/// Whether it leads only those who have convicted it or were convicted by it, and they move: it gives out to them what they fetch
-/// from the registry, and gets nothing of it.
-fn leads_those_it_is_at_odds_with(world: &World, node: NodeIndex, flight: &FlightStatus) -> bool {
-    let is_leading = flight.role == "leading";
-    let own = if is_leading { world.watched_config(node).map(|config| config.peer.clone()) } else { None };
+/// Whether those of its swarm who move have all convicted it or were convicted by it: they fetch from the registry, all of them if it
+/// sends the whole only, and it gets nothing of that before its turn comes.
+fn is_at_odds_with_those_who_move(world: &World, node: NodeIndex, flight: &FlightStatus) -> bool {
+    let own = world.watched_config(node).map(|config| config.peer.clone());
+    let leader = if flight.role == "leading" { own } else { flight.tracker.clone() };
     let mut moves = false;
-    for other in world.node_indices().filter(|other| own.is_some() && *other != node) {
+    for other in world.node_indices().filter(|other| leader.is_some() && *other != node) {
+        let leads = world.watched_config(other).map(|config| config.peer.clone()) == leader;
         let flights = world.agent(other).map(|agent| agent.status().flights).unwrap_or_default();
-        let follows = |theirs: &&FlightStatus| theirs.digest == flight.digest && theirs.tracker == own;
-        let Some(theirs) = flights.iter().find(follows) else { continue };
+        let takes_part =
+            |theirs: &&FlightStatus| theirs.digest == flight.digest && (leads || theirs.tracker == leader);
+        let Some(theirs) = flights.iter().find(takes_part) else { continue };
+        if theirs.idle_seconds > 2 * LOOK.as_secs() {
+            continue;
+        }
         let at_odds = |one, other| world.has_convicted(one, other, &flight.digest);
         if !at_odds(node, other) && !at_odds(other, node) {
             return false;
         }
-        moves |= theirs.idle_seconds <= STANDSTILL;
+        moves = true;
     }
     moves
 }
@@ -96,7 +101,7 @@ pub fn check(world: &mut World, memory: &mut Memory, healthy: Duration) {
             let waits_its_turn = awaits_registry || !has_turn;
             if waits_its_turn
                 || waits_for_one_by_hand(world, &flight)
-                || is_still && leads_those_it_is_at_odds_with(world, node, &flight)
+                || is_still && is_at_odds_with_those_who_move(world, node, &flight)
             {
                 memory.waited.insert(place, now);
             }
