@@ -21,6 +21,7 @@
 //! | whether what is here is the blob | `agent/verifying.rs` |
 //! | after it was not: how that is made good | `agent/recovering.rs` |
 //! | complete blobs: recover, commit, announce, evict, prefetch | `agent/keeping.rs` |
+//! | blobs that containerd asks for again: are they still what they were | `agent/rereading.rs` |
 //! | what to show to people | `agent/status.rs` |
 //! | what contradicts itself | `agent/audit.rs` |
 
@@ -41,6 +42,7 @@ mod pacing;
 mod participating;
 mod queueing;
 mod recovering;
+mod rereading;
 mod serving;
 mod sharing;
 pub mod status;
@@ -297,6 +299,7 @@ impl Agent {
             Input::Spine { digest, states } => self.spine_read(digest, states),
             Input::Manifest { digest, media_type, children } => self.manifest_read(digest, media_type, children),
             Input::Drain => self.drain(),
+            Input::Verified { digest, result } => self.verified(digest, result),
         }
     }
 

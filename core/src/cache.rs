@@ -17,6 +17,10 @@ pub(crate) struct Present {
     /// It is on its way out: not announced, not served, deleted when the last reader is done.
     condemned: bool,
     used: u64,
+    /// Bytes of it that containerd was sent since it was last known to be what it should.
+    sent: u64,
+    /// It is being hashed again.
+    verifying: bool,
 }
 
 /// The blobs that are present, in order of use.
@@ -34,7 +38,9 @@ impl Cache {
         self.uses += 1;
         self.bytes += blob.size;
         self.by_use.insert((self.uses, blob.digest));
-        let present = Present { size: blob.size, facts: blob.facts, readers: 0, condemned: false, used: self.uses };
+        let StoredBlob { size, facts, .. } = blob;
+        let used = self.uses;
+        let present = Present { size, facts, readers: 0, condemned: false, used, sent: 0, verifying: false };
         self.blobs.insert(blob.digest, present);
     }
 
@@ -69,6 +75,36 @@ impl Cache {
     pub(crate) fn set_media_type(&mut self, digest: &Digest, media_type: std::sync::Arc<str>) {
         if let Some(blob) = self.blobs.get_mut(digest) {
             blob.facts.media_type = Some(media_type);
+        }
+    }
+
+    /// containerd was sent so many bytes of it.
+    pub(crate) fn sent(&mut self, digest: &Digest, bytes: u64) {
+        if let Some(blob) = self.blobs.get_mut(digest) {
+            blob.sent = blob.sent.saturating_add(bytes);
+        }
+    }
+
+    /// Whether containerd was sent all of it since it was last known to be what it should.
+    pub(crate) fn was_read(&self, digest: &Digest) -> bool {
+        self.get(digest).is_some_and(|blob| blob.size > 0 && blob.sent >= blob.size)
+    }
+
+    /// Returns whether it is not being hashed already.
+    pub(crate) fn begin_verifying(&mut self, digest: &Digest) -> bool {
+        self.blobs.get_mut(digest).is_some_and(|blob| !core::mem::replace(&mut blob.verifying, true))
+    }
+
+    /// It was hashed. Returns whether that was asked for.
+    pub(crate) fn end_verifying(&mut self, digest: &Digest) -> bool {
+        let Some(blob) = self.blobs.get_mut(digest) else { return false };
+        core::mem::take(&mut blob.verifying) && !blob.condemned
+    }
+
+    /// It is what it should be.
+    pub(crate) fn is_right(&mut self, digest: &Digest) {
+        if let Some(blob) = self.blobs.get_mut(digest) {
+            blob.sent = 0;
         }
     }
 

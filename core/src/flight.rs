@@ -68,6 +68,8 @@ pub(crate) struct Flight {
     pub(crate) released: u64,
     /// How much of it those may have begun to read who were cut short when it turned out to be wrong.
     pub(crate) withdrawn: u64,
+    /// Bytes that readers were sent who have gone.
+    pub(crate) sent: u64,
     /// When that last grew; if it has not, when the flight began to move.
     pub(crate) last_release: Time,
     pub(crate) peer_bytes: u64,
@@ -199,6 +201,7 @@ impl Flight {
             last_near: now,
             released: 0,
             withdrawn: 0,
+            sent: 0,
             last_release: now,
             looked_for_better: None,
             looks: 0,

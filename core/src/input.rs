@@ -176,6 +176,13 @@ pub enum Input {
     },
     /// Stop taking new work, finish what runs, say [`Output::Drained`](crate::output::Output::Drained).
     Drain,
+    /// The store finished an [`Output::Verify`](crate::output::Output::Verify).
+    Verified {
+        /// The blob.
+        digest: Digest,
+        /// Whether its bytes can be read and have its digest, or why that could not be found out.
+        result: Result<bool, StoreError>,
+    },
 }
 
 /// Method of a mirror request.

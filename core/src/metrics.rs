@@ -53,6 +53,8 @@ counters! {
     blobs_completed,
     /// Times that what was here of a blob turned out not to be it.
     blobs_mismatched,
+    /// Times that a blob in the store turned out not to be what it was when it was committed; it was deleted.
+    blobs_rotten,
     /// Blobs evicted to stay under the cap.
     blobs_evicted,
     /// Flights that failed.

@@ -243,6 +243,16 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "rotten-blob-served-for-ever",
+        "a blob that is not what it was when it was committed is served to containerd each time that it asks",
+        WAS_HERE,
+    ),
+    mutant(
+        "earlier-release-stands",
+        "what an earlier flight released is read on from the same file, although it has to be fetched again",
+        WAS_HERE,
+    ),
+    mutant(
         "doubted-for-ever",
         "who has sent a piece that did not fit is never asked for it again, and nobody else has it",
         WAS_HERE,

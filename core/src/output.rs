@@ -260,6 +260,11 @@ pub enum Output {
     Drained,
     /// Why the agent did something, for logs and explanations. Nothing has to be done.
     Explain(Explanation),
+    /// Hash a committed blob again: [`Input::Verified`](crate::input::Input::Verified) says whether it has its digest.
+    Verify {
+        /// The blob.
+        digest: Digest,
+    },
 }
 
 /// How a piece is hashed while it is stored.
@@ -416,5 +421,10 @@ pub enum Explanation {
         reason: Arc<str>,
         /// Whether it was rejected.
         rejected: bool,
+    },
+    /// A committed blob cannot be read any more, or does not have its digest: it is deleted, and fetched again for whoever asks.
+    Rotten {
+        /// The blob.
+        digest: Digest,
     },
 }

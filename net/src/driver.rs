@@ -121,4 +121,6 @@ pub trait BlobStore: Send {
     fn touch(&mut self, digest: Digest);
     /// Reads a committed manifest.
     fn read_manifest(&mut self, digest: Digest);
+    /// Hashes a committed blob again.
+    fn verify(&mut self, digest: Digest);
 }

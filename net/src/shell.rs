@@ -219,6 +219,7 @@ impl<M: Mirror, P: Peers, O: Origin, S: BlobStore> Shell<M, P, O, S> {
             Output::Evict { digest } => store.evict(digest),
             Output::Touch { digest } => store.touch(digest),
             Output::ReadManifest { digest } => store.read_manifest(digest),
+            Output::Verify { digest } => store.verify(digest),
             Output::Drained => {
                 // Nobody may be waiting for it.
                 let _ = self.drained.send(true);
@@ -255,6 +256,12 @@ fn explain(explanation: &Explanation) {
         }
         Explanation::Mismatched { digest } => {
             tracing::warn!(%digest, "what is here of this blob turned out not to be it: what is wrong has to be fetched again");
+        }
+        Explanation::Rotten { digest } => {
+            tracing::error!(
+                %digest,
+                "a stored blob is not what it was when it was committed: deleted, it is fetched again; look at this node's disk"
+            );
         }
         Explanation::RegistryLimits { registry, gap } => {
             let gap_millis = gap.as_millis() as u64;

@@ -8,6 +8,7 @@ mod faults;
 mod images;
 mod index;
 mod informer;
+mod ingest;
 mod liars;
 mod links;
 mod network;
@@ -171,6 +172,8 @@ pub struct World {
     pub(crate) liars: BTreeSet<NodeIndex>,
     /// A node has vouched for lies at some time.
     pub(crate) lies_are_vouched_for: bool,
+    /// Something on a disk is not what was written.
+    pub(crate) has_rotted: bool,
     /// Requests of a second tenant that has no credential.
     pub(crate) intruders: BTreeSet<RequestId>,
     /// Pulls that are done, in order of time.
@@ -230,6 +233,7 @@ impl World {
             inputs: 0,
             liars: BTreeSet::new(),
             lies_are_vouched_for: false,
+            has_rotted: false,
             intruders: BTreeSet::new(),
             finished_pulls: Vec::new(),
             cross_zone_bytes: 0,

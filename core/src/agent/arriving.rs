@@ -51,6 +51,7 @@ impl Agent {
         flight.size = Some(size);
         flight.size_vouched = self.sizes.contains_key(&digest);
         let geometry = Geometry::of_blob(size);
+        let was_begun = self.partials.contains_key(&digest);
         let mut download = match self.partials.remove(&digest) {
             Some(partial) if partial.size == size => Download::resume(&partial),
             Some(_) => {
@@ -73,6 +74,11 @@ impl Agent {
         flight.download = Some(download);
         let facts = facts(flight);
         self.cx.emit(Output::Stage { digest, size, facts });
+        if was_begun && !mutant!("earlier-release-stands") {
+            // What an earlier flight released counts no more: a piece of it that cannot be read any more is fetched again, from
+            // whoever, and read by those who come now before anybody knows what it is.
+            self.cx.emit(Output::Release { digest, bytes: 0 });
+        }
         if let Some(tracker) = self.trackers.get_mut(&digest) {
             tracker.learn(geometry, flight.source.kind == crate::names::Kind::Manifest);
             tracker.heard(self.cx.now, &self.config.peer, &crate::message::Have::Exactly(pieces.to_bytes()));

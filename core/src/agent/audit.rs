@@ -200,7 +200,7 @@ impl Agent {
             let flight = self.flights.get(&request.digest).filter(|flight| flight.waiters.contains(id));
             let wrong = match request.state {
                 State::Waiting if flight.is_none() => "waits for no flight",
-                State::Waiting | State::Reading if !self.armed(Deadline::Headers(*id)) => {
+                State::Waiting | State::Reading | State::Verifying if !self.armed(Deadline::Headers(*id)) => {
                     "may wait for headers for ever"
                 }
                 State::Asking

@@ -155,6 +155,8 @@ impl Agent {
             tracker.heard(self.cx.now, &self.config.peer, &Have::All);
         }
         self.settle_waiters(digest, flight.waiters.iter().copied());
+        // Those who have waited get what was verified just now; whoever asks next may have found that it is not right any more.
+        self.cache.sent(&digest, flight.sent);
         self.release_credential(flight.credential);
         if kind == Kind::Manifest && flight.wanted_here {
             // The whole image is wanted here. A manifest that only a peer asked for brings nothing else.

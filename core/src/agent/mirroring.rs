@@ -41,6 +41,8 @@ pub(super) enum State {
     Waiting,
     /// It waits until a manifest that is here has been read.
     Reading,
+    /// It waits until what is here has been hashed again.
+    Verifying,
     /// Headers are out. A body may still be growing.
     Serving,
     /// It was answered with an error, or cut short.
@@ -109,7 +111,7 @@ impl Agent {
         self.ask_origin(id, Question::Permission);
     }
 
-    fn serve_present(&mut self, id: RequestId) {
+    pub(super) fn serve_present(&mut self, id: RequestId) {
         let Some(digest) = self.requests.get(&id).map(|request| request.digest) else { return };
         let Some(private) = self.cache.get(&digest).map(|blob| blob.facts.private) else {
             return self.serve_missing(id);
@@ -117,7 +119,15 @@ impl Agent {
         if self.must_authorize(id, private) {
             return self.authorize(id);
         }
+        if !self.hashes_first(id) {
+            self.serve_stored(id);
+        }
+    }
+
+    /// Serves what is here as it is.
+    pub(super) fn serve_stored(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
+        let digest = request.digest;
         let Some(blob) = self.cache.get(&digest) else { return };
         let (size, media_type, kind) = (blob.size, blob.facts.media_type.clone(), blob.facts.source.kind);
         if kind == Kind::Manifest && media_type.is_none() {
@@ -280,6 +290,10 @@ impl Agent {
             let registry = request.source.registry.clone();
             return self.ask_next(&registry);
         }
+        if state == State::Verifying && self.cache.get(&digest).is_some() {
+            // Hashing takes longer than containerd waits, and most likely it is what it should be.
+            return self.serve_stored(id);
+        }
         let Some(flight) = self.flights.get(&digest) else { return self.refuse(id, Refusal::NotHere) };
         let typed = flight.source.kind != Kind::Manifest || flight.media_type.is_some();
         let unproven = self.must_authorize(id, flight.is_private());
@@ -343,7 +357,7 @@ impl Agent {
         self.promote();
     }
 
-    fn abort(&mut self, id: RequestId) {
+    pub(super) fn abort(&mut self, id: RequestId) {
         self.cx.timers.clear(Deadline::Body(id));
         if let Some(request) = self.requests.get_mut(&id)
             && request.state == State::Serving
@@ -359,7 +373,7 @@ impl Agent {
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal) {
         self.cx.timers.clear(Deadline::Headers(id));
         if let Some(request) = self.requests.get_mut(&id)
-            && matches!(request.state, State::Asking | State::Waiting | State::Reading)
+            && matches!(request.state, State::Asking | State::Waiting | State::Reading | State::Verifying)
         {
             request.state = State::Over;
             let registry = request.source.registry.clone();
@@ -439,7 +453,7 @@ impl Agent {
                         self.cache.hold(&digest);
                     }
                     // The origin's answer is on its way, and finds the blob here.
-                    State::Asking | State::Reading | State::Over => {}
+                    State::Asking | State::Reading | State::Verifying | State::Over => {}
                 }
             }
         }
@@ -469,6 +483,10 @@ impl Agent {
     pub(super) fn mirror_closed(&mut self, id: RequestId, sent_bytes: u64) {
         let Some(request) = self.requests.remove(&id) else { return };
         self.cx.counters.mirror_bytes += sent_bytes;
+        match self.flights.get_mut(&request.digest) {
+            Some(flight) => flight.sent = flight.sent.saturating_add(sent_bytes),
+            None => self.cache.sent(&request.digest, sent_bytes),
+        }
         self.cx.timers.clear(Deadline::Headers(id));
         self.cx.timers.clear(Deadline::Body(id));
         self.leave_flight(id, request.digest);

@@ -129,6 +129,18 @@ impl Agent {
         }
     }
 
+    /// Nothing more is sent of a blob that is here whole, and is not what it should be.
+    pub(super) fn stop_uploads(&mut self, digest: Digest) {
+        let sends =
+            |stream: &Stream| matches!(&stream.doing, Doing::Piece { digest: of, holds: true, .. } if *of == digest);
+        let sending: Vec<_> = self.streams.iter().filter(|(_, stream)| sends(stream)).map(|(id, _)| *id).collect();
+        for stream in sending {
+            self.streams.remove(&stream);
+            self.cx.timers.clear(Deadline::Handshake(stream));
+            self.cx.emit(Output::StreamReset { stream });
+        }
+    }
+
     /// A stream has not said what it wants, or a reader takes so long that others go without.
     pub(super) fn handshake_late(&mut self, stream: StreamId) {
         if let Some(late) = self.streams.remove(&stream) {

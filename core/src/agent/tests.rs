@@ -5,6 +5,7 @@ mod hostile;
 mod leaders;
 mod patience;
 mod redacting;
+mod rereading;
 mod standstill;
 mod storms;
 mod telling;

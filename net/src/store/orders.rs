@@ -121,6 +121,13 @@ impl BlobStore for Store {
         }
     }
 
+    fn verify(&mut self, digest: Digest) {
+        self.blocking(move |store| {
+            let result = store.verify_now(digest);
+            store.report(Input::Verified { digest, result });
+        });
+    }
+
     fn read_manifest(&mut self, digest: Digest) {
         self.blocking(move |store| {
             let Manifest { media_type, children } = store.read_manifest_now(digest).unwrap_or_else(|error| {
@@ -223,6 +230,16 @@ impl Store {
             Hashed::Chained(midstate) => Ok(midstate),
             Hashed::Alone(_) => Err(StoreError::Io("a chained check gave no midstate".into())),
         }
+    }
+
+    fn verify_now(&self, digest: Digest) -> Result<bool, StoreError> {
+        let size = self.reader(digest)?.size();
+        let (file, path) = self.open_file(digest)?;
+        Ok(spine::has_digest(&file, digest, size).unwrap_or_else(|error| {
+            // containerd could not read it either.
+            warn!(%digest, path = %path.display(), %error, "cannot read a stored blob");
+            false
+        }))
     }
 
     fn read_manifest_now(&self, digest: Digest) -> Result<Manifest, StoreError> {

@@ -59,6 +59,12 @@ pub(super) fn read_or_make(layout: &Layout, digest: Digest, size: u64, file: &Fi
     states
 }
 
+/// Whether the first `size` bytes of a blob have its digest.
+pub(super) fn has_digest(file: &File, digest: Digest, size: u64) -> io::Result<bool> {
+    let states = make(file, Geometry::of_blob(size))?;
+    Ok(states.last().is_some_and(|last| last.to_bytes() == *digest.as_bytes()))
+}
+
 fn make(file: &File, geometry: Geometry) -> io::Result<Vec<Midstate>> {
     let mut states = vec![Midstate::INITIAL];
     for piece in 0..geometry.pieces() {

@@ -10,6 +10,7 @@ mod auth;
 mod coord;
 mod deaths;
 mod demo;
+mod disks;
 mod harness;
 mod links;
 mod mirror;

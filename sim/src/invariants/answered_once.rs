@@ -63,6 +63,11 @@ impl Memory {
                 self.decided();
             }
             Input::Manifest { .. } => self.decided(),
+            // What has rotted is fetched again: who asked for it waits for a flight from now on.
+            Input::Verified { digest, result } if *result != Ok(true) => {
+                let waiting = self.requests.values_mut().filter(|asked| asked.digest == *digest);
+                waiting.for_each(|asked| asked.since = Time::ZERO);
+            }
             _ => {}
         }
     }

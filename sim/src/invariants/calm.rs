@@ -15,10 +15,11 @@ pub const RULE: Invariant = Invariant {
 type Count = fn(&Counters) -> u64;
 
 /// What must not happen.
-const NEVER: [(&str, Count); 11] = [
+const NEVER: [(&str, Count); 12] = [
     ("flights failed", |counters| counters.flights_failed),
     ("requests to the origin failed", |counters| counters.origin_failures),
     ("times what was here of a blob was not it", |counters| counters.blobs_mismatched),
+    ("stored blobs were not what they had been", |counters| counters.blobs_rotten),
     ("pieces were rejected", |counters| counters.pieces_rejected),
     ("ranks differed", |counters| counters.hrw_rank_mismatch),
     ("cascades asked a second row of nodes", |counters| counters.topk_expansions),

@@ -62,8 +62,7 @@ fn is_at_odds_with_those_who_move(world: &World, node: NodeIndex, flight: &Fligh
     for other in world.node_indices().filter(|other| leader.is_some() && *other != node) {
         let leads = world.watched_config(other).map(|config| config.peer.clone()) == leader;
         let flights = world.agent(other).map(|agent| agent.status().flights).unwrap_or_default();
-        let takes_part =
-            |theirs: &&FlightStatus| theirs.digest == flight.digest && (leads || theirs.tracker == leader);
+        let takes_part = |theirs: &&FlightStatus| theirs.digest == flight.digest && (leads || theirs.tracker == leader);
         let Some(theirs) = flights.iter().find(takes_part) else { continue };
         if theirs.idle_seconds > 2 * LOOK.as_secs() {
             continue;

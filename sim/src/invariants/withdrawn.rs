@@ -29,15 +29,20 @@ struct Mismatched {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     blobs: BTreeMap<Digest, Mismatched>,
+    /// What a flight has begun to stage a moment ago: what an earlier one released of it counts no more.
+    staged: Option<Digest>,
 }
 
 impl Memory {
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output, answers: &answered_once::Memory) {
+        let staged = self.staged.take();
         match output {
+            Output::Stage { digest, .. } => self.staged = Some(*digest),
             Output::Explain(Explanation::Mismatched { digest }) => {
                 self.blobs.insert(*digest, Mismatched::default());
             }
             Output::Release { digest, bytes: 0 } => match self.blobs.get_mut(digest) {
+                None if staged == Some(*digest) && !answers.is_read(digest) => {}
                 None => scene.violate(&RULE, format!("{digest} is withdrawn without a word of a mismatch")),
                 Some(_) if answers.is_read(digest) => {
                     scene.violate(&RULE, format!("{digest} is withdrawn from those who read on"));

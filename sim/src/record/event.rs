@@ -181,6 +181,7 @@ impl What {
             | Input::Evicted { .. }
             | Input::StoreFailed { .. }
             | Input::Spine { .. }
+            | Input::Verified { .. }
             | Input::Manifest { .. } => Self::Disk,
             Input::Members(_) | Input::Recovered { .. } | Input::Drain => Self::Told,
         }

@@ -57,6 +57,7 @@ pub(crate) enum Thread {
     Evict(Digest),
     ReadManifest(Digest),
     ReadSpine(Digest),
+    Verify(Digest),
     About(Digest),
 }
 
@@ -153,6 +154,7 @@ pub(crate) fn connection(input: &Input) -> (Option<Thread>, &'static str) {
         Input::Evicted { digest } => (Some(Thread::Evict(*digest)), "ends the eviction ordered at"),
         Input::Spine { digest, .. } => (Some(Thread::ReadSpine(*digest)), "ends the reading ordered at"),
         Input::Manifest { digest, .. } => (Some(Thread::ReadManifest(*digest)), "ends the reading ordered at"),
+        Input::Verified { digest, .. } => (Some(Thread::Verify(*digest)), "ends the hashing ordered at"),
         Input::Tick
         | Input::Members(_)
         | Input::Mirror { .. }
@@ -220,6 +222,7 @@ pub(crate) fn started(output: &Output) -> Option<Thread> {
         Output::Evict { digest } => Some(Thread::Evict(*digest)),
         Output::ReadSpine { digest } => Some(Thread::ReadSpine(*digest)),
         Output::ReadManifest { digest } => Some(Thread::ReadManifest(*digest)),
+        Output::Verify { digest } => Some(Thread::Verify(*digest)),
         _ => None,
     }
 }
@@ -250,6 +253,7 @@ pub(crate) fn of_input(input: &Input) -> Subject {
         | Input::Evicted { digest }
         | Input::StoreFailed { digest, .. }
         | Input::Spine { digest, .. }
+        | Input::Verified { digest, .. }
         | Input::Manifest { digest, .. } => Subject::digest(digest),
         Input::StreamOpened { peer, .. } | Input::Disconnected { peer } => Subject::peer(peer),
         Input::StreamRequest { request, .. } => of_request(request),
@@ -290,6 +294,7 @@ pub(crate) fn of_output(output: &Output) -> Subject {
         | Output::Discard { digest }
         | Output::Evict { digest }
         | Output::Touch { digest }
+        | Output::Verify { digest }
         | Output::ReadManifest { digest } => Subject::digest(digest),
         Output::FetchPiece { digest, peer, .. } => Subject::both(digest, peer),
         Output::Call { peer, request, .. } => {
@@ -316,6 +321,7 @@ pub(crate) fn of_output(output: &Output) -> Subject {
             | Explanation::Leading { digest }
             | Explanation::Completed { digest, .. }
             | Explanation::Mismatched { digest }
+            | Explanation::Rotten { digest }
             | Explanation::Failed { digest, .. } => Subject::digest(digest),
             Explanation::Following { digest, tracker } | Explanation::TrackerLost { digest, tracker } => {
                 Subject::both(digest, tracker)

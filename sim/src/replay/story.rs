@@ -42,6 +42,7 @@ pub const fn kind(input: &Input) -> &'static str {
         Input::Spine { .. } => "Spine",
         Input::Manifest { .. } => "Manifest",
         Input::Drain => "Drain",
+        Input::Verified { .. } => "Verified",
     }
 }
 
@@ -145,6 +146,11 @@ pub fn input(input: &Input) -> String {
             format!("{} {}", digest.short(), if result.is_ok() { "durable" } else { "failed" })
         }
         Input::Evicted { digest } | Input::StoreFailed { digest, .. } => digest.short(),
+        Input::Verified { digest, result } => match result {
+            Ok(true) => format!("{} good", digest.short()),
+            Ok(false) => format!("{} has another digest", digest.short()),
+            Err(error) => format!("{} cannot be read: {error:?}", digest.short()),
+        },
         Input::Spine { digest, states } => format!("{} {} midstates", digest.short(), states.len()),
         Input::Manifest { digest, children, .. } => format!("{} {} children", digest.short(), children.len()),
     };
@@ -277,6 +283,7 @@ pub fn output(output: &Output) -> String {
         Output::Evict { digest } => format!("evict {}", digest.short()),
         Output::Touch { digest } => format!("touch {}", digest.short()),
         Output::ReadManifest { digest } => format!("read manifest {}", digest.short()),
+        Output::Verify { digest } => format!("hash {} again", digest.short()),
         Output::Drained => "drained".to_owned(),
         Output::Explain(explanation) => format!("*{}*", explain(explanation)),
     }
@@ -295,6 +302,7 @@ fn explain(explanation: &Explanation) -> String {
         Explanation::Failed { digest, class, detail } => {
             format!("failed {}: {} ({detail})", digest.short(), class.name())
         }
+        Explanation::Rotten { digest } => format!("{} is not what it was", digest.short()),
         Explanation::Mismatched { digest } => format!("what is here is not {}", digest.short()),
         Explanation::RegistryLimits { registry, gap } => format!("{registry} limits requests: one every {gap:?}"),
         Explanation::RankMismatch { peer: whom, ours, theirs, .. } => match theirs {

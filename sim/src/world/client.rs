@@ -1,8 +1,9 @@
 //! containerd as a client of its node's mirror, and the kubelet behind it.
 //!
 //! The manifest first, then configuration and layers, three at a time, in manifest order; without a credential, until a 401
-//! asks for one; a body that ends short is asked for again; what the mirror refuses comes from the registry; what fails there
-//! fails the pull, and the kubelet tries again with a growing back-off. Layers are unpacked one after the other. (Reference: the containerd mirror contract, sections 10.2-10.5.)
+//! asks for one; a body that ends short is asked for again, from where it ended; what the mirror refuses comes from the
+//! registry; what fails there, and what has not its digest in the end, fails the pull, and the kubelet tries again with a growing
+//! back-off. Layers are unpacked one after the other. (Reference: the containerd mirror contract, sections 10.2-10.5.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use longshore_core::output::Refusal;
 use longshore_core::piece::Geometry;
 use longshore_core::time::Time;
 
+use super::ingest::Ingest;
 use super::transfers::Carried;
 use super::{Event, Fault, Image, NodeIndex, World};
 use crate::flows::{FlowId, chunk_of, transfer_time};
@@ -97,13 +99,14 @@ pub struct FinishedPull {
 }
 
 #[derive(Debug)]
-struct Active {
-    digest: Digest,
+pub(super) struct Active {
+    pub(super) digest: Digest,
     credential: Option<CredentialId>,
     /// When its patience for headers ends, by the node's clock.
     late: Time,
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
     tries: u32,
+    pub(super) ingest: Ingest,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +116,9 @@ pub(crate) struct Client {
     /// The mirror has answered 401: it is asked with the credential from now on, until the pull is tried again.
     challenged: bool,
     queue: VecDeque<Child>,
-    active: BTreeMap<RequestId, Active>,
+    pub(super) active: BTreeMap<RequestId, Active>,
+    /// Of requests that ended before the blob did.
+    ingests: BTreeMap<Digest, Ingest>,
     /// What comes from the registry itself, or waits for a token of its; there is no flow before it has the request.
     direct: BTreeMap<Digest, Option<FlowId>>,
     /// Pulls that are to start.
@@ -151,6 +156,7 @@ impl Client {
     /// The machine goes down. What containerd got is on its disk.
     pub(crate) fn stop(&mut self) {
         self.active.clear();
+        self.ingests.clear();
         self.queue.clear();
         self.direct.clear();
         self.attempt += 1;
@@ -297,7 +303,8 @@ impl World {
         let late = self.clock_of(node) + header_timeout;
         let client = &mut self.nodes[node].client;
         let credential = client.credential.filter(|_| client.challenged);
-        client.active.insert(request, Active { digest, credential, late, size: None, tries });
+        let ingest = client.ingests.remove(&digest).unwrap_or_default();
+        client.active.insert(request, Active { digest, credential, late, size: None, tries, ingest });
         let source = source(kind);
         self.later(node, Duration::ZERO, Input::Mirror { request, method: Method::Get, source, digest, credential });
         self.when_headers_are_late(node, request, late);
@@ -322,10 +329,12 @@ impl World {
             return;
         }
         self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
-        let Some(Active { digest, credential, tries, .. }) = self.nodes[node].client.active.remove(&request) else {
+        let Some(Active { digest, credential, tries, ingest, .. }) = self.nodes[node].client.active.remove(&request)
+        else {
             return;
         };
         let client = &mut self.nodes[node].client;
+        client.ingests.insert(digest, ingest);
         let is_asked = matches!(refusal, Refusal::Unauthorized { .. }) && credential.is_none();
         if is_asked && client.credential.is_some() {
             client.challenged = true;
@@ -354,6 +363,7 @@ impl World {
         }
         let client = &mut self.nodes[node].client;
         let Some(active) = client.active.remove(&request) else { return };
+        client.ingests.insert(active.digest, active.ingest);
         let patient = self.options.client.header_timeout >= ClientOptions::default().header_timeout;
         if patient && !self.nodes[node].was_paused {
             let detail = format!("the request for {} got no headers", active.digest);
@@ -404,8 +414,10 @@ impl World {
         if all {
             self.flows.end(flow);
             self.record(|record| record.fetched_directly(node, &digest));
-            self.nodes[node].client.direct.remove(&digest);
-            self.got(node, digest);
+            let client = &mut self.nodes[node].client;
+            client.direct.remove(&digest);
+            let ingest = client.ingests.remove(&digest).unwrap_or_default();
+            self.commit_ingest(node, digest, ingest);
         }
     }
 
@@ -435,7 +447,7 @@ impl World {
     }
 
     /// The pull is given up; the kubelet tries again later.
-    fn pull_fails(&mut self, node: NodeIndex) {
+    pub(super) fn pull_fails(&mut self, node: NodeIndex) {
         self.pull_fails_for(node, Duration::ZERO);
     }
 
@@ -444,6 +456,7 @@ impl World {
         self.record(|record| record.pull_fails(node));
         let client = &mut self.nodes[node].client;
         let open: Vec<_> = std::mem::take(&mut client.active).into_keys().collect();
+        client.ingests.clear();
         client.queue.clear();
         let direct = std::mem::take(&mut client.direct);
         client.attempt += 1;
@@ -462,7 +475,9 @@ impl World {
 
     pub(super) fn mirror_aborted(&mut self, node: NodeIndex, request: RequestId) {
         self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
-        let Some(active) = self.nodes[node].client.active.remove(&request) else { return };
+        let client = &mut self.nodes[node].client;
+        let Some(active) = client.active.remove(&request) else { return };
+        client.ingests.insert(active.digest, active.ingest);
         if active.tries + 1 < MAX_TRIES {
             self.request(node, active.digest, active.tries + 1);
         } else {
@@ -470,29 +485,7 @@ impl World {
         }
     }
 
-    /// Bodies end when everything of them is released.
-    pub(super) fn bodies_progress(&mut self, node: NodeIndex) {
-        let state = &mut self.nodes[node];
-        let finished: Vec<_> = state
-            .client
-            .active
-            .iter()
-            .filter(|(_, active)| {
-                active.size.is_some_and(|size| {
-                    state.disk.complete.contains_key(&active.digest)
-                        || state.released.get(&active.digest).is_some_and(|released| *released >= size)
-                })
-            })
-            .map(|(request, active)| (*request, active.digest, active.size.unwrap_or(0)))
-            .collect();
-        for (request, digest, size) in finished {
-            self.nodes[node].client.active.remove(&request);
-            self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: size });
-            self.got(node, digest);
-        }
-    }
-
-    fn got(&mut self, node: NodeIndex, digest: Digest) {
+    pub(super) fn got(&mut self, node: NodeIndex, digest: Digest) {
         let now = self.now;
         let client = &mut self.nodes[node].client;
         client.last_byte = now;

@@ -134,6 +134,7 @@ impl World {
                 let children = self.blobs.get(&digest).map(|blob| blob.children.clone()).unwrap_or_default();
                 self.later(node, Duration::from_micros(200), Input::Manifest { digest, media_type: None, children });
             }
+            Output::Verify { digest } => self.verify(node, digest),
             Output::Explain(explanation) => self.explained(node, explanation),
             Output::CallCancel { .. }
             | Output::Learn { .. }

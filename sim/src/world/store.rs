@@ -138,6 +138,7 @@ impl World {
                 for piece in 0..Geometry::of_blob(blob.size).pieces() {
                     if chance.happens(per_million) {
                         blob.contents.set(piece, ROTTEN);
+                        self.has_rotted = true;
                     }
                 }
             }
@@ -253,6 +254,22 @@ impl World {
         }
         self.nodes[node].disk.complete.remove(&digest);
         self.later(node, Duration::ZERO, Input::Evicted { digest });
+    }
+
+    /// Hashes a whole blob again.
+    pub(super) fn verify(&mut self, node: NodeIndex, digest: Digest) {
+        let is_right = self.has(node, &digest);
+        let result = match self.nodes[node].disk.complete.get(&digest).map(|complete| complete.size) {
+            None => Err(StoreError::Missing),
+            Some(_) if self.disk_fails() => Err(StoreError::Io("simulated".into())),
+            Some(size) => {
+                let life = self.nodes[node].life;
+                let input = Input::Verified { digest, result: Ok(is_right) };
+                let at = self.now + transfer_time(size, HASH_RATE);
+                return self.queue.push(at, Event::Input(node, life, Box::new(input)));
+            }
+        };
+        self.later(node, Duration::ZERO, Input::Verified { digest, result });
     }
 
     pub(super) fn keep_spine(&mut self, node: NodeIndex, digest: Digest, states: Vec<Midstate>) {

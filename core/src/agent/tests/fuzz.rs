@@ -248,6 +248,7 @@ struct World {
     evicts: Vec<Digest>,
     spines: Vec<Digest>,
     manifests: Vec<Digest>,
+    rehashes: Vec<Digest>,
     credentials: BTreeSet<CredentialId>,
     drained: bool,
 }
@@ -275,6 +276,7 @@ impl World {
             evicts: Vec::new(),
             spines: Vec::new(),
             manifests: Vec::new(),
+            rehashes: Vec::new(),
             credentials: BTreeSet::new(),
             drained: false,
         }
@@ -359,6 +361,7 @@ impl World {
             Output::Evict { digest } => self.evicts.push(digest),
             Output::ReadSpine { digest } => self.spines.push(digest),
             Output::ReadManifest { digest } => self.manifests.push(digest),
+            Output::Verify { digest } => self.rehashes.push(digest),
             Output::Drained => assert!(!core::mem::replace(&mut self.drained, true)),
             _ => {}
         }
@@ -503,6 +506,9 @@ impl World {
             };
             let children = (0..number).map(|_| child(dice)).collect();
             self.input(Input::Manifest { digest, media_type: dice.maybe("text/plain".into()), children });
+        } else if let Some(digest) = self.rehashes.pop() {
+            let result = if dice.below(4) == 0 { Err(dice.store_error()) } else { Ok(dice.below(3) > 0) };
+            self.input(Input::Verified { digest, result });
         } else if let Some(digest) = self.spines.pop() {
             let states = (0..dice.below(4)).map(|_| dice.midstate()).collect();
             self.input(Input::Spine { digest, states });
@@ -565,7 +571,8 @@ impl World {
             if let Some(digest) = self.commits.pop() {
                 self.input(Input::Committed { digest, result: Ok(()) });
             }
-            while !self.spines.is_empty() || !self.manifests.is_empty() || !self.evicts.is_empty() {
+            while [&self.spines, &self.manifests, &self.rehashes, &self.evicts].iter().any(|orders| !orders.is_empty())
+            {
                 self.store(&mut dice);
             }
             if self.bench.agent.flights.is_empty() && self.commits.is_empty() {

@@ -108,6 +108,7 @@ fn the_format_is_this() {
                 quiet: Some(Duration::from_millis(1500)),
             }),
         },
+        Input::Verified { digest, result: Ok(false) },
         Input::Tick,
     ];
     let mut lines = vec![format!("format {FORMAT}, magic {:?}", core::str::from_utf8(MAGIC).unwrap())];

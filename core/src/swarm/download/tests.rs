@@ -197,7 +197,9 @@ fn a_piece_that_did_not_fit_is_not_asked_of_the_same_one_until_something_else_is
     download.claim(1, state(66), &peer("liar"));
     assert_eq!(fetch(&mut download, 1, "honest", 0, 1), Verdict::Doubtful);
     assert!(download.has_doubted(&peer("honest"), 0, Time::ZERO), "whatever it says it has");
-    assert!(!download.has_doubted(&peer("other"), 0, Time::ZERO) && !download.has_doubted(&peer("honest"), 1, Time::ZERO));
+    assert!(
+        !download.has_doubted(&peer("other"), 0, Time::ZERO) && !download.has_doubted(&peer("honest"), 1, Time::ZERO)
+    );
     download.disown(&peer("liar"));
     download.claim(1, state(1), &peer("other"));
     assert!(!download.has_doubted(&peer("honest"), 0, Time::ZERO));
@@ -215,7 +217,9 @@ fn who_sent_a_piece_that_did_not_fit_is_asked_again_after_a_pause_that_grows() {
     }
     // Other wrong bytes are another doubt; the one who sent them is not asked sooner for that.
     assert_eq!(fetch(&mut download, 1, "honest", 0, 2), Verdict::Doubtful);
-    assert!(download.has_doubted(&peer("honest"), 0, after(15)) && !download.has_doubted(&peer("honest"), 0, after(16)));
+    assert!(
+        download.has_doubted(&peer("honest"), 0, after(15)) && !download.has_doubted(&peer("honest"), 0, after(16))
+    );
 }
 
 #[test]

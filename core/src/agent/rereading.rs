@@ -1,0 +1,84 @@
+//! Blobs that containerd has read and asks for again: hashed before it gets them once more.
+//!
+//! containerd hashes what it gets. If it asks for all of a blob again, it may have found that what is here is not the blob any
+//! more: a disk forgets, and somebody may have written to the file. Served as it is, it would fail the pull each time, for ever.
+
+use super::Agent;
+use super::mirroring::{Request, State};
+use crate::digest::Digest;
+use crate::input::{Method, StoreError};
+use crate::names::RequestId;
+use crate::output::{Explanation, Output, Refusal};
+use crate::timers::Deadline;
+
+impl Agent {
+    /// Whether a request for a blob that is here has to wait until that is hashed. It waits for headers no longer than others do.
+    pub(super) fn hashes_first(&mut self, id: RequestId) -> bool {
+        let Some(request) = self.requests.get_mut(&id) else { return false };
+        let digest = request.digest;
+        if request.method != Method::Get || !self.cache.was_read(&digest) || mutant!("rotten-blob-served-for-ever") {
+            return false;
+        }
+        request.state = State::Verifying;
+        if !core::mem::replace(&mut request.holds, true) {
+            self.cache.hold(&digest);
+        }
+        self.cx.timers.set(Deadline::Headers(id), request.due);
+        if self.cache.begin_verifying(&digest) {
+            self.cx.emit(Output::Verify { digest });
+        }
+        true
+    }
+
+    /// A blob was hashed again: whether it has its digest, or why that could not be found out.
+    pub(super) fn verified(&mut self, digest: Digest, result: Result<bool, StoreError>) {
+        if !self.cache.end_verifying(&digest) {
+            // It has gone meanwhile, or gone and come again. (If it has come and is being hashed once more, this word is taken for that
+            // one's: at worst what is right is fetched again.)
+            return;
+        }
+        let waits = |(id, request): (&RequestId, &Request)| {
+            (request.digest == digest && request.state == State::Verifying).then_some(*id)
+        };
+        let waiting: Vec<_> = self.requests.iter().filter_map(waits).collect();
+        match result {
+            Ok(true) => {
+                self.cache.is_right(&digest);
+                return waiting.into_iter().for_each(|id| self.serve_present(id));
+            }
+            Ok(false) | Err(StoreError::Missing) => {}
+            // It could not be looked at (no file descriptors, say): that says nothing of the blob.
+            Err(_) => return waiting.into_iter().for_each(|id| self.serve_stored(id)),
+        }
+        self.drop_rotten(digest);
+        for id in waiting {
+            if self.draining {
+                self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
+            } else {
+                self.serve_missing(id);
+            }
+        }
+    }
+
+    /// What is here is not the blob: nobody gets anything of it any more, and it is deleted.
+    fn drop_rotten(&mut self, digest: Digest) {
+        self.cx.counters.blobs_rotten += 1;
+        self.cx.explain(Explanation::Rotten { digest });
+        let mut serving = Vec::new();
+        for (id, request) in self.requests.iter_mut().filter(|(_, request)| request.digest == digest) {
+            request.holds = false;
+            if request.state == State::Serving {
+                serving.push(*id);
+            }
+        }
+        serving.into_iter().for_each(|id| self.abort(id));
+        self.stop_uploads(digest);
+        self.presence.unavailable(&mut self.cx, &[digest]);
+        self.end_tracking(digest);
+        self.spines.remove(&digest);
+        self.recent.remove(&digest);
+        self.cache.remove(&digest);
+        self.cx.emit(Output::Evict { digest });
+        self.unchoke();
+    }
+}
