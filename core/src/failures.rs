@@ -31,6 +31,11 @@ pub const FIRST_SPOILED: Duration = Duration::from_secs(5);
 pub const UNREACHABLE_SUPPRESSION: Duration = Duration::from_secs(3);
 /// An origin that has answered at all within this time is there: that it fails now is an outage, and passes.
 pub const ORIGIN_MEMORY: Duration = Duration::from_secs(3600);
+/// A blob that was not what it was, and was fetched again, and is not what it was again within this time: the disk spoils what it
+/// is given. Longer than the kubelet's longest back-off (5 min), so that the next try of a pull counts.
+pub const ROTTEN_MEMORY: Duration = Duration::from_secs(600);
+/// A disk that spoils what it is given gets nothing more for this long: disks do not heal, memory and cables are replaced.
+pub const DISK_DISTRUST: Duration = Duration::from_secs(3600);
 /// Most entries in each memory; the oldest knowledge is the first to go.
 pub const MAX_ENTRIES: usize = 4096;
 
@@ -75,6 +80,10 @@ pub(crate) enum Suppression {
 pub(crate) struct Failures {
     digests: BTreeMap<Digest, Entry>,
     honoured: BTreeMap<Digest, Time>,
+    /// What was stored and is not what it was, until when that counts.
+    rotten: BTreeMap<Digest, Time>,
+    /// The disk spoils what it is given; until when that counts.
+    disk_spoils: Option<Time>,
     suppressed: BTreeMap<(Digest, PeerId), (Suppression, Time)>,
     /// Pieces in a row that could not be read or did not fit, and since when they do not count any more.
     spoiled: BTreeMap<(Digest, PeerId), (u32, Time)>,
@@ -141,6 +150,23 @@ impl Failures {
     /// How long a digest is still left alone for another node's sake.
     pub(crate) fn honoured(&self, now: Time, digest: &Digest) -> Option<Duration> {
         self.honoured.get(digest).filter(|until| **until > now).map(|until| *until - now)
+    }
+
+    /// Notes that a stored blob is not what it was. Returns whether that shows that the disk spoils what it is given: it was so
+    /// within [`ROTTEN_MEMORY`] already, and the blob was fetched again.
+    pub(crate) fn rotted(&mut self, now: Time, digest: Digest) -> bool {
+        let before = self.rotten.insert(digest, now + ROTTEN_MEMORY);
+        bound(&mut self.rotten, |until| *until);
+        let again = before.is_some_and(|until| until > now) && !mutant!("spoiling-disk-asked-for-ever");
+        if again {
+            self.disk_spoils = Some(now + DISK_DISTRUST);
+        }
+        again
+    }
+
+    /// Whether nothing should be given to the disk.
+    pub(crate) fn disk_spoils(&self, now: Time) -> bool {
+        self.disk_spoils.is_some_and(|until| until > now)
     }
 
     pub(crate) fn suppress(&mut self, now: Time, digest: Digest, peer: PeerId, why: Suppression, length: Duration) {
@@ -244,6 +270,7 @@ impl Failures {
     pub(crate) fn sweep(&mut self, now: Time) {
         self.digests.retain(|_, entry| entry.until + LADDER_MEMORY > now);
         self.honoured.retain(|_, until| *until > now);
+        self.rotten.retain(|_, until| *until > now);
         self.suppressed.retain(|_, (_, until)| *until > now);
         self.spoiled.retain(|_, (_, until)| *until + LADDER_MEMORY > now);
         self.unreachable.retain(|_, until| *until > now);
@@ -280,6 +307,19 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_blob_that_rots_again_soon_shows_that_the_disk_spoils_what_it_gets() {
+        let mut failures = Failures::default();
+        assert!(!failures.rotted(at(0), DIGEST), "a disk forgets now and then");
+        failures.sweep(at(599));
+        assert!(!failures.rotted(at(599), Digest::from_bytes([2; 32])), "that may have been at the same time");
+        assert!(!failures.disk_spoils(at(599)));
+        assert!(failures.rotted(at(599), DIGEST));
+        assert!(failures.disk_spoils(at(599 + 3599)) && !failures.disk_spoils(at(599 + 3600)));
+        failures.sweep(at(1199));
+        assert!(!failures.rotted(at(1199), DIGEST), "the last time is too long ago");
     }
 
     #[test]

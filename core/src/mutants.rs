@@ -248,6 +248,11 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "spoiling-disk-asked-for-ever",
+        "a disk that spoils each blob that it is given gets it again and again, and containerd never what it asks for",
+        WAS_HERE,
+    ),
+    mutant(
         "earlier-release-stands",
         "what an earlier flight released is read on from the same file, although it has to be fetched again",
         WAS_HERE,

@@ -263,6 +263,13 @@ fn explain(explanation: &Explanation) {
                 "a stored blob is not what it was when it was committed: deleted, it is fetched again; look at this node's disk"
             );
         }
+        Explanation::DiskSpoils { digest } => {
+            tracing::error!(
+                %digest,
+                "a stored blob is wrong again soon after it was fetched again: this node's disk or memory spoils what it stores; \
+                 nothing more is stored for an hour, and containerd is sent to the next host"
+            );
+        }
         Explanation::RegistryLimits { registry, gap } => {
             let gap_millis = gap.as_millis() as u64;
             tracing::info!(%registry, gap_millis, "the registry limits requests: asking for one thing at a time");

@@ -38,7 +38,7 @@ pub fn transfer_time(bytes: u64, rate: u64) -> Duration {
 }
 
 /// Bytes that pass at `rate` bytes per second in `time`.
-fn within(rate: u64, time: Duration) -> u64 {
+pub(crate) fn within(rate: u64, time: Duration) -> u64 {
     (u128::from(rate) * time.as_micros() / 1_000_000) as u64
 }
 

@@ -25,7 +25,7 @@ const FAMILIES: u64 = 9;
 /// The longest time that faults last: longer than the longest cool-down.
 const LONG_OUTAGE: Duration = Duration::from_secs(900);
 /// Faults that are drawn by a chance of their own, so that seeds go on to mean what they meant before there were these.
-const DRAWN_LATER: [FaultKind; 1] = [FaultKind::HalfTruth];
+const DRAWN_LATER: [FaultKind; 2] = [FaultKind::HalfTruth, FaultKind::DiskSpoils];
 /// One of so many scenarios has such a fault.
 const LATER_FAMILIES: u64 = 16;
 /// One of so many scenarios has a slow registry and an image of many layers: a small cluster's everyday case.
@@ -290,6 +290,7 @@ fn later_faults(seed: u64, nodes: usize) -> Vec<FaultSpec> {
             let mut fault = FaultSpec::new(Span(chance.up_to(Duration::from_secs(6))), what);
             fault.lasts = (chance.below(3) == 0).then(|| Span(Duration::from_millis(chance.magnitude(10, 40_000))));
             fault.count = Some(chance.magnitude(1, nodes as u64) as usize);
+            fault.per_million = what.needs_per_million().then(|| chance.magnitude(1000, 1_000_000) as u32);
             faults.push(fault);
         }
     }

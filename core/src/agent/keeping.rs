@@ -251,7 +251,7 @@ impl Agent {
                 missing.push(child);
             }
         }
-        if !self.config.prefetch || self.draining {
+        if !self.config.prefetch || !self.takes_on_more() {
             return;
         }
         let now = self.cx.now;

@@ -160,11 +160,16 @@ impl Agent {
     pub(super) fn serve_missing(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let Request { digest, method, source, credential, .. } = request.clone();
+        if self.draining {
+            // What it has waited for so far may have been something else than bytes.
+            return self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
+        }
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
         // What was released before a mismatch is not the blob: who asks waits for the whole, unless that takes too long.
         let hopeless = |flight: &Flight| flight.is_recovering() && !self.can_be_made_good_in_time(flight);
         if self.failures.honoured(now, &digest).is_some()
+            || self.failures.disk_spoils(now)
             || self.flights.get(&digest).is_some_and(|flight| hopeless(flight))
             || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
         {

@@ -2,13 +2,16 @@
 //!
 //! containerd hashes what it gets. If it asks for all of a blob again, it may have found that what is here is not the blob any
 //! more: a disk forgets, and somebody may have written to the file. Served as it is, it would fail the pull each time, for ever.
+//!
+//! A disk that spoils what it is given is given nothing more for a while: containerd gets what is not here from the next host, and
+//! what is here after it was hashed.
 
 use super::Agent;
 use super::mirroring::{Request, State};
 use crate::digest::Digest;
 use crate::input::{Method, StoreError};
 use crate::names::RequestId;
-use crate::output::{Explanation, Output, Refusal};
+use crate::output::{Explanation, Output};
 use crate::timers::Deadline;
 
 impl Agent {
@@ -16,7 +19,8 @@ impl Agent {
     pub(super) fn hashes_first(&mut self, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         let digest = request.digest;
-        if request.method != Method::Get || !self.cache.was_read(&digest) || mutant!("rotten-blob-served-for-ever") {
+        let is_doubtful = self.cache.was_read(&digest) || self.failures.disk_spoils(self.cx.now);
+        if request.method != Method::Get || !is_doubtful || mutant!("rotten-blob-served-for-ever") {
             return false;
         }
         request.state = State::Verifying;
@@ -44,7 +48,7 @@ impl Agent {
         match result {
             Ok(true) => {
                 self.cache.is_right(&digest);
-                return waiting.into_iter().for_each(|id| self.serve_present(id));
+                return waiting.into_iter().for_each(|id| self.serve_stored(id));
             }
             Ok(false) | Err(StoreError::Missing) => {}
             // It could not be looked at (no file descriptors, say): that says nothing of the blob.
@@ -52,11 +56,7 @@ impl Agent {
         }
         self.drop_rotten(digest);
         for id in waiting {
-            if self.draining {
-                self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
-            } else {
-                self.serve_missing(id);
-            }
+            self.serve_missing(id);
         }
     }
 
@@ -64,6 +64,9 @@ impl Agent {
     fn drop_rotten(&mut self, digest: Digest) {
         self.cx.counters.blobs_rotten += 1;
         self.cx.explain(Explanation::Rotten { digest });
+        if self.failures.rotted(self.cx.now, digest) {
+            self.cx.explain(Explanation::DiskSpoils { digest });
+        }
         let mut serving = Vec::new();
         for (id, request) in self.requests.iter_mut().filter(|(_, request)| request.digest == digest) {
             request.holds = false;

@@ -245,6 +245,11 @@ impl Agent {
         }
     }
 
+    /// Whether blobs may be fetched that nobody here has asked for.
+    pub(super) fn takes_on_more(&self) -> bool {
+        !self.draining && !self.failures.disk_spoils(self.cx.now)
+    }
+
     /// Serves a `please_pull`: each digest is dealt with on its own.
     fn please_pull(&mut self, batch: &PleasePull) -> Vec<PullResult> {
         let mut results = Vec::with_capacity(batch.digests.len());
@@ -287,7 +292,7 @@ impl Agent {
         }
         let elsewhere = !self.may_ask_registry(&batch.source.registry);
         if elsewhere
-            || self.draining
+            || !self.takes_on_more()
             || !self.recovered
             || self.flights.len()
                 >= self.config.max_admitted_flights as usize + usize::from(mutant!("admission-limit-off-by-one"))

@@ -322,6 +322,7 @@ pub(crate) fn of_output(output: &Output) -> Subject {
             | Explanation::Completed { digest, .. }
             | Explanation::Mismatched { digest }
             | Explanation::Rotten { digest }
+            | Explanation::DiskSpoils { digest }
             | Explanation::Failed { digest, .. } => Subject::digest(digest),
             Explanation::Following { digest, tracker } | Explanation::TrackerLost { digest, tracker } => {
                 Subject::both(digest, tracker)

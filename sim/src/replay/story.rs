@@ -303,6 +303,7 @@ fn explain(explanation: &Explanation) -> String {
             format!("failed {}: {} ({detail})", digest.short(), class.name())
         }
         Explanation::Rotten { digest } => format!("{} is not what it was", digest.short()),
+        Explanation::DiskSpoils { digest } => format!("the disk spoils what it is given: {}", digest.short()),
         Explanation::Mismatched { digest } => format!("what is here is not {}", digest.short()),
         Explanation::RegistryLimits { registry, gap } => format!("{registry} limits requests: one every {gap:?}"),
         Explanation::RankMismatch { peer: whom, ours, theirs, .. } => match theirs {

@@ -132,6 +132,8 @@ pub enum FaultKind {
     Mute,
     /// Nodes send pieces at `rate`.
     Trickle,
+    /// Of what is committed, `per-million` pieces are not what was written.
+    DiskSpoils,
 }
 
 impl FaultKind {
@@ -194,6 +196,7 @@ impl FaultKind {
         Self::HalfTruth,
         Self::Mute,
         Self::Trickle,
+        Self::DiskSpoils,
     ];
 
     /// The name in files.
@@ -251,6 +254,7 @@ impl FaultKind {
                 | Self::Spikes
                 | Self::IndexWrong
                 | Self::BitRot
+                | Self::DiskSpoils
         )
     }
 
@@ -315,6 +319,7 @@ impl FaultKind {
                 | Self::HalfTruth
                 | Self::Mute
                 | Self::Trickle
+                | Self::DiskSpoils
         )
     }
 }

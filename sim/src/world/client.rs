@@ -68,6 +68,8 @@ pub(crate) enum ClientEvent {
         tries: u32,
     },
     Unpacked(u32),
+    /// The body of what the mirror has whole was read to its end.
+    HasRead(RequestId),
 }
 
 /// How a node's pull stands.
@@ -107,6 +109,10 @@ pub(super) struct Active {
     pub(super) size: Option<u64>,
     tries: u32,
     pub(super) ingest: Ingest,
+    /// Byte of the blob that its body begins with.
+    pub(super) begins: u64,
+    /// Since when it is read out of a blob that is here whole.
+    pub(super) stored_since: Option<Time>,
 }
 
 #[derive(Debug, Default)]
@@ -217,7 +223,7 @@ impl World {
         (0..self.nodes.len()).all(|node| !self.is_up(node) || self.pull_state(node) != PullState::Pulling)
     }
 
-    fn client_later(&mut self, node: NodeIndex, after: Duration, event: ClientEvent) {
+    pub(super) fn client_later(&mut self, node: NodeIndex, after: Duration, event: ClientEvent) {
         self.queue.push(self.now + after, Event::Client(node, Box::new(event)));
     }
 
@@ -268,6 +274,7 @@ impl World {
                 self.request(node, digest, tries);
             }
             ClientEvent::Unpacked(of) if of == attempt => self.finish(node),
+            ClientEvent::HasRead(request) => self.has_read(node, request),
             _ => {}
         }
     }
@@ -304,7 +311,9 @@ impl World {
         let client = &mut self.nodes[node].client;
         let credential = client.credential.filter(|_| client.challenged);
         let ingest = client.ingests.remove(&digest).unwrap_or_default();
-        client.active.insert(request, Active { digest, credential, late, size: None, tries, ingest });
+        let active =
+            Active { digest, credential, late, size: None, tries, ingest, begins: ingest.read, stored_since: None };
+        client.active.insert(request, active);
         let source = source(kind);
         self.later(node, Duration::ZERO, Input::Mirror { request, method: Method::Get, source, digest, credential });
         self.when_headers_are_late(node, request, late);
@@ -318,10 +327,7 @@ impl World {
         if self.intruder_answered(node, request, true) {
             return;
         }
-        if let Some(active) = self.nodes[node].client.active.get_mut(&request) {
-            active.size = Some(size);
-        }
-        self.bodies_progress(node);
+        self.body_begins(node, request, size);
     }
 
     pub(super) fn mirror_refused(&mut self, node: NodeIndex, request: RequestId, refusal: &Refusal) {
@@ -454,8 +460,14 @@ impl World {
     /// The same, not before `least`.
     fn pull_fails_for(&mut self, node: NodeIndex, least: Duration) {
         self.record(|record| record.pull_fails(node));
+        let client = &self.nodes[node].client;
+        let open: Vec<_> = client.active.keys().copied().collect();
+        for request in open {
+            let sent_bytes = self.body_ends(node, request);
+            self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes });
+        }
         let client = &mut self.nodes[node].client;
-        let open: Vec<_> = std::mem::take(&mut client.active).into_keys().collect();
+        client.active.clear();
         client.ingests.clear();
         client.queue.clear();
         let direct = std::mem::take(&mut client.direct);
@@ -467,14 +479,12 @@ impl World {
         for flow in direct.into_values().flatten() {
             self.flows.end(flow);
         }
-        for request in open {
-            self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
-        }
         self.client_later(node, back_off.max(least), ClientEvent::Retry(attempt));
     }
 
     pub(super) fn mirror_aborted(&mut self, node: NodeIndex, request: RequestId) {
-        self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes: 0 });
+        let sent_bytes = self.body_ends(node, request);
+        self.later(node, Duration::ZERO, Input::MirrorClosed { request, sent_bytes });
         let client = &mut self.nodes[node].client;
         let Some(active) = client.active.remove(&request) else { return };
         client.ingests.insert(active.digest, active.ingest);

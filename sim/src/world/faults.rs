@@ -191,6 +191,7 @@ impl World {
             self.set_rate(node, self.options.node_rate);
             let state = &mut self.nodes[node];
             state.disk.full = false;
+            state.disk.spoils = 0;
             state.corrupt = None;
             state.lies = false;
             state.lie = None;

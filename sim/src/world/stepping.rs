@@ -47,6 +47,9 @@ impl World {
         {
             self.at_once = if at > self.now { 0 } else { self.at_once + 1 };
             self.now = at;
+            if self.at_once > quiet_network::MOST_AT_ONCE {
+                return self.goes_in_circles();
+            }
             self.events += 1;
             let number = self.queue.taken();
             self.record(|record| record.take_queued(number));

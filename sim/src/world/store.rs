@@ -89,6 +89,8 @@ pub(crate) struct Disk {
     pub(crate) full: bool,
     /// Bytes per second that it writes, and what each write and commit takes besides. `None`: in no time.
     pub(crate) slowness: Option<(u64, Duration)>,
+    /// Of the pieces that it commits, so many in a million are not what was written.
+    pub(crate) spoils: u32,
     /// When it has written what it was given so far.
     free: Time,
 }
@@ -141,6 +143,23 @@ impl World {
                         self.has_rotted = true;
                     }
                 }
+            }
+        }
+    }
+
+    /// Of the pieces that a node commits from now on, so many in a million are not what was written.
+    pub fn spoil_disk(&mut self, node: NodeIndex, per_million: u32) {
+        self.nodes[node].disk.spoils = per_million;
+    }
+
+    /// What was committed just now is what the disk makes of it.
+    fn spoil(&mut self, node: NodeIndex, digest: &Digest) {
+        let disk = &mut self.nodes[node].disk;
+        let Some(blob) = disk.complete.get_mut(digest).filter(|_| disk.spoils > 0) else { return };
+        for piece in 0..Geometry::of_blob(blob.size).pieces() {
+            if self.chance.happens(disk.spoils) {
+                blob.contents.set(piece, ROTTEN);
+                self.has_rotted = true;
             }
         }
     }
@@ -241,6 +260,7 @@ impl World {
             if !self.has(node, &digest) {
                 self.violate(&invariants::right_bytes::RULE, node, &format!("{digest} was committed with wrong bytes"));
             }
+            self.spoil(node, &digest);
         });
         let slow = self.nodes[node].disk.slowness.map_or(Duration::ZERO, |(_, latency)| latency);
         self.later(node, COMMIT_TIME + slow, Input::Committed { digest, result });
@@ -265,7 +285,8 @@ impl World {
             Some(size) => {
                 let life = self.nodes[node].life;
                 let input = Input::Verified { digest, result: Ok(is_right) };
-                let at = self.now + transfer_time(size, HASH_RATE);
+                let rate = self.nodes[node].disk.slowness.map_or(HASH_RATE, |(rate, _)| rate.min(HASH_RATE));
+                let at = self.now + transfer_time(size, rate);
                 return self.queue.push(at, Event::Input(node, life, Box::new(input)));
             }
         };

@@ -118,6 +118,7 @@ impl FaultSpec {
                 victims.iter().for_each(|node| world.set_disk(*node, Some((rate, delay))));
             }
             FaultKind::BitRot => victims.iter().for_each(|node| world.rot(*node, per_million)),
+            FaultKind::DiskSpoils => victims.iter().for_each(|node| world.spoil_disk(*node, per_million)),
             FaultKind::Wipe => {
                 for node in victims {
                     if world.is_up(*node) {
@@ -211,6 +212,7 @@ impl FaultSpec {
             }
             FaultKind::DiskFull => victims.iter().for_each(|node| world.fill_disk(*node, false)),
             FaultKind::DiskErrors => world.options.disk_errors = 0,
+            FaultKind::DiskSpoils => victims.iter().for_each(|node| world.spoil_disk(*node, 0)),
             FaultKind::Partition | FaultKind::OneWay | FaultKind::Bridge | FaultKind::Ring | FaultKind::HalfOpen => {
                 world.network.mend(number)
             }
