@@ -248,6 +248,11 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "everything-at-once",
+        "all of an image is fetched at the same time, whatever containerd waits for",
+        WAS_HERE,
+    ),
+    mutant(
         "spoiling-disk-asked-for-ever",
         "a disk that spoils each blob that it is given gets it again and again, and containerd never what it asks for",
         WAS_HERE,

@@ -323,6 +323,9 @@ pub struct Expectations {
     /// Median pull against the optimum, at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub median_ratio: Option<f64>,
+    /// Seconds that the slowest pull takes with unpacking, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_seconds: Option<f64>,
     /// Bytes out of the registry in copies of what was pulled, at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin_copies: Option<f64>,

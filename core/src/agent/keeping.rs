@@ -223,8 +223,7 @@ impl Agent {
         self.presence.reconcile(&mut self.cx, &servable);
     }
 
-    /// A manifest names the rest of its image: all of that is wanted, in an order of this node's own, so that not every
-    /// node asks for the same blob at the same time.
+    /// A manifest names the rest of its image: all of that is wanted, in its order, which is that of containerd.
     pub(super) fn manifest_read(&mut self, digest: Digest, media_type: Option<Arc<str>>, children: Vec<Child>) {
         let Some(blob) = self.cache.get(&digest) else {
             // Evicted meanwhile: whoever waited for it has to get it otherwise.
@@ -257,7 +256,6 @@ impl Agent {
         let now = self.cx.now;
         // The blob's own source may be the word of a peer that had it pulled: no credential goes there.
         let (parent, credential) = self.requester(&digest).unwrap_or((parent, None));
-        self.cx.shuffle(&mut missing);
         for child in missing {
             let failed = self.failures.recent(now, &child.digest).is_some()
                 || self.failures.honoured(now, &child.digest).is_some();

@@ -6,6 +6,10 @@ use crate::flight::{Flight, Stage};
 use crate::names::{CredentialId, Source};
 use crate::timers::Deadline;
 
+/// Of an image, so many bytes are fetched at a time of what containerd has not asked for yet, or one blob, in the order in which it
+/// will: what it waits for next should not share the registry's link with all the rest, and it unpacks one layer after the other.
+const AHEAD: u64 = 64 << 20;
+
 impl Agent {
     /// Makes sure that there is a flight for `digest`. A credential is kept for its origin requests: call
     /// [`can_fetch_after_all`](Self::can_fetch_after_all) when whoever brought it is noted, because that may change
@@ -40,7 +44,7 @@ impl Agent {
         }
     }
 
-    /// Starts queued flights while there is room, in order of arrival. Those that containerd waits for have as much room of
+    /// Starts queued flights while there is room, in order of arrival, which is that of the manifest. Those that containerd waits for have as much room of
     /// their own: they do not stand behind large blobs that nobody has asked for yet. What others wait for needs no room.
     pub(super) fn promote(&mut self) {
         while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running())
@@ -50,18 +54,34 @@ impl Agent {
         }
         let most = self.config.max_running_flights as usize + usize::from(mutant!("running-limit-off-by-one"));
         loop {
-            let queued = self.flights.values().filter(|flight| !flight.is_running());
-            let Some(next) = queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)) else { return };
+            let Some(next) = self.next_in_line() else { return };
             let waited_for = !next.waiters.is_empty() && !mutant!("waited-for-flight-queued");
             let running = || self.flights.values().filter(|flight| flight.is_running() && !flight.others_wait);
             let (all, waited) = (running().count(), running().filter(|flight| !flight.waiters.is_empty()).count());
             // Who was waited for a moment ago may still run.
             let is_full = if waited_for { waited >= most || all >= 2 * most } else { all >= most };
-            if is_full {
+            if is_full || !waited_for && self.is_far_ahead(next) {
                 return;
             }
             self.begin(next.digest);
         }
+    }
+
+    /// Which of the flights that do not run begins next: one that is waited for, if there is any, or the oldest.
+    pub(super) fn next_in_line(&self) -> Option<&Flight> {
+        let queued = self.flights.values().filter(|flight| !flight.is_running());
+        queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)).map(|flight| &**flight)
+    }
+
+    /// Whether enough of what nobody waits for yet is on its way before this begins.
+    pub(super) fn is_far_ahead(&self, next: &Flight) -> bool {
+        let is_ahead = |flight: &Flight| {
+            flight.is_running() && flight.waiters.is_empty() && !flight.others_wait && !mutant!("everything-at-once")
+        };
+        let ahead = self.flights.values().filter(|flight| is_ahead(flight));
+        let size = |flight: &Flight| flight.size.or_else(|| self.sizes.get(&flight.digest).map(|named| named.size));
+        let bytes: u64 = ahead.filter_map(|flight| size(flight)).sum();
+        bytes > 0 && bytes + size(next).unwrap_or(0) > AHEAD
     }
 
     fn begin(&mut self, digest: Digest) {
