@@ -34,7 +34,8 @@ pub const ORIGIN_MEMORY: Duration = Duration::from_secs(3600);
 /// A blob that was not what it was, and was fetched again, and is not what it was again within this time: the disk spoils what it
 /// is given. Longer than the kubelet's longest back-off (5 min), so that the next try of a pull counts.
 pub const ROTTEN_MEMORY: Duration = Duration::from_secs(600);
-/// A disk that spoils what it is given gets nothing more for this long: disks do not heal, memory and cables are replaced.
+/// What comes from a disk that has forgotten something is doubted for this long, and one that spoils what it is given gets nothing more
+/// for as long: disks do not heal, memory and cables are replaced.
 pub const DISK_DISTRUST: Duration = Duration::from_secs(3600);
 /// Most entries in each memory; the oldest knowledge is the first to go.
 pub const MAX_ENTRIES: usize = 4096;
@@ -82,6 +83,8 @@ pub(crate) struct Failures {
     honoured: BTreeMap<Digest, Time>,
     /// What was stored and is not what it was, until when that counts.
     rotten: BTreeMap<Digest, Time>,
+    /// The disk has forgotten something; until when that counts.
+    disk_forgets: Option<Time>,
     /// The disk spoils what it is given; until when that counts.
     disk_spoils: Option<Time>,
     suppressed: BTreeMap<(Digest, PeerId), (Suppression, Time)>,
@@ -157,11 +160,17 @@ impl Failures {
     pub(crate) fn rotted(&mut self, now: Time, digest: Digest) -> bool {
         let before = self.rotten.insert(digest, now + ROTTEN_MEMORY);
         bound(&mut self.rotten, |until| *until);
+        self.disk_forgets = Some(now + DISK_DISTRUST);
         let again = before.is_some_and(|until| until > now) && !mutant!("spoiling-disk-asked-for-ever");
         if again {
             self.disk_spoils = Some(now + DISK_DISTRUST);
         }
         again
+    }
+
+    /// Whether what is stored may not be what it was.
+    pub(crate) fn disk_forgets(&self, now: Time) -> bool {
+        self.disk_forgets.is_some_and(|until| until > now) && !mutant!("rot-of-others-unsuspected")
     }
 
     /// Whether nothing should be given to the disk.
@@ -315,7 +324,7 @@ mod tests {
         assert!(!failures.rotted(at(0), DIGEST), "a disk forgets now and then");
         failures.sweep(at(599));
         assert!(!failures.rotted(at(599), Digest::from_bytes([2; 32])), "that may have been at the same time");
-        assert!(!failures.disk_spoils(at(599)));
+        assert!(failures.disk_forgets(at(599)) && !failures.disk_spoils(at(599)));
         assert!(failures.rotted(at(599), DIGEST));
         assert!(failures.disk_spoils(at(599 + 3599)) && !failures.disk_spoils(at(599 + 3600)));
         failures.sweep(at(1199));

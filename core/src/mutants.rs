@@ -248,6 +248,11 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "rot-of-others-unsuspected",
+        "one blob after the other of a disk that forgets fails a pull, although the first has shown what the disk does",
+        WAS_HERE,
+    ),
+    mutant(
         "everything-at-once",
         "all of an image is fetched at the same time, whatever containerd waits for",
         WAS_HERE,

@@ -3,8 +3,9 @@
 //! containerd hashes what it gets. If it asks for all of a blob again, it may have found that what is here is not the blob any
 //! more: a disk forgets, and somebody may have written to the file. Served as it is, it would fail the pull each time, for ever.
 //!
-//! A disk that spoils what it is given is given nothing more for a while: containerd gets what is not here from the next host, and
-//! what is here after it was hashed.
+//! Where one blob has rotted others may have: each of them would fail a pull that the kubelet begins again after longer and longer pauses.
+//! So all that is here is hashed first for a while. A disk that spoils what it is given is given nothing more for as long: containerd gets
+//! what is not here from the next host.
 
 use super::Agent;
 use super::mirroring::{Request, State};
@@ -19,7 +20,7 @@ impl Agent {
     pub(super) fn hashes_first(&mut self, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         let digest = request.digest;
-        let is_doubtful = self.cache.was_read(&digest) || self.failures.disk_spoils(self.cx.now);
+        let is_doubtful = self.cache.was_read(&digest) || self.failures.disk_forgets(self.cx.now);
         if request.method != Method::Get || !is_doubtful || mutant!("rotten-blob-served-for-ever") {
             return false;
         }
@@ -55,6 +56,10 @@ impl Agent {
             Err(_) => return waiting.into_iter().for_each(|id| self.serve_stored(id)),
         }
         self.drop_rotten(digest);
+        // What somebody has deleted says nothing of the disk.
+        if result == Ok(false) && self.failures.rotted(self.cx.now, digest) {
+            self.cx.explain(Explanation::DiskSpoils { digest });
+        }
         for id in waiting {
             self.serve_missing(id);
         }
@@ -64,9 +69,6 @@ impl Agent {
     fn drop_rotten(&mut self, digest: Digest) {
         self.cx.counters.blobs_rotten += 1;
         self.cx.explain(Explanation::Rotten { digest });
-        if self.failures.rotted(self.cx.now, digest) {
-            self.cx.explain(Explanation::DiskSpoils { digest });
-        }
         let mut serving = Vec::new();
         for (id, request) in self.requests.iter_mut().filter(|(_, request)| request.digest == digest) {
             request.holds = false;

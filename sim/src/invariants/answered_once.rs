@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
+use longshore_core::failures::{DISK_DISTRUST, ROTTEN_MEMORY};
 use longshore_core::input::Input;
 use longshore_core::names::{OpId, RequestId};
 use longshore_core::output::{Output, Refusal};
@@ -36,6 +37,10 @@ pub(crate) struct Memory {
     released: BTreeMap<Digest, Time>,
     /// What the origin was asked and has not answered.
     questions: BTreeSet<OpId>,
+    /// When what was here of a blob was last found wrong.
+    rotten: BTreeMap<Digest, Time>,
+    /// When that was so again soon after it was fetched again: nothing is given to such a disk.
+    spoiled: Option<Time>,
 }
 
 impl Memory {
@@ -65,6 +70,12 @@ impl Memory {
             Input::Manifest { .. } => self.decided(),
             // What has rotted is fetched again: who asked for it waits for a flight from now on.
             Input::Verified { digest, result } if *result != Ok(true) => {
+                if *result == Ok(false)
+                    && let Some(before) = self.rotten.insert(*digest, scene.now)
+                    && scene.now - before < ROTTEN_MEMORY
+                {
+                    self.spoiled = Some(scene.now);
+                }
                 let waiting = self.requests.values_mut().filter(|asked| asked.digest == *digest);
                 waiting.for_each(|asked| asked.since = Time::ZERO);
             }
@@ -113,7 +124,8 @@ impl Memory {
                         || asked.since == Time::ZERO
                         || scene.occasion.ended.contains(&asked.digest)
                         || waited + Duration::from_millis(1) >= scene.config.header_timeout
-                        || waited.is_zero() && cooldowns.may_refuse(scene.now, &asked.digest);
+                        || waited.is_zero() && cooldowns.may_refuse(scene.now, &asked.digest)
+                        || waited.is_zero() && self.spoiled.is_some_and(|at| scene.now - at < DISK_DISTRUST);
                     if excused {
                         return;
                     }
