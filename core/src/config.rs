@@ -43,7 +43,7 @@ pub struct Config {
     /// (containerd cancels the pull after 5 min). Four times as long, 4 min at most, while other bytes come from the same
     /// registry.
     pub body_timeout: Duration,
-    /// Fetch the children of a manifest as soon as it is known.
+    /// Fetch the children of a manifest before containerd asks for them, in its order; `agent/queueing.rs` decides how many at a time.
     pub prefetch: bool,
     /// Most pieces that are sent to peers at a time. Each takes as many times longer as there are, and a new piece is passed
     /// on only when it is whole, so few are best: three keep the uplink busy while one receiver is slow and another asks
