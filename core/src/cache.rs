@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::input::{BlobFacts, StoredBlob};
+use crate::time::Time;
 
 /// A complete blob.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub(crate) struct Present {
     sent: u64,
     /// It is being hashed again.
     verifying: bool,
+    /// When that last showed that it is what it should be.
+    right: Option<Time>,
 }
 
 /// The blobs that are present, in order of use.
@@ -40,7 +43,7 @@ impl Cache {
         self.by_use.insert((self.uses, blob.digest));
         let StoredBlob { size, facts, .. } = blob;
         let used = self.uses;
-        let present = Present { size, facts, readers: 0, condemned: false, used, sent: 0, verifying: false };
+        let present = Present { size, facts, readers: 0, condemned: false, used, sent: 0, verifying: false, right: None };
         self.blobs.insert(blob.digest, present);
     }
 
@@ -102,10 +105,16 @@ impl Cache {
     }
 
     /// It is what it should be.
-    pub(crate) fn is_right(&mut self, digest: &Digest) {
+    pub(crate) fn is_right(&mut self, now: Time, digest: &Digest) {
         if let Some(blob) = self.blobs.get_mut(digest) {
             blob.sent = 0;
+            blob.right = Some(now);
         }
+    }
+
+    /// Whether it was hashed again since then, and was right.
+    pub(crate) fn was_right(&self, since: Time, digest: &Digest) -> bool {
+        self.get(digest).and_then(|blob| blob.right).is_some_and(|at| at >= since)
     }
 
     pub(crate) fn hold(&mut self, digest: &Digest) {

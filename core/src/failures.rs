@@ -32,8 +32,8 @@ pub const UNREACHABLE_SUPPRESSION: Duration = Duration::from_secs(3);
 /// An origin that has answered at all within this time is there: that it fails now is an outage, and passes.
 pub const ORIGIN_MEMORY: Duration = Duration::from_secs(3600);
 /// A blob that was not what it was, and was fetched again, and is not what it was again within this time: the disk spoils what it
-/// is given. Longer than the kubelet's longest back-off (5 min), so that the next try of a pull counts.
-pub const ROTTEN_MEMORY: Duration = Duration::from_secs(600);
+/// is given. Longer than the kubelet's longest back-off (5 min) and a fetch from a slow registry, so that the next try of a pull counts.
+pub const ROTTEN_MEMORY: Duration = Duration::from_secs(3600);
 /// What comes from a disk that has forgotten something is doubted for this long, and one that spoils what it is given gets nothing more
 /// for as long: disks do not heal, memory and cables are replaced.
 pub const DISK_DISTRUST: Duration = Duration::from_secs(3600);
@@ -83,8 +83,8 @@ pub(crate) struct Failures {
     honoured: BTreeMap<Digest, Time>,
     /// What was stored and is not what it was, until when that counts.
     rotten: BTreeMap<Digest, Time>,
-    /// The disk has forgotten something; until when that counts.
-    disk_forgets: Option<Time>,
+    /// When it was last found that the disk has forgotten something.
+    disk_forgot: Option<Time>,
     /// The disk spoils what it is given; until when that counts.
     disk_spoils: Option<Time>,
     suppressed: BTreeMap<(Digest, PeerId), (Suppression, Time)>,
@@ -160,7 +160,7 @@ impl Failures {
     pub(crate) fn rotted(&mut self, now: Time, digest: Digest) -> bool {
         let before = self.rotten.insert(digest, now + ROTTEN_MEMORY);
         bound(&mut self.rotten, |until| *until);
-        self.disk_forgets = Some(now + DISK_DISTRUST);
+        self.disk_forgot = Some(now);
         let again = before.is_some_and(|until| until > now) && !mutant!("spoiling-disk-asked-for-ever");
         if again {
             self.disk_spoils = Some(now + DISK_DISTRUST);
@@ -168,9 +168,10 @@ impl Failures {
         again
     }
 
-    /// Whether what is stored may not be what it was.
-    pub(crate) fn disk_forgets(&self, now: Time) -> bool {
-        self.disk_forgets.is_some_and(|until| until > now) && !mutant!("rot-of-others-unsuspected")
+    /// Since when something that is stored here and was not hashed since may not be what it was.
+    pub(crate) fn disk_forgot(&self, now: Time) -> Option<Time> {
+        let at = self.disk_forgot.filter(|at| now - *at < DISK_DISTRUST)?;
+        (!mutant!("rot-of-others-unsuspected")).then_some(at)
     }
 
     /// Whether nothing should be given to the disk.
@@ -322,13 +323,14 @@ mod tests {
     fn a_blob_that_rots_again_soon_shows_that_the_disk_spoils_what_it_gets() {
         let mut failures = Failures::default();
         assert!(!failures.rotted(at(0), DIGEST), "a disk forgets now and then");
-        failures.sweep(at(599));
-        assert!(!failures.rotted(at(599), Digest::from_bytes([2; 32])), "that may have been at the same time");
-        assert!(failures.disk_forgets(at(599)) && !failures.disk_spoils(at(599)));
-        assert!(failures.rotted(at(599), DIGEST));
-        assert!(failures.disk_spoils(at(599 + 3599)) && !failures.disk_spoils(at(599 + 3600)));
-        failures.sweep(at(1199));
-        assert!(!failures.rotted(at(1199), DIGEST), "the last time is too long ago");
+        failures.sweep(at(3599));
+        assert!(!failures.rotted(at(3599), Digest::from_bytes([2; 32])), "that may have been at the same time");
+        assert!(failures.disk_forgot(at(3599)) == Some(at(3599)) && !failures.disk_spoils(at(3599)));
+        assert!(failures.rotted(at(3599), DIGEST));
+        assert!(failures.disk_spoils(at(3599 + 3599)) && !failures.disk_spoils(at(3599 + 3600)));
+        assert_eq!(failures.disk_forgot(at(3599 + 3600)), None);
+        failures.sweep(at(3599 + 3600));
+        assert!(!failures.rotted(at(3599 + 3600), DIGEST), "the last time is too long ago");
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub(crate) struct Flight {
     /// It was begun for somebody who enrolled here, or asked this node to pull, because nobody else leads: this node cannot ask the
     /// origin, they can.
     pub(crate) led_for_others: bool,
+    /// It was begun because a manifest names it, and containerd has not asked for it yet.
+    pub(crate) ahead: bool,
     /// They have waited for long. It runs besides those that may run at a time: if each of several nodes kept the flight
     /// queued that others wait for, all would wait for ever.
     pub(crate) others_wait: bool,
@@ -184,6 +186,7 @@ impl Flight {
             challenge: None,
             awaits_credential_until: Time::ZERO,
             led_for_others: false,
+            ahead: false,
             origin_has_it: false,
             cools_down_until: None,
             comes_back_at: Time::ZERO,
@@ -255,6 +258,11 @@ impl Flight {
     /// fetch.
     pub(crate) fn is_alone(&self) -> bool {
         self.download.as_ref().is_some_and(Download::is_by_hand)
+    }
+
+    /// It is fetched ahead, and no peer waits for it to be led either.
+    pub(crate) fn is_asked_by_nobody(&self) -> bool {
+        self.ahead && (self.others_since.is_none() || mutant!("asked-for-and-still-ahead"))
     }
 
     /// After a mismatch: what was here is being made good.

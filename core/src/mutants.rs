@@ -253,6 +253,11 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "asked-for-and-still-ahead",
+        "a flight that others ask this node to lead stands behind what it fetches ahead of its own containerd",
+        WAS_HERE,
+    ),
+    mutant(
         "everything-at-once",
         "all of an image is fetched at the same time, whatever containerd waits for",
         WAS_HERE,

@@ -427,8 +427,8 @@ pub enum Explanation {
         /// The blob.
         digest: Digest,
     },
-    /// A blob was fetched again because it had rotted, and is not what it was again: the disk spoils what it is given. Nothing more is
-    /// stored for a while, and containerd is sent to the next host.
+    /// A blob was fetched again because it had rotted, and is not what it was again: the disk spoils what it is given. No fetch is begun
+    /// for a while, and containerd is sent to the next host.
     DiskSpoils {
         /// The blob.
         digest: Digest,

@@ -267,7 +267,7 @@ fn explain(explanation: &Explanation) {
             tracing::error!(
                 %digest,
                 "a stored blob is wrong again soon after it was fetched again: this node's disk or memory spoils what it stores; \
-                 nothing more is stored for an hour, and containerd is sent to the next host"
+                 no fetch is begun for an hour, and containerd is sent to the next host"
             );
         }
         Explanation::RegistryLimits { registry, gap } => {

@@ -172,8 +172,6 @@ pub struct World {
     pub(crate) liars: BTreeSet<NodeIndex>,
     /// A node has vouched for lies at some time.
     pub(crate) lies_are_vouched_for: bool,
-    /// Something on a disk is not what was written.
-    pub(crate) has_rotted: bool,
     /// Requests of a second tenant that has no credential.
     pub(crate) intruders: BTreeSet<RequestId>,
     /// Pulls that are done, in order of time.
@@ -233,7 +231,6 @@ impl World {
             inputs: 0,
             liars: BTreeSet::new(),
             lies_are_vouched_for: false,
-            has_rotted: false,
             intruders: BTreeSet::new(),
             finished_pulls: Vec::new(),
             cross_zone_bytes: 0,

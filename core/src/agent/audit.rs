@@ -248,7 +248,7 @@ impl Agent {
         if moving < waited.min(most) && running < 2 * most {
             return Some(format!("{} flights that are waited for stand in line", waited - moving));
         }
-        let may_begin = |next: &Flight| !next.waiters.is_empty() || !self.is_far_ahead(next);
+        let may_begin = |next: &Flight| !self.is_far_ahead(next);
         if running < flights.min(most) && self.next_in_line().is_some_and(may_begin) {
             return Some(format!("{} flights wait although only {running} of {most} run", flights - running));
         }

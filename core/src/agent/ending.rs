@@ -24,7 +24,7 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         let idle = flight.idle(self.cx.now);
         let stall = stall_window(flight.source.kind, flight.size);
-        if matches!(flight.stage, Stage::Committing) {
+        if matches!(flight.stage, Stage::Committing | Stage::Queued) {
             return self.cx.wake(Deadline::NoProgress(digest), limit);
         }
         if let Some(waits) = self.waits_too_long(flight) {
@@ -33,7 +33,7 @@ impl Agent {
                 Err(more) => self.cx.wake(Deadline::NoProgress(digest), more),
             };
         }
-        if idle >= limit && !matches!(flight.stage, Stage::Queued) {
+        if idle >= limit {
             let detail = format!("no byte in {} s", limit.as_secs());
             return self.fail_flight(digest, FailureClass::Transient, &detail, None);
         }

@@ -270,6 +270,9 @@ impl Agent {
             let source = Source { kind: child.kind, ..parent.clone() };
             // These flights are new: nothing was closed that a credential could open.
             self.want(child.digest, &source, credential);
+            if let Some(flight) = self.flights.get_mut(&child.digest) {
+                flight.ahead = true;
+            }
             if credential.is_some() {
                 self.can_fetch_after_all(child.digest);
             }

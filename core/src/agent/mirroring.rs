@@ -66,9 +66,13 @@ pub(crate) struct Request {
     authorized: bool,
 }
 
-/// The longest time for which a body that has begun gets no byte before it is cut short.
-fn longest_silence(config: &Config) -> Duration {
-    config.body_timeout.max(LONGEST_SILENCE.min(config.body_timeout.saturating_mul(MOVING_BODY)))
+/// The longest time for which a body that has begun gets no byte before it is cut short. After a mismatch there is none before all has
+/// come again, and if everybody had it sent by the registry instead, it would take as many times longer.
+fn longest_silence(config: &Config, flight: Option<&Flight>) -> Duration {
+    let while_others_come = config.body_timeout.saturating_mul(MOVING_BODY);
+    let is_recovering = flight.is_some_and(Flight::is_recovering);
+    let longest = if is_recovering { LONGEST_SILENCE } else { LONGEST_SILENCE.min(while_others_come) };
+    config.body_timeout.max(longest)
 }
 
 impl Agent {
@@ -166,11 +170,8 @@ impl Agent {
         }
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
-        // What was released before a mismatch is not the blob: who asks waits for the whole, unless that takes too long.
-        let hopeless = |flight: &Flight| flight.is_recovering() && !self.can_be_made_good_in_time(flight);
         if self.failures.honoured(now, &digest).is_some()
             || self.failures.disk_spoils(now)
-            || self.flights.get(&digest).is_some_and(|flight| hopeless(flight))
             || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
         {
             return self.refuse(id, Refusal::NotHere);
@@ -204,6 +205,7 @@ impl Agent {
         }
         self.want(digest, &source, credential);
         if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.ahead = false;
             if !(mutant!("waiter-forgotten") && flight.is_running()) {
                 flight.waiters.insert(id);
             }
@@ -266,7 +268,8 @@ impl Agent {
         request.state = State::Serving;
         let digest = request.digest;
         if request.method == Method::Get {
-            request.due = self.cx.now + longest_silence(&self.config);
+            let flight = self.flights.get(&digest).map(|flight| &**flight);
+            request.due = self.cx.now + longest_silence(&self.config, flight);
             self.cx.wake(Deadline::Body(id), self.config.body_timeout);
         }
         self.cx.emit(Output::MirrorServe { request: id, digest, size, media_type });
@@ -275,7 +278,7 @@ impl Agent {
     /// The verified prefix of a flight has grown: whoever reads it has something to read.
     pub(super) fn bodies_move(&mut self, digest: Digest) {
         let Some(flight) = self.flights.get(&digest) else { return };
-        let due = self.cx.now + longest_silence(&self.config);
+        let due = self.cx.now + longest_silence(&self.config, Some(flight));
         for id in &flight.waiters {
             let reads = |request: &&mut Request| request.state == State::Serving && request.method == Method::Get;
             if let Some(request) = self.requests.get_mut(id).filter(reads)

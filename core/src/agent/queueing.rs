@@ -44,7 +44,7 @@ impl Agent {
         }
     }
 
-    /// Starts queued flights while there is room, in order of arrival, which is that of the manifest. Those that containerd waits for have as much room of
+    /// Starts queued flights while there is room, in order of arrival, which of an image's blobs is that of its manifest. Those that containerd waits for have as much room of
     /// their own: they do not stand behind large blobs that nobody has asked for yet. What others wait for needs no room.
     pub(super) fn promote(&mut self) {
         while let Some(flight) = self.flights.values().find(|flight| flight.others_wait && !flight.is_running())
@@ -60,28 +60,27 @@ impl Agent {
             let (all, waited) = (running().count(), running().filter(|flight| !flight.waiters.is_empty()).count());
             // Who was waited for a moment ago may still run.
             let is_full = if waited_for { waited >= most || all >= 2 * most } else { all >= most };
-            if is_full || !waited_for && self.is_far_ahead(next) {
+            if is_full || self.is_far_ahead(next) {
                 return;
             }
             self.begin(next.digest);
         }
     }
 
-    /// Which of the flights that do not run begins next: one that is waited for, if there is any, or the oldest.
+    /// Which of the flights that do not run begins next: one that is waited for, if there is any, then what somebody has asked for,
+    /// then what is fetched ahead; of these the oldest.
     pub(super) fn next_in_line(&self) -> Option<&Flight> {
-        let queued = self.flights.values().filter(|flight| !flight.is_running());
-        queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.generation)).map(|flight| &**flight)
+        let queued = self.flights.values().map(|flight| &**flight).filter(|flight| !flight.is_running());
+        queued.min_by_key(|flight| (flight.waiters.is_empty(), flight.is_asked_by_nobody(), flight.generation))
     }
 
-    /// Whether enough of what nobody waits for yet is on its way before this begins.
+    /// Whether this is fetched ahead, and enough of that is on its way before it begins. What others have asked for begins, and counts:
+    /// else this node would ask others for what comes after it, who would begin that, and so on, until all have begun everything.
     pub(super) fn is_far_ahead(&self, next: &Flight) -> bool {
-        let is_ahead = |flight: &Flight| {
-            flight.is_running() && flight.waiters.is_empty() && !flight.others_wait && !mutant!("everything-at-once")
-        };
-        let ahead = self.flights.values().filter(|flight| is_ahead(flight));
         let size = |flight: &Flight| flight.size.or_else(|| self.sizes.get(&flight.digest).map(|named| named.size));
+        let ahead = self.flights.values().filter(|flight| flight.ahead && flight.is_running());
         let bytes: u64 = ahead.filter_map(|flight| size(flight)).sum();
-        bytes > 0 && bytes + size(next).unwrap_or(0) > AHEAD
+        next.is_asked_by_nobody() && bytes > 0 && bytes + size(next).unwrap_or(0) > AHEAD && !mutant!("everything-at-once")
     }
 
     fn begin(&mut self, digest: Digest) {
@@ -98,6 +97,8 @@ impl Agent {
         // It could not move before.
         flight.last_byte = self.cx.now;
         flight.last_release = self.cx.now;
+        flight.last_near = self.cx.now;
+        flight.stood_behind = self.cx.now;
         if flight.led_for_others {
             // What the cascade would find is known to those who enrol here, and did not help them.
             flight.stage = Stage::Moving;

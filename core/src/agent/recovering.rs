@@ -13,7 +13,7 @@ use crate::flight::{Flight, Role, Stage};
 use crate::message::{FailureClass, Have, Notice};
 use crate::names::PeerId;
 use crate::output::{Explanation, Output};
-use crate::resolve::{BLOB_RATE, stall_window};
+use crate::resolve::stall_window;
 use crate::spine::Midstate;
 use crate::swarm::download::Download;
 use crate::swarm::tracker::Introduction;
@@ -81,7 +81,6 @@ impl Agent {
                 self.cx.emit(Output::Release { digest, bytes: 0 });
             }
         }
-        self.refuse_hopeless(digest);
         self.promote();
         // Who sent what does not fit a lie may be the one who is right.
         self.failures.pardon(digest);
@@ -117,19 +116,6 @@ impl Agent {
         }
         let detail = "the origin's bytes do not have this digest";
         self.fail_flight(digest, FailureClass::Transient, detail, None);
-    }
-
-    /// Whether a blob can be made good before headers are due for whoever asks for it now. Else it does not wait in vain.
-    pub(super) fn can_be_made_good_in_time(&self, flight: &Flight) -> bool {
-        Duration::from_secs(flight.size.unwrap_or(0) / BLOB_RATE) * 2 < self.config.header_timeout
-    }
-
-    fn refuse_hopeless(&mut self, digest: Digest) {
-        let Some(flight) = self.flights.get(&digest) else { return };
-        if !self.can_be_made_good_in_time(flight) {
-            let waiters = self.flights.get_mut(&digest).map(|flight| core::mem::take(&mut flight.waiters));
-            self.dismiss_waiters(waiters.unwrap_or_default(), FailureClass::Transient, None);
-        }
     }
 
     /// Neighbours and tracker must not think any more that it has what counts for nothing now. Who has it whole answers.

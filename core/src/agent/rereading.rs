@@ -11,6 +11,7 @@ use super::Agent;
 use super::mirroring::{Request, State};
 use crate::digest::Digest;
 use crate::input::{Method, StoreError};
+use crate::message::FailureClass;
 use crate::names::RequestId;
 use crate::output::{Explanation, Output};
 use crate::timers::Deadline;
@@ -20,7 +21,8 @@ impl Agent {
     pub(super) fn hashes_first(&mut self, id: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         let digest = request.digest;
-        let is_doubtful = self.cache.was_read(&digest) || self.failures.disk_forgets(self.cx.now);
+        let forgot = self.failures.disk_forgot(self.cx.now);
+        let is_doubtful = self.cache.was_read(&digest) || forgot.is_some_and(|at| !self.cache.was_right(at, &digest));
         if request.method != Method::Get || !is_doubtful || mutant!("rotten-blob-served-for-ever") {
             return false;
         }
@@ -48,7 +50,7 @@ impl Agent {
         let waiting: Vec<_> = self.requests.iter().filter_map(waits).collect();
         match result {
             Ok(true) => {
-                self.cache.is_right(&digest);
+                self.cache.is_right(self.cx.now, &digest);
                 return waiting.into_iter().for_each(|id| self.serve_stored(id));
             }
             Ok(false) | Err(StoreError::Missing) => {}
@@ -59,9 +61,19 @@ impl Agent {
         // What somebody has deleted says nothing of the disk.
         if result == Ok(false) && self.failures.rotted(self.cx.now, digest) {
             self.cx.explain(Explanation::DiskSpoils { digest });
+            self.stop_fetching_ahead();
         }
         for id in waiting {
             self.serve_missing(id);
+        }
+    }
+
+    /// The disk should get nothing that nobody waits for.
+    fn stop_fetching_ahead(&mut self) {
+        let ahead: Vec<_> = self.flights.values().filter(|flight| flight.is_asked_by_nobody()).map(|flight| flight.digest).collect();
+        for digest in ahead {
+            let detail = "the disk spoils what it is given";
+            self.fail_flight(digest, FailureClass::Transient, detail, Some(core::time::Duration::ZERO));
         }
     }
 

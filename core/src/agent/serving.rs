@@ -271,7 +271,8 @@ impl Agent {
         if self.cache.get(&digest).is_some() {
             return PullOutcome::AlreadyPulling(Duration::ZERO);
         }
-        if let Some(flight) = self.flights.get(&digest) {
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.others_since.get_or_insert(now);
             let age = now - flight.started;
             if batch.resuming {
                 // Somebody lost its tracker, which may be ours: find out now.

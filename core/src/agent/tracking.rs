@@ -124,10 +124,8 @@ impl Agent {
         {
             self.learn_size(digest, size, None);
         }
-        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| !flight.is_running())
-            && now - *flight.others_since.get_or_insert(now) >= QUEUE_PATIENCE
-        {
-            flight.others_wait = true;
+        if let Some(flight) = self.flights.get_mut(&digest).filter(|flight| !flight.is_running()) {
+            flight.others_wait |= now - *flight.others_since.get_or_insert(now) >= QUEUE_PATIENCE;
             self.promote();
         }
         let Some(flight) = self.flights.get(&digest) else { return EnrolReply::NotTracking };

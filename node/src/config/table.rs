@@ -144,7 +144,7 @@ settings! {
     no_progress_timeout: Duration = Duration::from_secs(300);
     /// How often what is announced is compared with what is there.
     reconcile_interval: Duration = Duration::from_secs(60);
-    /// Fetch the layers of an image before containerd asks for them, in the order of its manifest (64 MiB or one layer ahead).
+    /// Fetch the layers of an image before containerd asks for them, in the order of its manifest, 64 MiB or one at a time.
     prefetch: bool = true;
     /// Most connections of containerd at a time; one more is answered with 503.
     max_mirror_connections: Count = Count(4096);

@@ -113,7 +113,7 @@ impl World {
     /// A blob was written to its end, and is hashed now.
     pub(super) fn commit_ingest(&mut self, node: NodeIndex, digest: Digest, ingest: Ingest) {
         if ingest.is_wrong {
-            if !self.is_lied_to() && !self.has_rotted {
+            if !self.is_lied_to() && !self.nodes[node].disk.has_rotted {
                 let detail = format!("containerd read what is not {digest} from its mirror");
                 self.violate(&invariants::right_bytes::RULE, node, &detail);
             }

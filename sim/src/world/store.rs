@@ -91,6 +91,8 @@ pub(crate) struct Disk {
     pub(crate) slowness: Option<(u64, Duration)>,
     /// Of the pieces that it commits, so many in a million are not what was written.
     pub(crate) spoils: u32,
+    /// Something on it is, or was, not what was written.
+    pub(crate) has_rotted: bool,
     /// When it has written what it was given so far.
     free: Time,
 }
@@ -140,7 +142,7 @@ impl World {
                 for piece in 0..Geometry::of_blob(blob.size).pieces() {
                     if chance.happens(per_million) {
                         blob.contents.set(piece, ROTTEN);
-                        self.has_rotted = true;
+                        state.disk.has_rotted = true;
                     }
                 }
             }
@@ -159,7 +161,7 @@ impl World {
         for piece in 0..Geometry::of_blob(blob.size).pieces() {
             if self.chance.happens(disk.spoils) {
                 blob.contents.set(piece, ROTTEN);
-                self.has_rotted = true;
+                disk.has_rotted = true;
             }
         }
     }
