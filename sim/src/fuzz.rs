@@ -180,6 +180,10 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
         }
     }
     scenario.faults.extend(later_faults(seed, nodes));
+    if scenario.faults.iter().any(|fault| fault.what == FaultKind::DiskSpoils) {
+        // Such a node sends its containerd to the registry, with three requests at once: of two a second one is refused each time.
+        scenario.origin.requests_per_node_second = None;
+    }
     if !scenario.faults.is_empty() {
         let last = scenario.faults.iter().map(|fault| fault.at.0).max().unwrap_or_default();
         // Cool-downs and back-offs show only in what lasts for minutes.
