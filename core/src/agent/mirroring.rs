@@ -179,8 +179,10 @@ impl Agent {
         if let Some(failure) = self.failures.recent(now, &digest) {
             // A credential may open what was closed to the last one who asked.
             if failure.class == FailureClass::Auth && credential.is_none() {
-                let challenge = self.failures.challenge(&digest).filter(|challenge| challenge.is_of(&source)).cloned();
-                // If it is not known in which words, the origin is asked again.
+                let has_words = |challenge: &&Challenge| challenge.is_of(&source) && !challenge.words.is_empty();
+                let challenge = self.failures.challenge(&digest).filter(has_words).cloned();
+                // If it is not known in which words, the origin is asked again: containerd would ask it anyway, and take all of it
+                // from there if it is over.
                 if challenge.is_some() || mutant!("refused-without-a-challenge") {
                     return self.refuse_unauthorized(id, challenge.as_ref());
                 }
