@@ -43,7 +43,8 @@ impl Cache {
         self.by_use.insert((self.uses, blob.digest));
         let StoredBlob { size, facts, .. } = blob;
         let used = self.uses;
-        let present = Present { size, facts, readers: 0, condemned: false, used, sent: 0, verifying: false, right: None };
+        let present =
+            Present { size, facts, readers: 0, condemned: false, used, sent: 0, verifying: false, right: None };
         self.blobs.insert(blob.digest, present);
     }
 

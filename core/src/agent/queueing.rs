@@ -80,7 +80,10 @@ impl Agent {
         let size = |flight: &Flight| flight.size.or_else(|| self.sizes.get(&flight.digest).map(|named| named.size));
         let ahead = self.flights.values().filter(|flight| flight.ahead && flight.is_running());
         let bytes: u64 = ahead.filter_map(|flight| size(flight)).sum();
-        next.is_asked_by_nobody() && bytes > 0 && bytes + size(next).unwrap_or(0) > AHEAD && !mutant!("everything-at-once")
+        next.is_asked_by_nobody()
+            && bytes > 0
+            && bytes + size(next).unwrap_or(0) > AHEAD
+            && !mutant!("everything-at-once")
     }
 
     fn begin(&mut self, digest: Digest) {

@@ -70,7 +70,8 @@ impl Agent {
 
     /// The disk should get nothing that nobody waits for.
     fn stop_fetching_ahead(&mut self) {
-        let ahead: Vec<_> = self.flights.values().filter(|flight| flight.is_asked_by_nobody()).map(|flight| flight.digest).collect();
+        let ahead: Vec<_> =
+            self.flights.values().filter(|flight| flight.is_asked_by_nobody()).map(|flight| flight.digest).collect();
         for digest in ahead {
             let detail = "the disk spoils what it is given";
             self.fail_flight(digest, FailureClass::Transient, detail, Some(core::time::Duration::ZERO));

@@ -90,7 +90,10 @@ impl Agent {
                 Some(failure) if failure.class == FailureClass::Auth && can_fetch_origin => {
                     // We were turned away; this one has a credential, and we can lead it.
                     let elsewhere = !self.may_ask_registry(&source.registry);
-                    if elsewhere || !self.takes_on_more() || self.flights.len() >= self.config.max_admitted_flights as usize {
+                    if elsewhere
+                        || !self.takes_on_more()
+                        || self.flights.len() >= self.config.max_admitted_flights as usize
+                    {
                         return EnrolReply::NotTracking;
                     }
                     self.want(digest, &source, None);
