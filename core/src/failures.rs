@@ -21,6 +21,10 @@ pub const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
 pub const LADDER_MEMORY: Duration = Duration::from_secs(1200);
 /// The longest that another node's transient failure is honoured without asking again (Gantry: 30 s).
 pub const LONGEST_HONOUR: Duration = Duration::from_secs(30);
+/// What the registry did not have it is asked for again, by one question, when containerd asks for it this long afterwards, whatever
+/// is left of the cool-down: containerd asks the registry itself otherwise, and takes all of it from there if it has it by then. Shorter
+/// than the kubelet's first back-off (10 s); longer than what containerd takes to ask again for the rest of a body that was cut.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A peer that sent wrong bytes is not asked for that blob again for this long: longer than any pull. (Gantry: 5 min,
 /// which a large layer outlives.)
 pub const CONVICTION: Duration = Duration::from_secs(3600);
@@ -45,6 +49,7 @@ struct Entry {
     class: FailureClass,
     /// Failures in a row.
     strikes: u32,
+    since: Time,
     until: Time,
     challenge: Option<Challenge>,
 }
@@ -76,11 +81,19 @@ pub(crate) enum Suppression {
     Convicted,
 }
 
+/// A digest that is left alone for another node's sake, or so that containerd goes on to the next host.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Honour {
+    until: Time,
+    /// The registry has said itself, then, that it does not have it.
+    looked: Option<Time>,
+}
+
 /// The failure memories of one node. Instants are this node's own; only durations leave it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Failures {
     digests: BTreeMap<Digest, Entry>,
-    honoured: BTreeMap<Digest, Time>,
+    honoured: BTreeMap<Digest, Honour>,
     /// What was stored and is not what it was, until when that counts.
     rotten: BTreeMap<Digest, Time>,
     /// When it was last found that the disk has forgotten something.
@@ -118,7 +131,7 @@ impl Failures {
             FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.min(8) - 1)).min(LONGEST_COOLDOWN);
         // The origin's word counts, up to the longest cool-down: a server must not be able to park an image for a day.
         let cooldown = ladder.max(retry_after.unwrap_or_default().min(LONGEST_COOLDOWN));
-        self.digests.insert(digest, Entry { class, strikes, until: now + cooldown, challenge });
+        self.digests.insert(digest, Entry { class, strikes, since: now, until: now + cooldown, challenge });
         bound(&mut self.digests, |entry| entry.until);
         cooldown
     }
@@ -145,14 +158,49 @@ impl Failures {
 
     /// Leaves a digest alone because another node failed: at most [`LONGEST_HONOUR`].
     pub(crate) fn honour(&mut self, now: Time, digest: Digest, cooldown: Duration) {
+        self.leave_alone(now, digest, cooldown, None);
+    }
+
+    /// The same, and the registry has just said to this node that it does not have it.
+    pub(crate) fn honour_not_found(&mut self, now: Time, digest: Digest, cooldown: Duration) {
+        let is_for_other_reasons = self.honoured.get(&digest).is_some_and(|it| it.until > now && it.looked.is_none());
+        if !is_for_other_reasons {
+            self.leave_alone(now, digest, cooldown, Some(now));
+        }
+    }
+
+    fn leave_alone(&mut self, now: Time, digest: Digest, cooldown: Duration, looked: Option<Time>) {
         let longest = if mutant!("honour-without-limit") { LONGEST_COOLDOWN } else { LONGEST_HONOUR };
-        self.honoured.insert(digest, now + cooldown.min(longest));
-        bound(&mut self.honoured, |until| *until);
+        self.honoured.insert(digest, Honour { until: now + cooldown.min(longest), looked });
+        bound(&mut self.honoured, |it| it.until);
     }
 
     /// How long a digest is still left alone for another node's sake.
     pub(crate) fn honoured(&self, now: Time, digest: &Digest) -> Option<Duration> {
-        self.honoured.get(digest).filter(|until| **until > now).map(|until| *until - now)
+        self.honoured.get(digest).filter(|it| it.until > now).map(|it| it.until - now)
+    }
+
+    /// Whether containerd is to go on to the next host with a digest, whatever its own failure was. With what the registry did not
+    /// have it does so only for [`LOOK_AGAIN`], or while `is_coming` does not say that somebody fetches it all the same.
+    pub(crate) fn is_left_alone(&self, now: Time, digest: &Digest, is_coming: bool) -> bool {
+        let Some(honour) = self.honoured.get(digest).filter(|it| it.until > now) else { return false };
+        honour.looked.is_none_or(|looked| !is_coming && !is_old(now, looked))
+    }
+
+    /// Whether the registry did not have a digest, and may be asked for it again on behalf of containerd: that would ask it itself.
+    pub(crate) fn may_look_again(&self, now: Time, digest: &Digest) -> bool {
+        let is_old = |entry: &Entry| entry.class == FailureClass::NotFound && is_old(now, entry.since);
+        self.digests.get(digest).is_some_and(is_old)
+    }
+
+    /// The registry says that it has it after all: nobody need be told any more that it failed. How often it did is not forgotten.
+    pub(crate) fn found(&mut self, now: Time, digest: &Digest) {
+        if let Some(entry) = self.digests.get_mut(digest).filter(|entry| entry.class == FailureClass::NotFound) {
+            entry.until = entry.until.min(now);
+        }
+        if self.honoured.get(digest).is_some_and(|it| it.looked.is_some()) {
+            self.honoured.remove(digest);
+        }
     }
 
     /// Notes that a stored blob is not what it was. Returns whether that shows that the disk spoils what it is given: it was so
@@ -279,7 +327,7 @@ impl Failures {
     /// Drops what has faded.
     pub(crate) fn sweep(&mut self, now: Time) {
         self.digests.retain(|_, entry| entry.until + LADDER_MEMORY > now);
-        self.honoured.retain(|_, until| *until > now);
+        self.honoured.retain(|_, it| it.until > now);
         self.rotten.retain(|_, until| *until > now);
         self.suppressed.retain(|_, (_, until)| *until > now);
         self.spoiled.retain(|_, (_, until)| *until + LADDER_MEMORY > now);
@@ -297,6 +345,11 @@ impl Failures {
     pub(crate) fn len(&self) -> usize {
         self.digests.len()
     }
+}
+
+/// Whether the registry said so long enough ago to be asked again.
+fn is_old(now: Time, said: Time) -> bool {
+    now - said >= LOOK_AGAIN && !mutant!("not-found-for-the-whole-cool-down")
 }
 
 /// Keeps a memory at its bound by dropping the entry that fades first.

@@ -46,6 +46,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("cooldown-never-climbs", "every cool-down is the first one", "gantry 10.4, a"),
     mutant("ladder-never-reset", "a success does not end the row of failures", "gantry 10.4, b"),
     mutant("failure-never-expires", "a failed digest is refused for ever", CLASSIC),
+    mutant(
+        "not-found-for-the-whole-cool-down",
+        "containerd is sent to the registry for what that did not have a moment ago, until the cool-down is over",
+        WAS_HERE,
+    ),
     mutant("retry-after-ignored", "the origin's Retry-After does not lengthen a cool-down", CLASSIC),
     mutant(
         "cooldown-told-as-instant",

@@ -101,7 +101,7 @@ pub enum Outcome {
     Lead,
     /// The origin said no to somebody, and would say it to us.
     Fail(RecentFailure),
-    /// Leave the digest alone for this long.
+    /// Somebody could not get it, for whatever reason, and leaves the digest alone for this long.
     CoolDown(Duration),
 }
 
@@ -110,7 +110,8 @@ pub enum Outcome {
 pub struct Situation {
     /// This node.
     pub own: PeerId,
-    /// What this node would answer to a probe.
+    /// What this node would answer to a probe; and if the origin did not have it lately, that it did not: nobody pulls then before
+    /// it was asked again.
     pub own_intent: PullIntent,
     /// Candidates, best first, this node among them if it is one; enough for two passes.
     pub ranked: Vec<PeerId>,
@@ -122,8 +123,8 @@ pub struct Situation {
     pub stall: Duration,
     /// Whether the requester has a credential of its own: then another node's authentication failure says nothing.
     pub has_credential: bool,
-    /// Whether the origin has been asked and has it: then it does not count what it said to others. That one of them could not get
-    /// it does.
+    /// Whether the origin has been asked and has it: then it does not count what it said to others, or that they could not get it.
+    /// (Whoever cools down declines to pull.)
     pub origin_has_it: bool,
     /// Share of recent calls that were answered, 0 to 1.
     pub health: f64,
@@ -241,7 +242,8 @@ impl Cascade {
                 if failure.class.is_trusted() && !self.situation.origin_has_it {
                     return Step::Decided(Rule::FailedElsewhere, Outcome::Fail(failure));
                 }
-                if !failure.class.is_trusted() && failure.cooldown > Duration::ZERO {
+                let cools_down = !failure.class.is_trusted() && failure.cooldown > Duration::ZERO;
+                if cools_down && !self.situation.origin_has_it {
                     return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(failure.cooldown));
                 }
             }
@@ -314,7 +316,7 @@ impl Cascade {
                 failure.class.is_trusted() && !(self.situation.has_credential && failure.class == FailureClass::Auth)
             })
         });
-        let failed = failed.filter(|_| !self.situation.origin_has_it);
+        let failed = failed.or(self.situation.own_intent.recently_failed).filter(|_| !self.situation.origin_has_it);
         let cached: Vec<_> =
             self.others().filter(|(_, intent)| intent.has_cached).map(|(peer, _)| peer.clone()).collect();
         // A copy that exists is of more use than the news that somebody could not get one.
@@ -348,7 +350,7 @@ impl Cascade {
         let cooldown = self
             .others()
             .filter_map(|(_, intent)| intent.recently_failed)
-            .filter(|failure| !failure.class.is_trusted());
+            .filter(|failure| !failure.class.is_trusted() && !self.situation.origin_has_it);
         if let Some(cooldown) = cooldown.map(|failure| failure.cooldown).max().filter(|length| !length.is_zero()) {
             return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(cooldown));
         }

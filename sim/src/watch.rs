@@ -174,6 +174,7 @@ impl Watched {
         self.manners.input(scene, input);
         self.limits.input(input);
         self.later.input(scene, input);
+        self.cooldowns.input(now, input);
         credentials::input(&mut self.credentials, input);
         one_question::input(scene.occasion, &mut self.questions, now, input);
         if let Some(close) = &mut self.close {

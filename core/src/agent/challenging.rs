@@ -220,9 +220,11 @@ impl Agent {
             self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
             return;
         }
-        if class != FailureClass::Auth {
+        match class {
             // The next one who asks may have a credential.
-            self.failures.honour(self.cx.now, digest, cooldown);
+            FailureClass::Auth => {}
+            FailureClass::NotFound => self.failures.honour_not_found(self.cx.now, digest, cooldown),
+            _ => self.failures.honour(self.cx.now, digest, cooldown),
         }
         self.fail_flight(digest, class, "another node was turned away by the origin", Some(cooldown));
     }

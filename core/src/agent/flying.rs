@@ -38,11 +38,13 @@ impl Agent {
         let is_candidate = |peer: &&PeerId| self.members.is_own(peer) || self.failures.may_ask(now, digest, peer);
         let ranked = self.members.ranked(&digest).filter(is_candidate).take(width * EXPANSION).cloned().collect();
         let own_intent = self.own_intent(&digest);
+        // Somebody has come for what was not there: nobody leads before the origin was asked again.
+        let recently_failed = self.failures.recent(now, &digest).filter(|it| it.class == FailureClass::NotFound);
         let health = f64::from(self.recent_calls.count_ones()) / f64::from(u32::BITS);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let situation = Situation {
             own: self.config.peer.clone(),
-            own_intent: PullIntent { in_flight_for: None, idle_for: None, ..own_intent },
+            own_intent: PullIntent { in_flight_for: None, idle_for: None, recently_failed, ..own_intent },
             ranked,
             best,
             width,
@@ -135,14 +137,15 @@ impl Agent {
             }
             Outcome::Lead => self.lead(digest),
             Outcome::Fail(failure) => self.told_of_failure(digest, failure, None),
+            // Its disk may be full, and the origin well.
             Outcome::CoolDown(length) => {
-                self.failures.honour(self.cx.now, digest, length);
-                self.fail_flight(digest, FailureClass::Transient, "another node failed lately", Some(length));
+                let failure = RecentFailure { class: FailureClass::Transient, cooldown: length };
+                self.told_of_failure(digest, failure, None);
             }
         }
     }
 
-    /// A tracker, or a node that was probed, says that the origin gives this to nobody. It costs a question to believe that
+    /// A tracker, or a node that was probed, says that it could not get this from the origin. It costs a question to believe that
     /// from the origin alone; containerd would ask it anyway, and what one node says would end everybody's flights.
     pub(super) fn told_of_failure(&mut self, digest: Digest, failure: RecentFailure, tracker: Option<PeerId>) {
         let Some(flight) = self.flights.get(&digest) else { return };
@@ -204,8 +207,9 @@ impl Agent {
             && failure.retry_after.is_none_or(|after| after < self.config.header_timeout)
     }
 
-    /// The origin has it, whatever others say.
+    /// The origin has it, whatever others say, or was said here.
     pub(super) fn origin_was_asked(&mut self, digest: Digest) {
+        self.failures.found(self.cx.now, &digest);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.origin_has_it = true;
         }

@@ -9,7 +9,7 @@ use super::asking::Question;
 use super::{Agent, Op};
 use crate::config::{AuthCheck, Config};
 use crate::digest::Digest;
-use crate::failures::Challenge;
+use crate::failures::{Challenge, LOOK_AGAIN};
 use crate::flight::{Flight, Role};
 use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
@@ -170,9 +170,10 @@ impl Agent {
         }
         self.cx.counters.mirror_misses += 1;
         let now = self.cx.now;
-        if self.failures.honoured(now, &digest).is_some()
+        let is_coming = self.flights.contains_key(&digest);
+        if self.failures.is_left_alone(now, &digest, is_coming)
             || self.failures.disk_spoils(now)
-            || (mutant!("refused-while-in-flight") && self.flights.contains_key(&digest))
+            || (mutant!("refused-while-in-flight") && is_coming)
         {
             return self.refuse(id, Refusal::NotHere);
         }
@@ -187,7 +188,9 @@ impl Agent {
                     return self.refuse_unauthorized(id, challenge.as_ref());
                 }
             }
-            if failure.class != FailureClass::Auth {
+            let looks_again =
+                failure.class == FailureClass::NotFound && (is_coming || self.failures.may_look_again(now, &digest));
+            if failure.class != FailureClass::Auth && !looks_again {
                 return self.refuse(id, Refusal::NotHere);
             }
         }
@@ -337,8 +340,9 @@ impl Agent {
             let late = (self.cx.now + (patience - quiet)).min(due);
             return self.cx.timers.set(Deadline::Body(id), late);
         }
-        // The ranged retry comes back to us first: it has to go on to the next host.
-        self.failures.honour(self.cx.now, digest, patience);
+        // The ranged retry comes back to us first: it has to go on to the next host. What comes later does not: if the origin is still
+        // out of order then, it does not help to ask it for all of it from every node.
+        self.failures.honour(self.cx.now, digest, LOOK_AGAIN);
         self.leave_flight(id, digest);
         self.abort(id);
     }

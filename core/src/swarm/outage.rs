@@ -19,9 +19,12 @@ use crate::time::Time;
 pub(crate) const BELIEVED: usize = 2;
 /// The first rest, and the pause of a participant that failed; twice as long each time that nothing works.
 pub(crate) const FIRST_REST: Duration = Duration::from_secs(1);
-/// The longest rest: short enough that a request which is held for [`header_timeout`](crate::config::Config::header_timeout)
-/// sees another try, whatever the origin said about when to come back.
-pub(crate) const LONGEST_REST: Duration = Duration::from_secs(10);
+/// The longest rest: short enough that a request which is held for [`header_timeout`](crate::config::Config::header_timeout), and a body
+/// that stands still for [`body_timeout`](crate::config::Config::body_timeout), see another try shortly before everybody's containerd is
+/// sent to the origin, whatever that said about when to come back.
+pub(crate) const LONGEST_REST: Duration = Duration::from_secs(5);
+/// The same, of an origin that limits requests: each try is one of those that it counts.
+pub(crate) const LONGEST_REST_OF_LIMITED: Duration = Duration::from_secs(10);
 /// Runs grow by this factor at most: to 16 MiB.
 pub(crate) const MAX_RUN_FACTOR: u64 = 16;
 /// An origin that has never answered is given up after so many rests: its way to us may be broken where containerd's is
@@ -58,7 +61,8 @@ impl Outage {
         class: FailureClass,
         retry_after: Duration,
     ) -> Duration {
-        let rest = (FIRST_REST * (1 << self.rests.min(8))).min(LONGEST_REST);
+        let longest = if class == FailureClass::RateLimited { LONGEST_REST_OF_LIMITED } else { LONGEST_REST };
+        let rest = (FIRST_REST * (1 << self.rests.min(8))).min(longest);
         let retry_after = Self::asked_for(retry_after);
         let pause = rest.max(retry_after);
         self.reporters.insert(peer.clone());
@@ -66,7 +70,7 @@ impl Outage {
             return pause;
         }
         self.rests += 1;
-        self.until = now + rest.max(retry_after.min(LONGEST_REST));
+        self.until = now + rest.max(retry_after.min(longest));
         self.at_a_time = Some(1);
         if class == FailureClass::RateLimited && self.run_factor() < MAX_RUN_FACTOR {
             self.doublings += 1;
@@ -120,17 +124,23 @@ mod tests {
         assert_eq!((outage.until(), outage.limit(16), outage.run_factor()), (Time::ZERO, 16, 1));
     }
 
-    #[test]
-    fn rests_grow_one_tries_and_the_rest_follow() {
-        let mut outage = Outage::default();
+    /// Seven failures, each as soon as the rest before is over: how long the rests are, in seconds.
+    fn rests(outage: &mut Outage, class: FailureClass) -> Vec<u64> {
         let mut now = Time::ZERO;
         let mut rests = Vec::new();
         for number in 1..8 {
-            outage.failed(now, &peer(number), false, FailureClass::Transient, Duration::ZERO);
+            outage.failed(now, &peer(number), false, class, Duration::ZERO);
             rests.push((outage.until().max(now) - now).as_secs());
             now = outage.until().max(now);
         }
-        assert_eq!(rests, [0, 1, 2, 4, 8, 10, 10]);
+        rests
+    }
+
+    #[test]
+    fn rests_grow_one_tries_and_the_rest_follow() {
+        assert_eq!(rests(&mut Outage::default(), FailureClass::RateLimited), [0, 1, 2, 4, 8, 10, 10]);
+        let mut outage = Outage::default();
+        assert_eq!(rests(&mut outage, FailureClass::Transient), [0, 1, 2, 4, 5, 5, 5]);
         assert_eq!(outage.limit(16), 1);
         outage.succeeded();
         assert_eq!((outage.limit(16), outage.rests()), (2, 0));
@@ -157,6 +167,6 @@ mod tests {
         let mut outage = Outage::default();
         let day = Duration::from_secs(86_400);
         outage.failed(Time::ZERO, &peer(1), true, FailureClass::RateLimited, day);
-        assert_eq!(outage.until(), Time::ZERO + LONGEST_REST);
+        assert_eq!(outage.until(), Time::ZERO + LONGEST_REST_OF_LIMITED);
     }
 }

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::failures::{FIRST_COOLDOWN, LADDER_FACTOR, LADDER_MEMORY, LONGEST_COOLDOWN, LONGEST_HONOUR};
+use longshore_core::failures::{
+    FIRST_COOLDOWN, LADDER_FACTOR, LADDER_MEMORY, LONGEST_COOLDOWN, LONGEST_HONOUR, LOOK_AGAIN,
+};
+use longshore_core::input::Input;
 use longshore_core::message::{FailureClass, PullOutcome, RecentFailure, Response};
+use longshore_core::names::OpId;
 use longshore_core::output::{Explanation, Output};
 use longshore_core::time::Time;
 
@@ -15,7 +19,8 @@ use crate::watch::Scene;
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "cool-downs",
-    sentence: "A digest that failed is left alone for its cool-down, which climbs with each failure in a row, and no longer.",
+    sentence: "A digest that failed is left alone for its cool-down, which climbs with each failure in a row, and no longer; what the \
+               registry did not have it is asked for again on behalf of containerd.",
     source: "gantry reference, sections 8 and 10.4 a; design, section 1 (room failures)",
 };
 
@@ -37,10 +42,17 @@ pub(crate) struct Memory {
     failed: BTreeMap<Digest, Failed>,
     /// Blobs that were fetched with a credential.
     with_credential: BTreeSet<Digest>,
+    /// What the origin is asked about.
+    questions: BTreeMap<OpId, Digest>,
 }
 
 fn ladder(strikes: u32) -> Duration {
     FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.clamp(1, 8) - 1)).min(LONGEST_COOLDOWN)
+}
+
+/// For how long requests of containerd may be refused at once after a failure that cools down for so long.
+fn may_last(class: FailureClass, cooldown: Duration) -> Duration {
+    if class == FailureClass::NotFound { LOOK_AGAIN } else { cooldown }
 }
 
 impl Memory {
@@ -49,21 +61,36 @@ impl Memory {
         self.failed.get(digest).is_some_and(|failed| failed.not_after >= now)
     }
 
+    pub(crate) fn input(&mut self, now: Time, input: &Input) {
+        let Input::OriginStat { op, result } = input else { return };
+        let Some(digest) = self.questions.remove(op).filter(|_| result.is_ok()) else { return };
+        // It has it after all: nobody need wait for the rest of the cool-down.
+        if let Some(failed) = self.failed.get_mut(&digest) {
+            failed.not_before = failed.not_before.min(now);
+        }
+    }
+
     pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output) {
         let now = scene.now;
         match output {
+            Output::StatOrigin { op, digest, .. } => {
+                self.questions.insert(*op, *digest);
+            }
+            Output::CancelTransfer { op } => {
+                self.questions.remove(op);
+            }
             Output::Explain(Explanation::Failed { digest, class, detail }) => {
                 let retry_after = scene.occasion.retry_after.unwrap_or_default().min(LONGEST_COOLDOWN);
                 let failed = self.failed.entry(*digest).or_default();
                 // Whose failure it was decides for how long it counts here.
                 if detail.starts_with("another node") {
-                    failed.not_after = failed.not_after.max(now + LONGEST_HONOUR);
+                    failed.not_after = failed.not_after.max(now + may_last(*class, LONGEST_HONOUR));
                     return;
                 }
                 failed.most += 1;
                 let longest = ladder(failed.most).max(retry_after);
                 failed.told_until = failed.told_until.max(now + longest);
-                failed.not_after = failed.not_after.max(now + longest.max(LONGEST_HONOUR));
+                failed.not_after = failed.not_after.max(now + may_last(*class, longest.max(LONGEST_HONOUR)));
                 if *class == FailureClass::Auth {
                     // The next one who asks may have a credential.
                     failed.not_before = now;

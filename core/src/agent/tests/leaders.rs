@@ -159,6 +159,17 @@ fn who_follows_somebody_says_whom() {
 
 #[test]
 fn who_finds_that_the_origin_has_it_after_all_asks_the_best_to_pull() {
+    asks_the_best_to_pull(FailureClass::NotFound, FailureClass::RateLimited);
+}
+
+#[test]
+fn that_a_node_could_not_get_it_is_no_reason_not_to_ask_the_origin() {
+    // Its disk is full, say.
+    asks_the_best_to_pull(FailureClass::Transient, FailureClass::Transient);
+}
+
+/// The best nodes say that this was `told`, the origin has it, and the best of all declines because of `declined`.
+fn asks_the_best_to_pull(told: FailureClass, declined: FailureClass) {
     let (mut bench, digest) = Bench::ranked_after(|better| better >= 2);
     let better = bench.before_own(&digest);
     bench.get(1, digest, None);
@@ -171,14 +182,14 @@ fn who_finds_that_the_origin_has_it_after_all_asks_the_best_to_pull() {
                     bench.input(Input::OriginStat { op, result: Ok(stat) });
                 }
                 Output::Call { call, request: Request::PullIntent { .. }, .. } => {
-                    let recently_failed = Some(failed(FailureClass::NotFound));
+                    let recently_failed = Some(failed(told));
                     bench.answer(call, PullIntent { recently_failed, ..PullIntent::default() });
                 }
                 Output::Call { call, peer, request: Request::PleasePull(batch), .. } => {
                     assert!(batch.origin_has_it);
                     // The best one was asked for too much.
                     let outcome = match asked_to_pull.len() {
-                        0 => PullOutcome::RecentlyFailed(failed(FailureClass::RateLimited)),
+                        0 => PullOutcome::RecentlyFailed(failed(declined)),
                         _ => PullOutcome::Started,
                     };
                     asked_to_pull.push(peer);
@@ -221,4 +232,31 @@ fn what_was_not_there_is_led_for_those_who_know_better_and_not_asked_for_in_the_
     bench.pass(Duration::from_secs(20));
     assert!(bench.take().iter().any(asks));
     assert_eq!(bench.role(), "leading");
+}
+
+#[test]
+fn what_was_not_there_is_looked_for_again_when_containerd_comes_back() {
+    let mut bench = Bench::new(|_| {});
+    bench.get(1, digest(1), None);
+    let op = stat_op(&bench.take());
+    bench.input(Input::OriginStat { op, result: Err(not_found()) });
+    assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+    // The rest of a body that was cut: it goes on to the next host.
+    bench.get(2, digest(1), None);
+    assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+    // The kubelet's next try, in the same cool-down.
+    for (request, is_there) in [(3, false), (4, true)] {
+        bench.pass(crate::failures::LOOK_AGAIN);
+        bench.get(request, digest(1), None);
+        let outputs = bench.take();
+        assert!(refusals(&outputs).is_empty());
+        assert!(!outputs.iter().any(|output| matches!(output, Output::FetchOrigin { .. })));
+        let result = if is_there { Ok(OriginStat { size: 10, media_type: None }) } else { Err(not_found()) };
+        bench.input(Input::OriginStat { op: stat_op(&outputs), result });
+        if !is_there {
+            assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+        }
+    }
+    assert_eq!(bench.role(), "leading");
+    assert_eq!(bench.agent.failures.recent(bench.now, &digest(1)), None);
 }
