@@ -63,8 +63,9 @@ impl Memory {
 
     pub(crate) fn input(&mut self, now: Time, input: &Input) {
         let Input::OriginStat { op, result } = input else { return };
-        let Some(digest) = self.questions.remove(op).filter(|_| result.is_ok()) else { return };
-        // It has it after all: nobody need wait for the rest of the cool-down.
+        // It has it after all, or has been asked too much to say: nobody need wait for the rest of the cool-down.
+        let is_over = result.as_ref().err().is_none_or(|failure| failure.class == FailureClass::RateLimited);
+        let Some(digest) = self.questions.remove(op).filter(|_| is_over) else { return };
         if let Some(failed) = self.failed.get_mut(&digest) {
             failed.not_before = failed.not_before.min(now);
         }
