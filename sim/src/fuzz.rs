@@ -191,6 +191,7 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
         scenario.heal_at = Some(Span(last + Duration::from_millis(1) + chance.up_to(most)));
     }
     slow_uplink(seed, limits, &mut scenario);
+    bad_disks(seed, &mut scenario);
     scenario.limit = Span(LIVENESS_LIMIT + longest_transfer(&scenario));
     scenario
 }
@@ -309,6 +310,17 @@ fn slow_uplink(seed: u64, limits: Limits, scenario: &mut Scenario) {
         let layers = chance.between(6, 24);
         scenario.images[0].layers =
             (0..layers).map(|_| Bytes(chance.magnitude(1, limits.layer_bytes / 16 + 1))).collect();
+    }
+}
+
+/// Of the disks that fail, in half of all scenarios it is some nodes' only: drawn later as well.
+fn bad_disks(seed: u64, scenario: &mut Scenario) {
+    let mut chance = Chance::new(seed ^ 0xd15c);
+    let nodes = scenario.cluster.nodes;
+    for fault in scenario.faults.iter_mut().filter(|fault| fault.what == FaultKind::DiskErrors) {
+        if chance.below(2) == 0 {
+            fault.count = Some(chance.magnitude(1, nodes as u64) as usize);
+        }
     }
 }
 

@@ -322,6 +322,13 @@ impl FaultKind {
                 | Self::DiskSpoils
         )
     }
+
+    /// It may befall some nodes only: those that are named, or all.
+    #[must_use]
+    pub fn can_name_nodes(self) -> bool {
+        let is_of_origin = self.origin_fault(Duration::ZERO).is_some();
+        self.needs_nodes() || is_of_origin || matches!(self, Self::Partition | Self::DiskErrors)
+    }
 }
 
 /// A fault, when it begins, and whom it befalls.
@@ -433,6 +440,9 @@ impl FaultSpec {
         need(self.every.is_none() || self.lasts.is_some(), "for' with 'every")?;
         let named = self.names_nodes();
         need(named || !self.what.needs_nodes(), "nodes', 'count', 'percent', 'zone' or 'rack")?;
+        if named && !self.what.can_name_nodes() {
+            return Err("befalls everybody; remove 'nodes', 'count', 'percent', 'zone' and 'rack'".into());
+        }
         need(self.lasts.is_some() || !self.what.needs_an_end(), "for")?;
         need(self.per_million.is_some() || !self.what.needs_per_million(), "per-million")?;
         need(self.delay.is_some() || !self.what.needs_delay(), "delay")?;

@@ -167,6 +167,11 @@ impl World {
         self.nodes[node].disk.full = full;
     }
 
+    /// Of what a node's disk is told to read, write and commit, so much in a million fails from now on.
+    pub fn set_disk_errors(&mut self, node: NodeIndex, per_million: u32) {
+        self.nodes[node].disk.errors = per_million;
+    }
+
     /// Puts nodes on sides that cannot talk to each other (the origin can be reached from everywhere). Nodes that are not
     /// named are on side 0; an empty map heals.
     pub fn partition(&mut self, sides: BTreeMap<NodeIndex, u32>) {
@@ -191,6 +196,7 @@ impl World {
             self.set_rate(node, self.options.node_rate);
             let state = &mut self.nodes[node];
             state.disk.full = false;
+            state.disk.errors = 0;
             state.disk.spoils = 0;
             state.corrupt = None;
             state.lies = false;

@@ -87,6 +87,8 @@ pub(crate) struct Disk {
     pub(crate) staged: BTreeMap<Digest, Staged>,
     pub(crate) complete: BTreeMap<Digest, Complete>,
     pub(crate) full: bool,
+    /// Of what is read, written and committed, so much in a million fails.
+    pub(crate) errors: u32,
     /// Bytes per second that it writes, and what each write and commit takes besides. `None`: in no time.
     pub(crate) slowness: Option<(u64, Duration)>,
     /// Of the pieces that it commits, so many in a million are not what was written.
@@ -111,8 +113,8 @@ impl Disk {
 }
 
 impl World {
-    fn disk_fails(&mut self) -> bool {
-        let errors = self.options.disk_errors;
+    fn disk_fails(&mut self, node: NodeIndex) -> bool {
+        let errors = self.options.disk_errors.max(self.nodes[node].disk.errors);
         self.chance.happens(errors)
     }
 
@@ -195,7 +197,7 @@ impl World {
         if self.nodes[node].disk.full {
             return Err(StoreError::Full);
         }
-        if self.disk_fails() {
+        if self.disk_fails(node) {
             return Err(StoreError::Io("simulated".into()));
         }
         let released = self.nodes[node].released.get(&digest).copied().unwrap_or(0);
@@ -242,7 +244,7 @@ impl World {
         from: Midstate,
     ) {
         let content = self.nodes[node].disk.staged.get(&digest).and_then(|staged| staged.contents.get(piece));
-        let state = content.filter(|_| !self.disk_fails()).map(|content| content::hash(from, piece, content));
+        let state = content.filter(|_| !self.disk_fails(node)).map(|content| content::hash(from, piece, content));
         let after = transfer_time(Geometry::of_blob(size).len(piece), HASH_RATE);
         let life = self.nodes[node].life;
         let result = state.ok_or(StoreError::Missing);
@@ -250,7 +252,7 @@ impl World {
     }
 
     pub(super) fn commit(&mut self, node: NodeIndex, digest: Digest, facts: BlobFacts) {
-        let result = if self.disk_fails() {
+        let result = if self.disk_fails(node) {
             Err(StoreError::Io("simulated".into()))
         } else {
             self.nodes[node].disk.staged.remove(&digest).ok_or(StoreError::Missing)
@@ -283,7 +285,7 @@ impl World {
         let is_right = self.has(node, &digest);
         let result = match self.nodes[node].disk.complete.get(&digest).map(|complete| complete.size) {
             None => Err(StoreError::Missing),
-            Some(_) if self.disk_fails() => Err(StoreError::Io("simulated".into())),
+            Some(_) if self.disk_fails(node) => Err(StoreError::Io("simulated".into())),
             Some(size) => {
                 let life = self.nodes[node].life;
                 let input = Input::Verified { digest, result: Ok(is_right) };

@@ -55,6 +55,9 @@ impl FaultSpec {
                 victims.iter().for_each(|node| world.set_rate(*node, rate));
             }
             FaultKind::DiskFull => victims.iter().for_each(|node| world.fill_disk(*node, true)),
+            FaultKind::DiskErrors if self.names_nodes() => {
+                victims.iter().for_each(|node| world.set_disk_errors(*node, per_million));
+            }
             FaultKind::DiskErrors => world.options.disk_errors = per_million,
             FaultKind::Partition => {
                 let sides = match self.sides {
@@ -211,6 +214,9 @@ impl FaultSpec {
                 victims.iter().for_each(|node| world.set_rate(*node, rate));
             }
             FaultKind::DiskFull => victims.iter().for_each(|node| world.fill_disk(*node, false)),
+            FaultKind::DiskErrors if self.names_nodes() => {
+                victims.iter().for_each(|node| world.set_disk_errors(*node, 0));
+            }
             FaultKind::DiskErrors => world.options.disk_errors = 0,
             FaultKind::DiskSpoils => victims.iter().for_each(|node| world.spoil_disk(*node, 0)),
             FaultKind::Partition | FaultKind::OneWay | FaultKind::Bridge | FaultKind::Ring | FaultKind::HalfOpen => {
