@@ -21,10 +21,14 @@ pub const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
 pub const LADDER_MEMORY: Duration = Duration::from_secs(1200);
 /// The longest that another node's transient failure is honoured without asking again (Gantry: 30 s).
 pub const LONGEST_HONOUR: Duration = Duration::from_secs(30);
-/// What the registry did not have it is asked for again, by one question, when containerd asks for it this long afterwards, whatever
-/// is left of the cool-down: containerd asks the registry itself otherwise, and takes all of it from there if it has it by then. Shorter
-/// than the kubelet's first back-off (10 s); longer than what containerd takes to ask again for the rest of a body that was cut.
+/// What the registry did not have, or did not send, it is asked for again, by one question, when containerd asks for it this long
+/// afterwards, whatever is left of the cool-down: containerd asks the registry itself otherwise, and takes all of it from there if it
+/// is well by then. Shorter than the kubelet's first back-off (10 s); longer than what containerd takes to ask again for the rest of a
+/// body that was cut.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// After so many failures in a row with a registry that had said that it has the digest, the cool-down of the last one is kept: what
+/// goes wrong here may go right for containerd.
+pub const LOOKS_IN_VAIN: u32 = 2;
 /// A peer that sent wrong bytes is not asked for that blob again for this long: longer than any pull. (Gantry: 5 min,
 /// which a large layer outlives.)
 pub const CONVICTION: Duration = Duration::from_secs(3600);
@@ -52,6 +56,19 @@ struct Entry {
     since: Time,
     until: Time,
     challenge: Option<Challenge>,
+    remedy: Remedy,
+}
+
+/// Who may still give a digest to this node in the cool-down of its failure, when containerd asks for it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Remedy {
+    /// Whoever has it, and the registry, if it answers a question about it.
+    #[default]
+    Anybody,
+    /// Whoever has it: what the registry sent was wrong.
+    Peers,
+    /// Nobody: it could not be kept here.
+    Nobody,
 }
 
 /// In which words a registry has asked for a credential for a repository. They say where containerd takes its secret: they are not
@@ -85,8 +102,8 @@ pub(crate) enum Suppression {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Honour {
     until: Time,
-    /// The registry has said itself, then, that it does not have it.
-    looked: Option<Time>,
+    /// Somebody has said, then, that there is nothing to be had. That is worth another look soon.
+    said: Option<Time>,
 }
 
 /// The failure memories of one node. Instants are this node's own; only durations leave it.
@@ -131,9 +148,24 @@ impl Failures {
             FIRST_COOLDOWN.saturating_mul(LADDER_FACTOR.saturating_pow(strikes.min(8) - 1)).min(LONGEST_COOLDOWN);
         // The origin's word counts, up to the longest cool-down: a server must not be able to park an image for a day.
         let cooldown = ladder.max(retry_after.unwrap_or_default().min(LONGEST_COOLDOWN));
-        self.digests.insert(digest, Entry { class, strikes, since: now, until: now + cooldown, challenge });
+        self.digests.insert(
+            digest,
+            Entry { class, strikes, since: now, until: now + cooldown, challenge, remedy: Remedy::Anybody },
+        );
         bound(&mut self.digests, |entry| entry.until);
         cooldown
+    }
+
+    /// Notes who may still give a digest that has just failed to this node.
+    pub(crate) fn leave_to(&mut self, digest: &Digest, remedy: Remedy) {
+        if let Some(entry) = self.digests.get_mut(digest) {
+            entry.remedy = remedy;
+        }
+    }
+
+    /// Who may still give a digest to this node that it could not get lately.
+    pub(crate) fn remedy(&self, now: Time, digest: &Digest) -> Remedy {
+        self.digests.get(digest).filter(|entry| entry.until > now).map(|entry| entry.remedy).unwrap_or_default()
     }
 
     /// Forgets the failures of a digest: it worked.
@@ -156,22 +188,23 @@ impl Failures {
         self.digests.get(digest)?.challenge.as_ref()
     }
 
-    /// Leaves a digest alone because another node failed: at most [`LONGEST_HONOUR`].
+    /// Leaves a digest alone because another node failed, or the registry has said so to this one: at most [`LONGEST_HONOUR`], and for
+    /// containerd only [`LOOK_AGAIN`].
     pub(crate) fn honour(&mut self, now: Time, digest: Digest, cooldown: Duration) {
-        self.leave_alone(now, digest, cooldown, None);
-    }
-
-    /// The same, and the registry has just said to this node that it does not have it.
-    pub(crate) fn honour_not_found(&mut self, now: Time, digest: Digest, cooldown: Duration) {
-        let is_for_other_reasons = self.honoured.get(&digest).is_some_and(|it| it.until > now && it.looked.is_none());
-        if !is_for_other_reasons {
+        let is_sent_on = self.honoured.get(&digest).is_some_and(|it| it.until > now && it.said.is_none());
+        if !is_sent_on {
             self.leave_alone(now, digest, cooldown, Some(now));
         }
     }
 
-    fn leave_alone(&mut self, now: Time, digest: Digest, cooldown: Duration, looked: Option<Time>) {
+    /// Whoever asks for a digest is to go on to the next host for so long: at most [`LONGEST_HONOUR`].
+    pub(crate) fn send_on(&mut self, now: Time, digest: Digest, length: Duration) {
+        self.leave_alone(now, digest, length, None);
+    }
+
+    fn leave_alone(&mut self, now: Time, digest: Digest, cooldown: Duration, said: Option<Time>) {
         let longest = if mutant!("honour-without-limit") { LONGEST_COOLDOWN } else { LONGEST_HONOUR };
-        self.honoured.insert(digest, Honour { until: now + cooldown.min(longest), looked });
+        self.honoured.insert(digest, Honour { until: now + cooldown.min(longest), said });
         bound(&mut self.honoured, |it| it.until);
     }
 
@@ -180,25 +213,34 @@ impl Failures {
         self.honoured.get(digest).filter(|it| it.until > now).map(|it| it.until - now)
     }
 
-    /// Whether containerd is to go on to the next host with a digest, whatever its own failure was. With what the registry did not
-    /// have it does so only for [`LOOK_AGAIN`], or while `is_coming` does not say that somebody fetches it all the same.
+    /// Whether containerd is to go on to the next host with a digest, whatever its own failure was. Because of another
+    /// node's it does so only for [`LOOK_AGAIN`], and not if `is_coming` says that somebody fetches it all the same.
     pub(crate) fn is_left_alone(&self, now: Time, digest: &Digest, is_coming: bool) -> bool {
         let Some(honour) = self.honoured.get(digest).filter(|it| it.until > now) else { return false };
-        honour.looked.is_none_or(|looked| !is_coming && !is_old(now, looked))
+        honour.said.is_none_or(|said| !is_coming && !is_old(now, said))
     }
 
-    /// Whether the registry did not have a digest, and may be asked for it again on behalf of containerd: that would ask it itself.
-    pub(crate) fn may_look_again(&self, now: Time, digest: &Digest) -> bool {
-        let is_old = |entry: &Entry| entry.class == FailureClass::NotFound && is_old(now, entry.since);
-        self.digests.get(digest).is_some_and(is_old)
+    /// Whether a digest that failed may be looked for again on behalf of containerd, which would ask the registry itself. `is_coming`:
+    /// somebody fetches it all the same.
+    pub(crate) fn may_look_again(&self, now: Time, digest: &Digest, is_coming: bool) -> bool {
+        let Some(entry) = self.digests.get(digest).filter(|entry| entry.remedy != Remedy::Nobody) else { return false };
+        match entry.class {
+            FailureClass::Auth => false,
+            FailureClass::NotFound => is_coming || is_old(now, entry.since),
+            FailureClass::RateLimited | FailureClass::Transient => {
+                let is_worth_it = entry.strikes <= LOOKS_IN_VAIN && !mutant!("out-of-order-for-the-whole-cool-down");
+                is_coming || is_worth_it && is_old(now, entry.since)
+            }
+        }
     }
 
-    /// The registry says that it has it after all: nobody need be told any more that it failed. How often it did is not forgotten.
+    /// The registry says that it has it: nobody need be told any more that it failed. How often it did is not forgotten.
     pub(crate) fn found(&mut self, now: Time, digest: &Digest) {
-        if let Some(entry) = self.digests.get_mut(digest).filter(|entry| entry.class == FailureClass::NotFound) {
+        let is_over = |entry: &&mut Entry| entry.class != FailureClass::Auth && entry.remedy == Remedy::Anybody;
+        if let Some(entry) = self.digests.get_mut(digest).filter(is_over) {
             entry.until = entry.until.min(now);
         }
-        if self.honoured.get(digest).is_some_and(|it| it.looked.is_some()) {
+        if self.honoured.get(digest).is_some_and(|it| it.said.is_some()) {
             self.honoured.remove(digest);
         }
     }
@@ -349,7 +391,7 @@ impl Failures {
 
 /// Whether the registry said so long enough ago to be asked again.
 fn is_old(now: Time, said: Time) -> bool {
-    now - said >= LOOK_AGAIN && !mutant!("not-found-for-the-whole-cool-down")
+    now - said >= LOOK_AGAIN && !mutant!("not-looked-for-again")
 }
 
 /// Keeps a memory at its bound by dropping the entry that fades first.

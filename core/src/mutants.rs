@@ -47,8 +47,13 @@ pub const TABLE: &[Mutant] = &[
     mutant("ladder-never-reset", "a success does not end the row of failures", "gantry 10.4, b"),
     mutant("failure-never-expires", "a failed digest is refused for ever", CLASSIC),
     mutant(
-        "not-found-for-the-whole-cool-down",
-        "containerd is sent to the registry for what that did not have a moment ago, until the cool-down is over",
+        "not-looked-for-again",
+        "containerd is sent to the registry for what could not be had a moment ago, until the cool-down is over",
+        WAS_HERE,
+    ),
+    mutant(
+        "out-of-order-for-the-whole-cool-down",
+        "the same, for what the registry has not sent to this node",
         WAS_HERE,
     ),
     mutant("retry-after-ignored", "the origin's Retry-After does not lengthen a cool-down", CLASSIC),
@@ -144,6 +149,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("late-run-never-reassigned", "a run whose fetcher is late is nobody else's", CLASSIC),
     mutant("silent-participant-kept", "a participant that has gone is reckoned with for ever", CLASSIC),
     mutant("introduced-to-itself", "a participant is named as its own neighbour", CLASSIC),
+    mutant(
+        "whole-unheard-before-the-first-piece",
+        "what is said by who has it whole does not count while not even the first piece fits",
+        WAS_HERE,
+    ),
     mutant("wrong-one-blamed", "whoever finds wrong bytes convicts itself", CLASSIC),
     mutant("culprit-not-blamed", "a peer whose piece does not match its sum goes free", "gantry 10.3, 13"),
     mutant("origin-limit-off-by-one", "one request too many to the origin at a time", CLASSIC),

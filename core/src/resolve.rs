@@ -110,8 +110,8 @@ pub enum Outcome {
 pub struct Situation {
     /// This node.
     pub own: PeerId,
-    /// What this node would answer to a probe; and if the origin did not have it lately, that it did not: nobody pulls then before
-    /// it was asked again.
+    /// What this node would answer to a probe; and if it could not get it from the origin lately, that it could not: nobody pulls
+    /// then before the origin was asked again.
     pub own_intent: PullIntent,
     /// Candidates, best first, this node among them if it is one; enough for two passes.
     pub ranked: Vec<PeerId>,
@@ -316,7 +316,8 @@ impl Cascade {
                 failure.class.is_trusted() && !(self.situation.has_credential && failure.class == FailureClass::Auth)
             })
         });
-        let failed = failed.or(self.situation.own_intent.recently_failed).filter(|_| !self.situation.origin_has_it);
+        let own = self.situation.own_intent.recently_failed.filter(|failure| failure.class == FailureClass::NotFound);
+        let failed = failed.or(own).filter(|_| !self.situation.origin_has_it);
         let cached: Vec<_> =
             self.others().filter(|(_, intent)| intent.has_cached).map(|(peer, _)| peer.clone()).collect();
         // A copy that exists is of more use than the news that somebody could not get one.
@@ -350,7 +351,10 @@ impl Cascade {
         let cooldown = self
             .others()
             .filter_map(|(_, intent)| intent.recently_failed)
-            .filter(|failure| !failure.class.is_trusted() && !self.situation.origin_has_it);
+            .filter(|failure| !failure.class.is_trusted())
+            // Who was told that it cannot be had looks for others who have it, or pull it, before the origin is asked.
+            .chain(self.situation.own_intent.recently_failed)
+            .filter(|_| !self.situation.origin_has_it);
         if let Some(cooldown) = cooldown.map(|failure| failure.cooldown).max().filter(|length| !length.is_zero()) {
             return Step::Decided(Rule::CoolingDown, Outcome::CoolDown(cooldown));
         }

@@ -9,6 +9,7 @@ use super::origin_slots::ORIGIN_PATIENCE;
 use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
 use crate::digest::Digest;
+use crate::failures::Remedy;
 use crate::flight::{Flight, Stage};
 use crate::input::{BlobFacts, Hashed, OriginFailure, StoreError, TransferEvent, TransferFailure};
 use crate::message::{FailureClass, PieceRefusal, PieceSum};
@@ -407,6 +408,7 @@ impl Agent {
             }
         }
         self.fail_flight(digest, FailureClass::Transient, &detail, None);
+        self.failures.leave_to(&digest, Remedy::Nobody);
     }
 }
 

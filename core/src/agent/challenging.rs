@@ -220,11 +220,9 @@ impl Agent {
             self.cx.emit(Output::StatOrigin { op, source, digest, credential: None });
             return;
         }
-        match class {
-            // The next one who asks may have a credential.
-            FailureClass::Auth => {}
-            FailureClass::NotFound => self.failures.honour_not_found(self.cx.now, digest, cooldown),
-            _ => self.failures.honour(self.cx.now, digest, cooldown),
+        // The next one who asks may have a credential.
+        if class != FailureClass::Auth {
+            self.failures.honour(self.cx.now, digest, cooldown);
         }
         self.fail_flight(digest, class, "another node was turned away by the origin", Some(cooldown));
     }

@@ -75,10 +75,9 @@ impl Agent {
         let challenge = flight.challenge.clone().or_else(|| self.failures.challenge(&digest).cloned());
         // What a requester's credential could not open says nothing about others.
         let personal = class == FailureClass::Auth && flight.credential.is_some();
-        // It was led for others, because of another node's word: the failure that cools down here stays what it is.
+        // It was led for others, or only others could give it: the failure that cools down here stays what it is.
         let cooled_down = flight.cools_down_until.is_none();
-        let detail =
-            if cooled_down { detail } else { &format!("another node had asked for it in a cool-down; {detail}") };
+        let detail = if cooled_down { detail } else { &format!("in a cool-down, {detail}") };
         if shared.is_none() && !personal && cooled_down {
             self.failures.failed(now, digest, class, None, challenge.clone());
         }

@@ -8,7 +8,7 @@ use super::participating::SECOND_ENROLMENT;
 use super::{Agent, Op};
 use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
-use crate::failures::{FIRST_COOLDOWN, Suppression};
+use crate::failures::{FIRST_COOLDOWN, Remedy, Suppression};
 use crate::flight::{Role, Stage};
 use crate::input::{CallError, OriginFailure, OriginStat};
 use crate::message::{FailureClass, Neighbour, PleasePull, PullIntent, PullOutcome, RecentFailure, Request, Response};
@@ -38,8 +38,8 @@ impl Agent {
         let is_candidate = |peer: &&PeerId| self.members.is_own(peer) || self.failures.may_ask(now, digest, peer);
         let ranked = self.members.ranked(&digest).filter(is_candidate).take(width * EXPANSION).cloned().collect();
         let own_intent = self.own_intent(&digest);
-        // Somebody has come for what was not there: nobody leads before the origin was asked again.
-        let recently_failed = self.failures.recent(now, &digest).filter(|it| it.class == FailureClass::NotFound);
+        // Somebody has come for what could not be had: nobody leads before the origin was asked again.
+        let recently_failed = self.failures.recent(now, &digest).filter(|it| it.class != FailureClass::Auth);
         let health = f64::from(self.recent_calls.count_ones()) / f64::from(u32::BITS);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let situation = Situation {
@@ -149,7 +149,8 @@ impl Agent {
     /// from the origin alone; containerd would ask it anyway, and what one node says would end everybody's flights.
     pub(super) fn told_of_failure(&mut self, digest: Digest, failure: RecentFailure, tracker: Option<PeerId>) {
         let Some(flight) = self.flights.get(&digest) else { return };
-        if failure.class == FailureClass::Auth || !flight.can_fetch_origin() {
+        let may_ask = !flight.turned_away && self.failures.remedy(self.cx.now, &digest) == Remedy::Anybody;
+        if failure.class == FailureClass::Auth || !may_ask {
             return self.turned_away(digest, failure.class, failure.cooldown);
         }
         if self.ops.values().any(|op| matches!(op, Op::Confirm(of, _) if *of == digest)) {
@@ -209,9 +210,14 @@ impl Agent {
 
     /// The origin has it, whatever others say, or was said here.
     pub(super) fn origin_was_asked(&mut self, digest: Digest) {
-        self.failures.found(self.cx.now, &digest);
-        if let Some(flight) = self.flights.get_mut(&digest) {
-            flight.origin_has_it = true;
+        let now = self.cx.now;
+        self.failures.found(now, &digest);
+        let goes_on = self.failures.remedy(now, &digest) != Remedy::Anybody;
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        flight.origin_has_it = true;
+        if !goes_on {
+            flight.cools_down_until = flight.cools_down_until.map(|until| until.min(now));
+            self.end_cool_down(digest);
         }
     }
 

@@ -177,6 +177,7 @@ impl Agent {
         {
             return self.refuse(id, Refusal::NotHere);
         }
+        let mut cools_down_until = None;
         if let Some(failure) = self.failures.recent(now, &digest) {
             // A credential may open what was closed to the last one who asked.
             if failure.class == FailureClass::Auth && credential.is_none() {
@@ -188,10 +189,12 @@ impl Agent {
                     return self.refuse_unauthorized(id, challenge.as_ref());
                 }
             }
-            let looks_again =
-                failure.class == FailureClass::NotFound && (is_coming || self.failures.may_look_again(now, &digest));
-            if failure.class != FailureClass::Auth && !looks_again {
-                return self.refuse(id, Refusal::NotHere);
+            if failure.class != FailureClass::Auth {
+                if !self.failures.may_look_again(now, &digest, is_coming) {
+                    return self.refuse(id, Refusal::NotHere);
+                }
+                // Until the registry has said that it has it, only others can give it.
+                cools_down_until = Some(now + failure.cooldown);
             }
         }
         let challenge = self.must_be_challenged(&digest).filter(|_| credential.is_none());
@@ -211,6 +214,7 @@ impl Agent {
         self.want(digest, &source, credential);
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.ahead = false;
+            flight.cools_down_until = cools_down_until.or(flight.cools_down_until);
             if !(mutant!("waiter-forgotten") && flight.is_running()) {
                 flight.waiters.insert(id);
             }
@@ -342,7 +346,7 @@ impl Agent {
         }
         // The ranged retry comes back to us first: it has to go on to the next host. What comes later does not: if the origin is still
         // out of order then, it does not help to ask it for all of it from every node.
-        self.failures.honour(self.cx.now, digest, LOOK_AGAIN);
+        self.failures.send_on(self.cx.now, digest, LOOK_AGAIN);
         self.leave_flight(id, digest);
         self.abort(id);
     }

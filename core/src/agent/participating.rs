@@ -207,8 +207,8 @@ impl Agent {
         }
         let download = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut());
         if let Some(download) = download.filter(|download| download.takes_claims(is_whole, spine)) {
-            if is_whole {
-                download.compare_whole(claimant, spine);
+            if is_whole && download.compare_whole(claimant, spine) {
+                self.failures.pardon(digest);
             }
             for (piece, state) in spine.iter().take(MAX_SPINE) {
                 download.claim(*piece, *state, claimant);

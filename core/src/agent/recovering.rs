@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Agent;
 use crate::digest::Digest;
+use crate::failures::{LOOK_AGAIN, Remedy};
 use crate::flight::{Flight, Role, Stage};
 use crate::message::{FailureClass, Have, Notice};
 use crate::names::PeerId;
@@ -106,9 +107,8 @@ impl Agent {
     }
 
     fn origin_is_wrong(&mut self, digest: Digest) {
-        let now = self.cx.now;
-        let patience = self.config.body_timeout;
-        self.failures.honour(now, digest, patience);
+        // Who asks for the rest of what was cut just now goes on to the next host.
+        self.failures.send_on(self.cx.now, digest, LOOK_AGAIN);
         self.cx.counters.blobs_mismatched += 1;
         self.cx.emit(Output::Discard { digest });
         if let Some(flight) = self.flights.get_mut(&digest) {
@@ -116,6 +116,7 @@ impl Agent {
         }
         let detail = "the origin's bytes do not have this digest";
         self.fail_flight(digest, FailureClass::Transient, detail, None);
+        self.failures.leave_to(&digest, Remedy::Peers);
     }
 
     /// Neighbours and tracker must not think any more that it has what counts for nothing now. Who has it whole answers.

@@ -9,6 +9,7 @@ use super::Agent;
 use super::fetching::slowest;
 use crate::config::Authorization;
 use crate::digest::Digest;
+use crate::failures::Remedy;
 use crate::flight::Role;
 use crate::input::StreamError;
 use crate::members::Recognition;
@@ -283,7 +284,9 @@ impl Agent {
         let failure = self.failures.recent(now, &digest);
         // Who knows better than the origin's word to us can be led by us. What else is in our way still is.
         let is_over = |failure: &RecentFailure| {
-            batch.origin_has_it && matches!(failure.class, FailureClass::NotFound | FailureClass::Auth)
+            batch.origin_has_it
+                && failure.class != FailureClass::RateLimited
+                && self.failures.remedy(self.cx.now, &digest) == Remedy::Anybody
         };
         let knows_better = failure.filter(is_over);
         if let Some(failure) = failure.filter(|_| knows_better.is_none())

@@ -23,7 +23,7 @@ pub(crate) const FIRST_REST: Duration = Duration::from_secs(1);
 /// that stands still for [`body_timeout`](crate::config::Config::body_timeout), see another try shortly before everybody's containerd is
 /// sent to the origin, whatever that said about when to come back.
 pub(crate) const LONGEST_REST: Duration = Duration::from_secs(5);
-/// The same, of an origin that limits requests: each try is one of those that it counts.
+/// The same, of an origin that limits requests and does not say that it is over sooner: each try is one of those that it counts.
 pub(crate) const LONGEST_REST_OF_LIMITED: Duration = Duration::from_secs(10);
 /// Runs grow by this factor at most: to 16 MiB.
 pub(crate) const MAX_RUN_FACTOR: u64 = 16;
@@ -61,9 +61,12 @@ impl Outage {
         class: FailureClass,
         retry_after: Duration,
     ) -> Duration {
-        let longest = if class == FailureClass::RateLimited { LONGEST_REST_OF_LIMITED } else { LONGEST_REST };
-        let rest = (FIRST_REST * (1 << self.rests.min(8))).min(longest);
         let retry_after = Self::asked_for(retry_after);
+        // Who says that it is soon need not be rested from for longer.
+        let says_soon = !retry_after.is_zero() && retry_after <= LONGEST_REST;
+        let limits = class == FailureClass::RateLimited && !says_soon;
+        let longest = if limits { LONGEST_REST_OF_LIMITED } else { LONGEST_REST };
+        let rest = (FIRST_REST * (1 << self.rests.min(8))).min(longest);
         let pause = rest.max(retry_after);
         self.reporters.insert(peer.clone());
         if now < self.until || !(alone || self.reporters.len() >= BELIEVED) {

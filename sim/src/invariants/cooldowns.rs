@@ -84,7 +84,7 @@ impl Memory {
                 let retry_after = scene.occasion.retry_after.unwrap_or_default().min(LONGEST_COOLDOWN);
                 let failed = self.failed.entry(*digest).or_default();
                 // Whose failure it was decides for how long it counts here.
-                if detail.starts_with("another node") {
+                if detail.starts_with("another node") || detail.starts_with("in a cool-down") {
                     failed.not_after = failed.not_after.max(now + may_last(*class, LONGEST_HONOUR));
                     return;
                 }

@@ -202,20 +202,27 @@ impl Download {
 
     /// Somebody who has the whole tells all of its midstates. If they are not those that our own chain runs through, one of us
     /// was deceived. If they are, they go on where we do not know yet: what others say, who do not have the whole, stands back.
-    pub(crate) fn compare_whole(&mut self, claimant: &PeerId, spine: &[(u32, Midstate)]) {
+    /// Returns whether something else counted until now: those whose pieces did not fit that may have been right.
+    pub(crate) fn compare_whole(&mut self, claimant: &PeerId, spine: &[(u32, Midstate)]) -> bool {
         let tip = self.chain.tip();
-        if spine.len() < self.geometry.pieces() as usize || tip == 0 || self.recovery.is_some() {
-            return;
+        let is_late = tip == 0 && mutant!("whole-unheard-before-the-first-piece");
+        if spine.len() < self.geometry.pieces() as usize || is_late || self.recovery.is_some() {
+            return false;
         }
         let differs = |(piece, state): &(u32, Midstate)| *piece <= tip && self.chain.before(*piece) != Some(*state);
         if spine.iter().any(differs) {
             self.contradicted = true;
         } else if self.believed.is_none() && !self.unbelieved.contains(claimant) {
             self.believed = Some(claimant.clone());
+            let is_other =
+                |(piece, state): &(u32, Midstate)| self.chain.before(*piece).is_some_and(|known| known != *state);
+            let is_news = spine.iter().any(is_other);
             for (piece, _) in spine {
                 self.known.remove(*piece);
             }
+            return is_news;
         }
+        false
     }
 
     /// Whether somebody who has the whole says that what is here is not part of it.
