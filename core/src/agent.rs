@@ -29,6 +29,7 @@ mod arriving;
 mod asking;
 mod assigning;
 pub mod audit;
+mod bodies;
 mod challenging;
 mod choking;
 mod ending;
@@ -108,6 +109,8 @@ enum Op {
     Challenge(Digest),
     /// Another node says that the origin has nothing for anybody; does it? With the tracker that said so, if it was one.
     Confirm(Digest, Option<PeerId>),
+    /// Bodies of a flight stand still; is the origin well?
+    Late(Digest),
     /// A HEAD of a blob that is not here.
     Head(RequestId),
     /// May this requester have a private blob?

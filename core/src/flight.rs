@@ -14,6 +14,20 @@ use crate::swarm::download::Download;
 use crate::swarm::neighbours::Neighbours;
 use crate::time::Time;
 
+/// What is known of the registry of a flight whose bodies stand still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Asked {
+    /// Nothing: they move.
+    #[default]
+    Not,
+    /// It is asked, and did not answer so many times before.
+    Pending(u32),
+    /// It did not answer, so many times in a row.
+    InVain(u32),
+    /// It has it. The swarm has until the next deadline to go on.
+    HasIt,
+}
+
 /// How far a flight has come.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Stage {
@@ -102,6 +116,8 @@ pub(crate) struct Flight {
     pub(crate) comes_back_at: Time,
     /// The origin has been asked whether a failure that others tell of is still so, and it is not.
     pub(crate) origin_has_it: bool,
+    /// Whether the origin was asked why bodies stand still.
+    pub(crate) asked: Asked,
     /// The origin gives it to nobody without a credential, or not to the one that this node has. A new credential clears it.
     pub(crate) turned_away: bool,
     /// The words in which the origin has asked for a credential, if it has.
@@ -188,6 +204,7 @@ impl Flight {
             led_for_others: false,
             ahead: false,
             origin_has_it: false,
+            asked: Asked::Not,
             cools_down_until: None,
             comes_back_at: Time::ZERO,
             others_since: None,

@@ -52,6 +52,11 @@ pub const TABLE: &[Mutant] = &[
         WAS_HERE,
     ),
     mutant(
+        "body-cut-without-a-question",
+        "a body that stands still is cut although the registry does not answer, or has just begun to",
+        WAS_HERE,
+    ),
+    mutant(
         "out-of-order-for-the-whole-cool-down",
         "the same, for what the registry has not sent to this node",
         WAS_HERE,

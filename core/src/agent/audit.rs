@@ -313,6 +313,7 @@ impl Op {
             | Self::Size(of)
             | Self::Challenge(of)
             | Self::Confirm(of, _)
+            | Self::Late(of)
             | Self::Hash(of, _)
             | Self::Providers(of) => Some(*of),
             Self::Head(_) | Self::Authorize(_) => None,

@@ -127,6 +127,7 @@ impl Agent {
                 | Op::Size(of)
                 | Op::Challenge(of)
                 | Op::Confirm(of, _)
+                | Op::Late(of)
                 | Op::Hash(of, _)
                 | Op::Providers(of) => *of == digest,
                 Op::Head(_) | Op::Authorize(_) => false,

@@ -428,7 +428,7 @@ impl Agent {
                 self.finish_op(op);
                 self.index_answered(digest, Vec::new());
             }
-            Some(Op::Size(_) | Op::Challenge(_) | Op::Confirm(..) | Op::Head(_) | Op::Authorize(_)) => {
+            Some(Op::Size(_) | Op::Challenge(_) | Op::Confirm(..) | Op::Late(_) | Op::Head(_) | Op::Authorize(_)) => {
                 self.cx.emit(Output::CancelTransfer { op });
                 let failure = crate::input::OriginFailure {
                     class: FailureClass::Transient,

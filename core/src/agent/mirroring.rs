@@ -6,17 +6,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::asking::Question;
+use super::bodies::longest_silence;
 use super::{Agent, Op};
-use crate::config::{AuthCheck, Config};
+use crate::config::AuthCheck;
 use crate::digest::Digest;
-use crate::failures::{Challenge, LOOK_AGAIN};
-use crate::flight::{Flight, Role};
+use crate::failures::Challenge;
+use crate::flight::Flight;
 use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
 use crate::names::{CredentialId, Kind, OpId, RequestId, Source};
 use crate::output::{Output, Refusal};
-use crate::swarm::download::Download;
-use crate::swarm::tracker::Tracker;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -24,14 +23,6 @@ use crate::timers::Deadline;
 pub(super) const STAT_PATIENCE: Duration = Duration::from_secs(10);
 /// The origin's word that a credential may have a private blob holds for this long.
 pub(super) const AUTHORIZATION_TTL: Duration = Duration::from_secs(300);
-/// A body whose next piece does not come, although others do, is left open for so many times
-/// [`body_timeout`](crate::config::Config::body_timeout): a slow registry would have to send everything again, to the very
-/// node that waits for it.
-const MOVING_BODY: u32 = 4;
-/// But not longer than this, unless it is set longer: containerd cancels a pull that has had nothing for 5 min, and looks every
-/// 10 s.
-const LONGEST_SILENCE: Duration = Duration::from_secs(240);
-
 /// Where a mirror request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {
@@ -64,15 +55,6 @@ pub(crate) struct Request {
     pub(super) holds: bool,
     /// The origin would serve it.
     authorized: bool,
-}
-
-/// The longest time for which a body that has begun gets no byte before it is cut short. After a mismatch there is none before all has
-/// come again, and if everybody had it sent by the registry instead, it would take as many times longer.
-fn longest_silence(config: &Config, flight: Option<&Flight>) -> Duration {
-    let while_others_come = config.body_timeout.saturating_mul(MOVING_BODY);
-    let is_recovering = flight.is_some_and(Flight::is_recovering);
-    let longest = if is_recovering { LONGEST_SILENCE } else { LONGEST_SILENCE.min(while_others_come) };
-    config.body_timeout.max(longest)
 }
 
 impl Agent {
@@ -284,21 +266,6 @@ impl Agent {
         self.cx.emit(Output::MirrorServe { request: id, digest, size, media_type });
     }
 
-    /// The verified prefix of a flight has grown: whoever reads it has something to read.
-    pub(super) fn bodies_move(&mut self, digest: Digest) {
-        let Some(flight) = self.flights.get(&digest) else { return };
-        let due = self.cx.now + longest_silence(&self.config, Some(flight));
-        for id in &flight.waiters {
-            let reads = |request: &&mut Request| request.state == State::Serving && request.method == Method::Get;
-            if let Some(request) = self.requests.get_mut(id).filter(reads)
-                && !mutant!("body-deadline-not-rearmed")
-            {
-                request.due = due;
-                self.cx.wake(Deadline::Body(*id), self.config.body_timeout);
-            }
-        }
-    }
-
     pub(super) fn headers_due(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let (digest, state, due) = (request.digest, request.state, request.due);
@@ -332,60 +299,12 @@ impl Agent {
         }
     }
 
-    pub(super) fn body_late(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(&id) else { return };
-        let (digest, due) = (request.digest, request.due);
-        let patience = self.config.body_timeout;
-        if let Some(flight) = self.flights.get(&digest)
-            && let Some(quiet) = self.nothing_came_for(flight).filter(|quiet| *quiet < patience)
-            && self.cx.now < due
-            && !mutant!("body-cut-although-pieces-come")
-        {
-            let late = (self.cx.now + (patience - quiet)).min(due);
-            return self.cx.timers.set(Deadline::Body(id), late);
-        }
-        // The ranged retry comes back to us first: it has to go on to the next host. What comes later does not: if the origin is still
-        // out of order then, it does not help to ask it for all of it from every node.
-        self.failures.send_on(self.cx.now, digest, LOOK_AGAIN);
-        self.leave_flight(id, digest);
-        self.abort(id);
-    }
-
-    /// For how long nothing came that a request for what this flight brings could wait for. Of a slow registry, what it sends of one
-    /// blob is what others wait for, and to ask it for more helps nobody; a manifest is too small to stand behind anything.
-    fn nothing_came_for(&self, flight: &Flight) -> Option<Duration> {
-        let now = self.cx.now;
-        let came = match flight.source.kind {
-            Kind::Manifest => Some(now - flight.last_byte),
-            _ => self.failures.nothing_came_for(now, &flight.source.registry),
-        };
-        // After a mismatch somebody else fetches what it waits for, also where that is not known here yet.
-        let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
-        // Before the first piece is complete only those who fetch it know that it comes.
-        let led = self.trackers.get(&flight.digest).filter(|_| flight.role == Role::Leading).and_then(Tracker::moved);
-        let others = led.or(flight.swarm_moved).map(|moved| now - moved);
-        came.into_iter().chain(moved).chain(others).chain([flight.tracker_is_quiet(now)]).min()
-    }
-
-    fn leave_flight(&mut self, id: RequestId, digest: Digest) {
+    pub(super) fn leave_flight(&mut self, id: RequestId, digest: Digest) {
         if let Some(flight) = self.flights.get_mut(&digest) {
             flight.waiters.remove(&id);
         }
         // It leaves room for another one that is waited for.
         self.promote();
-    }
-
-    pub(super) fn abort(&mut self, id: RequestId) {
-        self.cx.timers.clear(Deadline::Body(id));
-        if let Some(request) = self.requests.get_mut(&id)
-            && request.state == State::Serving
-        {
-            request.state = State::Over;
-            self.cx.counters.mirror_aborted += 1;
-            if !mutant!("abort-not-sent") {
-                self.cx.emit(Output::MirrorAbort { request: id });
-            }
-        }
     }
 
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal) {
@@ -524,6 +443,7 @@ impl Agent {
             Some(Op::Authorize(id)) => self.question_answered(op, id, Question::Permission, result),
             Some(Op::Size(digest)) => self.size_answered(op, digest, result),
             Some(Op::Confirm(digest, tracker)) => self.failure_checked(op, digest, tracker, result),
+            Some(Op::Late(digest)) => self.lateness_explained(digest, result),
             Some(Op::Challenge(digest)) => self.challenge_answered(digest, result),
             _ => {}
         }

@@ -88,6 +88,11 @@ impl Outage {
         self.at_a_time = self.at_a_time.map(|most| most.saturating_add(1));
     }
 
+    /// The origin answers again: this rest is over. How gently it is asked stays as it was.
+    pub(crate) fn is_back(&mut self, now: Time) {
+        self.until = self.until.min(now);
+    }
+
     /// Rests since the last success.
     pub(crate) fn rests(&self) -> u32 {
         self.rests

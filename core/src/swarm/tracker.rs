@@ -332,6 +332,14 @@ impl Tracker {
         }
     }
 
+    /// The origin has answered a question of this node: it asks for more now, and need not rest.
+    pub(crate) fn origin_is_back(&mut self, now: Time, own: &PeerId) {
+        self.outage.is_back(now);
+        if let Some(participant) = self.participants.get_mut(own) {
+            participant.paused_until = participant.paused_until.min(now);
+        }
+    }
+
     /// Drops participants that are silent (never `own`), and runs that are late: for how long this node waits for a piece from the
     /// same registry (`takes`), others may as well.
     pub(crate) fn expire(&mut self, now: Time, own: &PeerId, takes: Option<Duration>) {

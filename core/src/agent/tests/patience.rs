@@ -234,8 +234,8 @@ fn a_participant_that_nobody_waits_for_and_that_may_not_ask_ends_when_two_tracke
 }
 
 /// What becomes of a request none of whose own bytes come, and after how many seconds, if others of its registry come in those that
-/// `comes` says.
-fn ends(comes: impl Fn(u64) -> bool) -> (&'static str, u64) {
+/// `comes` says, and the registry answers questions as `answer` says (`None`: not at all).
+fn ends(comes: impl Fn(u64) -> bool, answer: Option<&Result<OriginStat, OriginFailure>>) -> (&'static str, u64) {
     let mut bench = Bench::following("tracker", digest(1), None);
     bench.enrolled("tracker", 8 * MIN_PIECE_BYTES);
     let registry = source(Kind::Blob).registry;
@@ -246,6 +246,11 @@ fn ends(comes: impl Fn(u64) -> bool) -> (&'static str, u64) {
             bench.agent.failures.bytes_came(bench.now, &registry);
         }
         bench.pass(Duration::from_secs(1));
+        for op in stat_ops(&bench.outputs) {
+            if let Some(result) = answer.cloned() {
+                bench.input(Input::OriginStat { op, result });
+            }
+        }
         let outputs = bench.take();
         if !refusals(&outputs).is_empty() {
             return ("refused", second);
@@ -259,11 +264,27 @@ fn ends(comes: impl Fn(u64) -> bool) -> (&'static str, u64) {
 
 #[test]
 fn a_reader_is_left_waiting_while_anything_comes_from_its_registry_but_not_for_ever() {
+    let has_it = Ok(OriginStat { size: 8 * MIN_PIECE_BYTES, media_type: None });
+    let ends = |comes: fn(u64) -> bool| ends(comes, Some(&has_it));
     assert_eq!(ends(|_| false), ("refused", 20));
-    // Headers go out after 20 s; a body that nothing comes for is cut after 30 s.
-    assert_eq!(ends(|second| second == 10), ("cut", 50));
-    assert_eq!(ends(|second| second == 10 || second == 41), ("cut", 70));
+    // Headers go out after 20 s; a body that nothing comes for is cut after 30 s, and five that the swarm is given when the registry
+    // says that it has it.
+    assert_eq!(ends(|second| second == 10), ("cut", 55));
+    assert_eq!(ends(|second| second == 10 || second == 41), ("cut", 75));
     assert_eq!(ends(|second| second % 10 == 0), ("cut", 20 + 120));
     // What came before says nothing.
     assert_eq!(ends(|second| second > 21), ("refused", 20));
+}
+
+#[test]
+fn a_body_waits_as_long_as_the_registry_is_out_of_order_but_not_for_ever() {
+    let failed = |class, status| {
+        let detail: std::sync::Arc<str> = "no".into();
+        Err(OriginFailure { class, status: Some(status), retry_after: None, challenge: Vec::new(), detail })
+    };
+    let ends = |answer: Option<Result<_, _>>| ends(|second| second == 10, answer.as_ref());
+    assert_eq!(ends(Some(failed(FailureClass::Transient, 503))), ("cut", 20 + 120));
+    assert_eq!(ends(None), ("cut", 20 + 120));
+    // containerd is told so by the registry itself.
+    assert_eq!(ends(Some(failed(FailureClass::NotFound, 404))), ("cut", 50));
 }

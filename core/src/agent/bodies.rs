@@ -1,0 +1,176 @@
+//! Bodies that grow while containerd reads them: how long one that stands still is left open.
+//!
+//! A body that is cut sends containerd to the registry for the rest, on each node that reads it. That helps where the registry is well
+//! and the swarm is not; it fails the pull where the registry is out of order, and where that has just become well again each node takes
+//! the rest from it. So the registry is asked before, by one question, and a body waits as long as it does not answer.
+
+use core::time::Duration;
+
+use super::mirroring::{Request, STAT_PATIENCE, State};
+use super::{Agent, Op};
+use crate::config::Config;
+use crate::digest::Digest;
+use crate::failures::LOOK_AGAIN;
+use crate::flight::{Asked, Flight, Role};
+use crate::input::{Method, OriginFailure, OriginStat};
+use crate::message::FailureClass;
+use crate::names::{Kind, RequestId};
+use crate::output::Output;
+use crate::swarm::download::Download;
+use crate::swarm::tracker::Tracker;
+use crate::timers::Deadline;
+
+/// A body whose next piece does not come, although others do, is left open for so many times
+/// [`body_timeout`](crate::config::Config::body_timeout): a slow registry would have to send everything again, to the very
+/// node that waits for it.
+const MOVING_BODY: u32 = 4;
+/// But not longer than this, unless it is set longer: containerd cancels a pull that has had nothing for 5 min, and looks every
+/// 10 s.
+const LONGEST_SILENCE: Duration = Duration::from_secs(240);
+/// A registry that did not answer is asked again after this, and each time in vain after twice as long: every node whose containerd
+/// reads asks it.
+const FIRST_DOUBT: Duration = Duration::from_secs(10);
+/// But not less often than this: what comes to nobody may be the swarm's fault by then.
+const LONGEST_DOUBT: Duration = Duration::from_secs(40);
+
+/// The longest time for which a body that has begun gets no byte before it is cut short. After a mismatch there is none before all has
+/// come again, and if everybody had it sent by the registry instead, it would take as many times longer.
+pub(super) fn longest_silence(config: &Config, flight: Option<&Flight>) -> Duration {
+    let while_others_come = config.body_timeout.saturating_mul(MOVING_BODY);
+    let is_recovering = flight.is_some_and(Flight::is_recovering);
+    let longest = if is_recovering { LONGEST_SILENCE } else { LONGEST_SILENCE.min(while_others_come) };
+    config.body_timeout.max(longest)
+}
+
+impl Agent {
+    /// The verified prefix of a flight has grown: whoever reads it has something to read.
+    pub(super) fn bodies_move(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get(&digest) else { return };
+        let due = self.cx.now + longest_silence(&self.config, Some(flight));
+        for id in &flight.waiters {
+            let reads = |request: &&mut Request| request.state == State::Serving && request.method == Method::Get;
+            if let Some(request) = self.requests.get_mut(id).filter(reads)
+                && !mutant!("body-deadline-not-rearmed")
+            {
+                request.due = due;
+                self.cx.wake(Deadline::Body(*id), self.config.body_timeout);
+            }
+        }
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.asked = Asked::Not;
+        }
+    }
+
+    /// Nothing of a body has come for long.
+    pub(super) fn body_late(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let (now, digest, due) = (self.cx.now, request.digest, request.due);
+        let patience = self.config.body_timeout;
+        let Some(flight) = self.flights.get(&digest).filter(|_| now < due) else { return self.cut(id, digest) };
+        if let Some(quiet) = self.nothing_came_for(flight).filter(|quiet| *quiet < patience)
+            && !mutant!("body-cut-although-pieces-come")
+        {
+            return self.cx.timers.set(Deadline::Body(id), (now + (patience - quiet)).min(due));
+        }
+        match flight.asked {
+            _ if mutant!("body-cut-without-a-question") => self.cut(id, digest),
+            Asked::HasIt => self.cut(id, digest),
+            Asked::Pending(_) => self.cx.timers.set(Deadline::Body(id), (now + STAT_PATIENCE).min(due)),
+            Asked::Not | Asked::InVain(_) => {
+                self.cx.timers.set(Deadline::Body(id), (now + STAT_PATIENCE).min(due));
+                self.ask_before_cutting(digest);
+            }
+        }
+    }
+
+    fn ask_before_cutting(&mut self, digest: Digest) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let vain = if let Asked::InVain(times) = flight.asked { times } else { 0 };
+        flight.asked = Asked::Pending(vain);
+        let (source, credential) = (flight.source.clone(), flight.credential);
+        let op = self.start_op(Op::Late(digest), STAT_PATIENCE);
+        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
+    }
+
+    /// What the registry says of a blob whose bodies stand still here.
+    pub(super) fn lateness_explained(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Asked::Pending(vain) = flight.asked else { return };
+        let wait = match result {
+            Ok(_) => {
+                flight.asked = Asked::HasIt;
+                self.origin_was_asked(digest);
+                self.origin_is_back(digest);
+                LOOK_AGAIN
+            }
+            // containerd hears that from the registry itself.
+            Err(failure) if matches!(failure.class, FailureClass::NotFound | FailureClass::Auth) => {
+                flight.asked = Asked::HasIt;
+                Duration::ZERO
+            }
+            Err(failure) => {
+                flight.asked = Asked::InVain(vain + 1);
+                let doubt = FIRST_DOUBT.saturating_mul(1 << vain.min(8)).min(LONGEST_DOUBT);
+                doubt.max(failure.retry_after.unwrap_or_default())
+            }
+        };
+        let waiters: Vec<_> = self.flights.get(&digest).into_iter().flat_map(|it| it.waiters.iter().copied()).collect();
+        for id in waiters {
+            let reads = |request: &&Request| request.state == State::Serving && request.method == Method::Get;
+            match self.requests.get(&id).filter(reads).map(|request| request.due) {
+                Some(_) if wait.is_zero() => self.cut(id, digest),
+                Some(due) => self.cx.timers.set(Deadline::Body(id), (self.cx.now + wait).min(due)),
+                None => {}
+            }
+        }
+    }
+
+    /// The registry has answered a question: whoever leads need not rest any more.
+    fn origin_is_back(&mut self, digest: Digest) {
+        let now = self.cx.now;
+        let leads = |flight: &&Box<Flight>| flight.role == Role::Leading && flight.comes_back_at <= now;
+        if self.flights.get(&digest).filter(leads).is_some()
+            && let Some(tracker) = self.trackers.get_mut(&digest)
+        {
+            tracker.origin_is_back(now, &self.config.peer);
+            self.track(digest);
+        }
+    }
+
+    /// The ranged retry comes back to us first: it has to go on to the next host. What comes later does not: if the origin is still
+    /// out of order then, it does not help to ask it for all of it from every node.
+    fn cut(&mut self, id: RequestId, digest: Digest) {
+        self.failures.send_on(self.cx.now, digest, LOOK_AGAIN);
+        self.leave_flight(id, digest);
+        self.abort(id);
+    }
+
+    /// For how long nothing came that a request for what this flight brings could wait for. Of a slow registry, what it sends of one
+    /// blob is what others wait for, and to ask it for more helps nobody; a manifest is too small to stand behind anything.
+    pub(super) fn nothing_came_for(&self, flight: &Flight) -> Option<Duration> {
+        let now = self.cx.now;
+        let came = match flight.source.kind {
+            Kind::Manifest => Some(now - flight.last_byte),
+            _ => self.failures.nothing_came_for(now, &flight.source.registry),
+        };
+        // After a mismatch somebody else fetches what it waits for, also where that is not known here yet.
+        let moved = flight.download.as_ref().and_then(Download::waits_since).map(|(_, moved)| now - moved);
+        // Before the first piece is complete only those who fetch it know that it comes.
+        let led = self.trackers.get(&flight.digest).filter(|_| flight.role == Role::Leading).and_then(Tracker::moved);
+        let others = led.or(flight.swarm_moved).map(|moved| now - moved);
+        came.into_iter().chain(moved).chain(others).chain([flight.tracker_is_quiet(now)]).min()
+    }
+
+    pub(super) fn abort(&mut self, id: RequestId) {
+        self.cx.timers.clear(Deadline::Body(id));
+        if let Some(request) = self.requests.get_mut(&id)
+            && request.state == State::Serving
+        {
+            request.state = State::Over;
+            self.cx.counters.mirror_aborted += 1;
+            if !mutant!("abort-not-sent") {
+                self.cx.emit(Output::MirrorAbort { request: id });
+            }
+        }
+    }
+}
