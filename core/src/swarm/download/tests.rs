@@ -206,6 +206,21 @@ fn a_piece_that_did_not_fit_is_not_asked_of_the_same_one_until_something_else_is
 }
 
 #[test]
+fn who_has_the_whole_is_heard_before_the_first_piece_fits() {
+    let mut download = two_pieces();
+    download.claim(1, state(66), &peer("deceived"));
+    assert_eq!(fetch(&mut download, 1, "honest", 0, 1), Verdict::Doubtful);
+    let spine = [(1, state(1)), (2, state(2))];
+    assert!(download.compare_whole(&peer("whole"), &spine), "who did not fit may have been right");
+    for (piece, midstate) in spine {
+        download.claim(piece, midstate, &peer("whole"));
+    }
+    assert!(!download.has_doubted(&peer("honest"), 0, Time::ZERO));
+    assert!(matches!(fetch(&mut download, 2, "honest", 0, 1), Verdict::Accepted(_)));
+    assert!(!download.compare_whole(&peer("another"), &spine), "nothing is new");
+}
+
+#[test]
 fn who_sent_a_piece_that_did_not_fit_is_asked_again_after_a_pause_that_grows() {
     let mut download = two_pieces();
     download.claim(1, state(66), &peer("liar"));
