@@ -26,8 +26,8 @@ pub const LONGEST_HONOUR: Duration = Duration::from_secs(30);
 /// is well by then. Shorter than the kubelet's first back-off (10 s); longer than what containerd takes to ask again for the rest of a
 /// body that was cut.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// After so many failures in a row with a registry that had said that it has the digest, the cool-down of the last one is kept: what
-/// goes wrong here may go right for containerd.
+/// After more failures in a row than this, though each time the registry had said that it has the digest or the cool-down was over,
+/// that of the last one is kept: what goes wrong here may go right for containerd.
 pub const LOOKS_IN_VAIN: u32 = 2;
 /// A peer that sent wrong bytes is not asked for that blob again for this long: longer than any pull. (Gantry: 5 min,
 /// which a large layer outlives.)

@@ -22,10 +22,10 @@ pub(crate) enum Asked {
     Not,
     /// It is asked, and did not answer so many times before.
     Pending(u32),
-    /// It did not answer, so many times in a row.
+    /// It is about to be asked, and did not answer so many times in a row.
     InVain(u32),
-    /// It has it. The swarm has until the next deadline to go on.
-    HasIt,
+    /// It has said then that it has it, or that containerd has to hear its own answer. The swarm has a moment to go on.
+    Said(Time),
 }
 
 /// How far a flight has come.

@@ -263,9 +263,9 @@ impl Agent {
         let Some(flight) = self.flights.get(&digest) else { return };
         match flight.role {
             Role::Leading => {
-                let has_credential = flight.credential.is_some();
+                let (can_fetch, has_credential) = (flight.can_fetch_origin(), flight.credential.is_some());
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
-                    tracker.set_can_fetch(&self.config.peer, true);
+                    tracker.set_can_fetch(&self.config.peer, can_fetch);
                     tracker.set_credential(&self.config.peer, has_credential);
                 }
                 self.track(digest);

@@ -14,7 +14,7 @@ use crate::failures::LOOK_AGAIN;
 use crate::flight::{Asked, Flight, Role};
 use crate::input::{Method, OriginFailure, OriginStat};
 use crate::message::FailureClass;
-use crate::names::{Kind, RequestId};
+use crate::names::{Kind, OpId, RequestId};
 use crate::output::Output;
 use crate::swarm::download::Download;
 use crate::swarm::tracker::Tracker;
@@ -32,6 +32,11 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(240);
 const FIRST_DOUBT: Duration = Duration::from_secs(10);
 /// But not less often than this: what comes to nobody may be the swarm's fault by then.
 const LONGEST_DOUBT: Duration = Duration::from_secs(40);
+
+/// The bodies of a swarm stand still at the same moment on all its nodes, which ask after about this time, each after another one.
+const SPREAD: Duration = Duration::from_secs(1);
+/// What the registry has said counts for so long: for as long as the swarm is given to go on.
+const ANSWER_HOLDS: Duration = LOOK_AGAIN;
 
 /// The longest time for which a body that has begun gets no byte before it is cut short. After a mismatch there is none before all has
 /// come again, and if everybody had it sent by the registry instead, it would take as many times longer.
@@ -52,7 +57,7 @@ impl Agent {
             if let Some(request) = self.requests.get_mut(id).filter(reads)
                 && !mutant!("body-deadline-not-rearmed")
             {
-                request.due = due;
+                (request.due, request.is_late) = (due, false);
                 self.cx.wake(Deadline::Body(*id), self.config.body_timeout);
             }
         }
@@ -72,15 +77,30 @@ impl Agent {
         {
             return self.cx.timers.set(Deadline::Body(id), (now + (patience - quiet)).min(due));
         }
-        match flight.asked {
-            _ if mutant!("body-cut-without-a-question") => self.cut(id, digest),
-            Asked::HasIt => self.cut(id, digest),
-            Asked::Pending(_) => self.cx.timers.set(Deadline::Body(id), (now + STAT_PATIENCE).min(due)),
-            Asked::Not | Asked::InVain(_) => {
-                self.cx.timers.set(Deadline::Body(id), (now + STAT_PATIENCE).min(due));
-                self.ask_before_cutting(digest);
-            }
+        let (asked, comes_back_at) = (flight.asked, flight.comes_back_at);
+        if mutant!("body-cut-without-a-question") {
+            return self.cut(id, digest);
         }
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.is_late = true;
+        }
+        let look = match asked {
+            Asked::Said(at) if now - at <= ANSWER_HOLDS => return self.cut(id, digest),
+            // It has said when to come back, and would say no more to containerd.
+            _ if comes_back_at > now => comes_back_at,
+            Asked::Not | Asked::Said(_) => {
+                if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.asked = Asked::InVain(0);
+                }
+                now + self.cx.jitter(SPREAD)
+            }
+            Asked::InVain(_) => {
+                self.ask_before_cutting(digest);
+                now + STAT_PATIENCE
+            }
+            Asked::Pending(_) => now + STAT_PATIENCE,
+        };
+        self.cx.timers.set(Deadline::Body(id), look.min(due));
     }
 
     fn ask_before_cutting(&mut self, digest: Digest) {
@@ -93,19 +113,25 @@ impl Agent {
     }
 
     /// What the registry says of a blob whose bodies stand still here.
-    pub(super) fn lateness_explained(&mut self, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+    pub(super) fn lateness_explained(&mut self, op: OpId, digest: Digest, result: Result<OriginStat, OriginFailure>) {
+        let now = self.cx.now;
+        let was_asked_before = self.was_asked_before(op, digest);
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let Asked::Pending(vain) = flight.asked else { return };
+        if was_asked_before {
+            // A credential has come since.
+            return self.ask_before_cutting(digest);
+        }
         let wait = match result {
             Ok(_) => {
-                flight.asked = Asked::HasIt;
+                flight.asked = Asked::Said(now);
                 self.origin_was_asked(digest);
                 self.origin_is_back(digest);
                 LOOK_AGAIN
             }
             // containerd hears that from the registry itself.
             Err(failure) if matches!(failure.class, FailureClass::NotFound | FailureClass::Auth) => {
-                flight.asked = Asked::HasIt;
+                flight.asked = Asked::Said(now);
                 Duration::ZERO
             }
             Err(failure) => {
@@ -114,13 +140,14 @@ impl Agent {
                 doubt.max(failure.retry_after.unwrap_or_default())
             }
         };
-        let waiters: Vec<_> = self.flights.get(&digest).into_iter().flat_map(|it| it.waiters.iter().copied()).collect();
-        for id in waiters {
-            let reads = |request: &&Request| request.state == State::Serving && request.method == Method::Get;
-            match self.requests.get(&id).filter(reads).map(|request| request.due) {
-                Some(_) if wait.is_zero() => self.cut(id, digest),
-                Some(due) => self.cx.timers.set(Deadline::Body(id), (self.cx.now + wait).min(due)),
-                None => {}
+        // Who reads on, or has just begun to, has its own time.
+        let waiters = self.flights.get(&digest).into_iter().flat_map(|flight| flight.waiters.iter());
+        let late = waiters.filter_map(|id| Some((*id, self.requests.get(id).filter(|request| request.is_late)?.due)));
+        for (id, due) in late.collect::<Vec<_>>() {
+            if wait.is_zero() {
+                self.cut(id, digest);
+            } else {
+                self.cx.timers.set(Deadline::Body(id), (now + wait).min(due));
             }
         }
     }

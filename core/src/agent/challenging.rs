@@ -104,7 +104,7 @@ impl Agent {
     /// What is under way at the origin was asked without the credential that has come, or of another origin.
     pub(super) fn asks_anew(&mut self, digest: Digest) {
         let asks = |op: &Op| match op {
-            Op::Fetch(of) | Op::FetchWhole(of) | Op::Size(of) | Op::Confirm(of, _) => *of == digest,
+            Op::Fetch(of) | Op::FetchWhole(of) | Op::Size(of) | Op::Confirm(of, _) | Op::Late(of) => *of == digest,
             _ => false,
         };
         let asking = self.ops.iter().filter(|(_, op)| asks(op)).map(|(id, _)| *id).collect();
@@ -167,7 +167,7 @@ impl Agent {
                 self.may_be_given(digest, Duration::ZERO);
             }
             Err(failure) if self.asks_again_soon(&failure) => {
-                self.may_be_given(digest, failure.retry_after.unwrap_or_default());
+                self.origin_limits(digest, failure.retry_after.unwrap_or_default());
             }
             // One has come since, and is tried already, unless nobody knew yet whether to lead or to follow.
             Err(_) if self.flights.get(&digest).is_some_and(|flight| flight.credential.is_some()) => {

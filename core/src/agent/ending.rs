@@ -76,7 +76,7 @@ impl Agent {
         // What a requester's credential could not open says nothing about others.
         let personal = class == FailureClass::Auth && flight.credential.is_some();
         // It was led for others, or only others could give it: the failure that cools down here stays what it is.
-        let cooled_down = flight.cools_down_until.is_none();
+        let cooled_down = flight.cools_down_until.is_none_or(|until| until <= now);
         let detail = if cooled_down { detail } else { &format!("in a cool-down, {detail}") };
         if shared.is_none() && !personal && cooled_down {
             self.failures.failed(now, digest, class, None, challenge.clone());

@@ -194,7 +194,7 @@ impl Agent {
             }
             // That says nothing about the blob.
             (Err(failure), None) if self.asks_again_soon(&failure) => {
-                self.may_be_given(digest, failure.retry_after.unwrap_or_default());
+                self.origin_limits(digest, failure.retry_after.unwrap_or_default());
             }
             (Err(failure), _) => {
                 self.turned_away(digest, failure.class, failure.retry_after.unwrap_or(FIRST_COOLDOWN));
@@ -210,12 +210,32 @@ impl Agent {
 
     /// The origin has it, whatever others say, or was said here.
     pub(super) fn origin_was_asked(&mut self, digest: Digest) {
+        self.failures.found(self.cx.now, &digest);
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.origin_has_it = true;
+        }
+        self.origin_answers(digest);
+    }
+
+    /// The origin is there, and wants to be asked `after` a while.
+    pub(super) fn origin_limits(&mut self, digest: Digest, after: Duration) {
+        let until = self.cx.now + after;
+        if let Some(flight) = self.flights.get_mut(&digest) {
+            flight.comes_back_at = flight.comes_back_at.max(until);
+        }
+        if let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracker.pause(&self.config.peer, until);
+        }
+        self.origin_answers(digest);
+        self.may_be_given(digest, after);
+    }
+
+    /// The origin answers: this node need not leave it alone any more because it did not. What it sent wrong it may send wrong again.
+    fn origin_answers(&mut self, digest: Digest) {
         let now = self.cx.now;
-        self.failures.found(now, &digest);
-        let goes_on = self.failures.remedy(now, &digest) != Remedy::Anybody;
-        let Some(flight) = self.flights.get_mut(&digest) else { return };
-        flight.origin_has_it = true;
-        if !goes_on {
+        if self.failures.remedy(now, &digest) == Remedy::Anybody
+            && let Some(flight) = self.flights.get_mut(&digest)
+        {
             flight.cools_down_until = flight.cools_down_until.map(|until| until.min(now));
             self.end_cool_down(digest);
         }

@@ -55,6 +55,8 @@ pub(crate) struct Request {
     pub(super) holds: bool,
     /// The origin would serve it.
     authorized: bool,
+    /// Its body stands still, and the origin is asked why.
+    pub(super) is_late: bool,
 }
 
 impl Agent {
@@ -69,7 +71,8 @@ impl Agent {
         self.use_credential(credential);
         let due = self.cx.now + self.config.header_timeout;
         let state = State::Asking;
-        let request = Request { digest, method, source, credential, state, due, holds: false, authorized: false };
+        let request =
+            Request { digest, method, source, credential, state, due, holds: false, authorized: false, is_late: false };
         self.requests.insert(id, request);
         if self.draining {
             return self.refuse(id, Refusal::Unavailable { reason: "the agent is stopping".into() });
@@ -443,7 +446,7 @@ impl Agent {
             Some(Op::Authorize(id)) => self.question_answered(op, id, Question::Permission, result),
             Some(Op::Size(digest)) => self.size_answered(op, digest, result),
             Some(Op::Confirm(digest, tracker)) => self.failure_checked(op, digest, tracker, result),
-            Some(Op::Late(digest)) => self.lateness_explained(digest, result),
+            Some(Op::Late(digest)) => self.lateness_explained(op, digest, result),
             Some(Op::Challenge(digest)) => self.challenge_answered(digest, result),
             _ => {}
         }

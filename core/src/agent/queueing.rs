@@ -30,7 +30,7 @@ impl Agent {
             && let Some(flight) = self.flights.get_mut(&digest)
         {
             flight.turned_away = false;
-            // Nobody brings one while a failure cools down that has not to do with credentials.
+            // Whoever looks again in the cool-down of a failure says so afterwards.
             flight.cools_down_until = None;
             // The one goes with the other: a credential must not reach the registry that somebody else named.
             let is_elsewhere = flight.comes_from(source);

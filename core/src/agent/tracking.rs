@@ -8,7 +8,7 @@ use crate::calls::{Call, Purpose};
 use crate::digest::Digest;
 use crate::failures::Suppression;
 use crate::flight::{Flight, Role, Stage};
-use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, Request, Response};
+use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, RecentFailure, Request, Response};
 use crate::names::{Kind, PeerId, StreamId};
 use crate::output::{Explanation, Output};
 use crate::spine::MAX_SPINE;
@@ -250,6 +250,13 @@ impl Agent {
         let stuck = stuck && self.flights.get(&digest).is_some_and(|flight| !flight.awaits_credential(now));
         if stuck {
             let waited_for = self.flights.get(&digest).is_some_and(|flight| !flight.waiters.is_empty());
+            // Nobody has it, and this node leaves the origin alone: unless that answers, containerd has to ask it.
+            let cools_down =
+                self.flights.get(&digest).filter(|flight| !flight.turned_away).and_then(|it| it.cools_down_until);
+            if let Some(until) = cools_down.filter(|until| waited_for && *until > now) {
+                let failure = RecentFailure { class: FailureClass::Transient, cooldown: until - now };
+                return self.told_of_failure(digest, failure, None);
+            }
             if waited_for {
                 return self.turned_away(digest, FailureClass::Auth, Duration::ZERO);
             }
