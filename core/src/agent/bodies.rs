@@ -155,8 +155,8 @@ impl Agent {
     /// The registry has answered a question: whoever leads need not rest any more.
     fn origin_is_back(&mut self, digest: Digest) {
         let now = self.cx.now;
-        let leads = |flight: &&Box<Flight>| flight.role == Role::Leading && flight.comes_back_at <= now;
-        if self.flights.get(&digest).filter(leads).is_some()
+        let leads = |flight: &Flight| flight.role == Role::Leading && flight.comes_back_at <= now;
+        if self.flights.get(&digest).is_some_and(|flight| leads(flight))
             && let Some(tracker) = self.trackers.get_mut(&digest)
         {
             tracker.origin_is_back(now, &self.config.peer);
