@@ -255,6 +255,8 @@ impl Agent {
                 self.flights.get(&digest).filter(|flight| !flight.turned_away).and_then(|it| it.cools_down_until);
             if let Some(until) = cools_down.filter(|until| waited_for && *until > now) {
                 let failure = RecentFailure { class: FailureClass::Transient, cooldown: until - now };
+                // Whoever waits may be gone before it answers.
+                self.cx.wake_by(Deadline::Track(digest), DEFER_INTERVAL);
                 return self.told_of_failure(digest, failure, None);
             }
             if waited_for {
