@@ -41,7 +41,7 @@ pub struct Config {
     pub header_timeout: Duration,
     /// A mirror body without a new byte for this long is cut short, so that containerd goes on elsewhere
     /// (containerd cancels the pull after 5 min). Four times as long, 4 min at most, while other bytes come from the same
-    /// registry.
+    /// registry, or that does not answer when it is asked why none do; `agent/bodies.rs`.
     pub body_timeout: Duration,
     /// Fetch the children of a manifest before containerd asks for them, in its order; `agent/queueing.rs` decides how many at a time.
     pub prefetch: bool,

@@ -463,6 +463,26 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_is_looked_for_again_but_not_after_three_failures_in_a_row() {
+        let mut failures = Failures::default();
+        let mut fail = |remedy| {
+            failures.failed(at(0), DIGEST, FailureClass::Transient, None, None);
+            failures.leave_to(&DIGEST, remedy);
+            [at(4), at(5)].map(|now| failures.may_look_again(now, &DIGEST, false))
+        };
+        assert_eq!(fail(Remedy::Anybody), [false, true]);
+        assert_eq!(fail(Remedy::Peers), [false, true]);
+        assert_eq!(fail(Remedy::Anybody), [false, false], "the registry has said twice that it has it");
+        assert!(failures.may_look_again(at(4), &DIGEST, true), "somebody fetches it");
+        failures.succeeded(&DIGEST);
+        failures.failed(at(0), DIGEST, FailureClass::Transient, None, None);
+        failures.leave_to(&DIGEST, Remedy::Nobody);
+        assert!(!failures.may_look_again(at(9), &DIGEST, true), "it cannot be kept here");
+        failures.found(at(9), &DIGEST);
+        assert!(failures.recent(at(9), &DIGEST).is_some(), "that the registry has it does not help");
+    }
+
+    #[test]
     fn another_nodes_failure_is_honoured_for_thirty_seconds_at_most() {
         let mut failures = Failures::default();
         failures.honour(at(0), DIGEST, Duration::from_secs(500));

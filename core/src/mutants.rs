@@ -58,7 +58,7 @@ pub const TABLE: &[Mutant] = &[
     ),
     mutant(
         "out-of-order-for-the-whole-cool-down",
-        "the same, for what the registry has not sent to this node",
+        "containerd is sent to the registry, until the cool-down is over, for what that has not sent to this node",
         WAS_HERE,
     ),
     mutant("retry-after-ignored", "the origin's Retry-After does not lengthen a cool-down", CLASSIC),

@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use super::challenging::Challenged;
-use super::mirroring::STAT_PATIENCE;
 use super::{Agent, Op};
 use crate::digest::Digest;
 use crate::flight::Role;
@@ -85,13 +84,9 @@ impl Agent {
     }
 
     pub(super) fn ask_size(&mut self, digest: Digest) {
-        let Some(flight) = self.flights.get(&digest) else { return };
-        let (source, credential) = (flight.source.clone(), flight.credential);
-        if self.ops.values().any(|op| matches!(op, Op::Size(of) if *of == digest)) {
-            return;
+        if !self.ops.values().any(|op| matches!(op, Op::Size(of) if *of == digest)) {
+            self.ask_about(digest, Op::Size(digest));
         }
-        let op = self.start_op(Op::Size(digest), STAT_PATIENCE);
-        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
     }
 
     pub(super) fn size_answered(&mut self, op: OpId, digest: Digest, result: Result<OriginStat, OriginFailure>) {

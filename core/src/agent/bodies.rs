@@ -2,7 +2,7 @@
 //!
 //! A body that is cut sends containerd to the registry for the rest, on each node that reads it. That helps where the registry is well
 //! and the swarm is not; it fails the pull where the registry is out of order, and where that has just become well again each node takes
-//! the rest from it. So the registry is asked before, by one question, and a body waits as long as it does not answer.
+//! the rest from it. So the registry is asked before, by one question, and while it does not answer a body waits, up to [`longest_silence`].
 
 use core::time::Duration;
 
@@ -32,11 +32,8 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(240);
 const FIRST_DOUBT: Duration = Duration::from_secs(10);
 /// But not less often than this: what comes to nobody may be the swarm's fault by then.
 const LONGEST_DOUBT: Duration = Duration::from_secs(40);
-
 /// The bodies of a swarm stand still at the same moment on all its nodes, which ask after about this time, each after another one.
 const SPREAD: Duration = Duration::from_secs(1);
-/// What the registry has said counts for so long: for as long as the swarm is given to go on.
-const ANSWER_HOLDS: Duration = LOOK_AGAIN;
 
 /// The longest time for which a body that has begun gets no byte before it is cut short. After a mismatch there is none before all has
 /// come again, and if everybody had it sent by the registry instead, it would take as many times longer.
@@ -85,7 +82,7 @@ impl Agent {
             request.is_late = true;
         }
         let look = match asked {
-            Asked::Said(at) if now - at <= ANSWER_HOLDS => return self.cut(id, digest),
+            Asked::Said(at) if now - at <= LOOK_AGAIN => return self.cut(id, digest),
             // It has said when to come back, and would say no more to containerd.
             _ if comes_back_at > now => comes_back_at,
             Asked::Not | Asked::Said(_) => {
@@ -107,9 +104,7 @@ impl Agent {
         let Some(flight) = self.flights.get_mut(&digest) else { return };
         let vain = if let Asked::InVain(times) = flight.asked { times } else { 0 };
         flight.asked = Asked::Pending(vain);
-        let (source, credential) = (flight.source.clone(), flight.credential);
-        let op = self.start_op(Op::Late(digest), STAT_PATIENCE);
-        self.cx.emit(Output::StatOrigin { op, source, digest, credential });
+        self.ask_about(digest, Op::Late(digest));
     }
 
     /// What the registry says of a blob whose bodies stand still here.

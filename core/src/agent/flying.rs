@@ -160,9 +160,14 @@ impl Agent {
     }
 
     fn confirm(&mut self, digest: Digest, tracker: Option<PeerId>) {
+        self.ask_about(digest, Op::Confirm(digest, tracker));
+    }
+
+    /// Asks the origin a question about what a flight brings, as whoever it is brought for.
+    pub(super) fn ask_about(&mut self, digest: Digest, question: Op) {
         let Some(flight) = self.flights.get(&digest) else { return };
         let (source, credential) = (flight.source.clone(), flight.credential);
-        let op = self.start_op(Op::Confirm(digest, tracker), STAT_PATIENCE);
+        let op = self.start_op(question, STAT_PATIENCE);
         self.cx.emit(Output::StatOrigin { op, source, digest, credential });
     }
 

@@ -23,6 +23,7 @@ use crate::timers::Deadline;
 pub(super) const STAT_PATIENCE: Duration = Duration::from_secs(10);
 /// The origin's word that a credential may have a private blob holds for this long.
 pub(super) const AUTHORIZATION_TTL: Duration = Duration::from_secs(300);
+
 /// Where a mirror request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {

@@ -129,6 +129,18 @@ fn not_found() -> OriginFailure {
     }
 }
 
+impl Bench {
+    /// The registry has just said that it does not have what containerd asked for.
+    fn not_there() -> Self {
+        let mut bench = Self::new(|_| {});
+        bench.get(1, digest(1), None);
+        let op = stat_op(&bench.take());
+        bench.input(Input::OriginStat { op, result: Err(not_found()) });
+        assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+        bench
+    }
+}
+
 fn stat_op(outputs: &[Output]) -> OpId {
     let op = outputs.iter().find_map(|output| match output {
         Output::StatOrigin { op, .. } => Some(*op),
@@ -398,12 +410,8 @@ fn a_manifest_is_served_once_it_is_known_what_it_is_and_its_children_are_wanted(
 }
 
 #[test]
-fn a_failed_digest_is_a_404_at_once_until_it_has_cooled_down() {
-    let mut bench = Bench::new(|_| {});
-    bench.get(1, digest(1), None);
-    let op = stat_op(&bench.take());
-    bench.input(Input::OriginStat { op, result: Err(not_found()) });
-    assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+fn a_failed_digest_is_a_404_at_once_and_not_for_ever() {
+    let mut bench = Bench::not_there();
     bench.get(2, digest(1), None);
     let outputs = bench.take();
     assert_eq!(refusals(&outputs), [&Refusal::NotHere]);

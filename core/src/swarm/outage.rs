@@ -19,9 +19,9 @@ use crate::time::Time;
 pub(crate) const BELIEVED: usize = 2;
 /// The first rest, and the pause of a participant that failed; twice as long each time that nothing works.
 pub(crate) const FIRST_REST: Duration = Duration::from_secs(1);
-/// The longest rest: short enough that a request which is held for [`header_timeout`](crate::config::Config::header_timeout), and a body
-/// that stands still for [`body_timeout`](crate::config::Config::body_timeout), see another try shortly before everybody's containerd is
-/// sent to the origin, whatever that said about when to come back.
+/// The longest rest: short enough that a request which is held for [`header_timeout`](crate::config::Config::header_timeout) sees
+/// another try shortly before everybody's containerd is sent to the origin, and a body the swarm go on in the time that it has when the
+/// origin answers again, whatever that said about when to come back.
 pub(crate) const LONGEST_REST: Duration = Duration::from_secs(5);
 /// The same, of an origin that limits requests and does not say that it is over sooner: each try is one of those that it counts.
 pub(crate) const LONGEST_REST_OF_LIMITED: Duration = Duration::from_secs(10);

@@ -207,10 +207,7 @@ fn asks_the_best_to_pull(told: FailureClass, declined: FailureClass) {
 
 #[test]
 fn what_was_not_there_is_led_for_those_who_know_better_and_not_asked_for_in_the_cool_down() {
-    let mut bench = Bench::new(|_| {});
-    bench.get(1, digest(1), None);
-    let op = stat_op(&bench.take());
-    bench.input(Input::OriginStat { op, result: Err(not_found()) });
+    let mut bench = Bench::not_there();
     let asks = |output: &Output| matches!(output, Output::FetchOrigin { .. } | Output::StatOrigin { .. });
     let told = |bench: &Bench| bench.agent.failures.recent(bench.now, &digest(1));
     for stream in 1..3 {
@@ -236,11 +233,7 @@ fn what_was_not_there_is_led_for_those_who_know_better_and_not_asked_for_in_the_
 
 #[test]
 fn what_was_not_there_is_looked_for_again_when_containerd_comes_back() {
-    let mut bench = Bench::new(|_| {});
-    bench.get(1, digest(1), None);
-    let op = stat_op(&bench.take());
-    bench.input(Input::OriginStat { op, result: Err(not_found()) });
-    assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
+    let mut bench = Bench::not_there();
     // The rest of a body that was cut: it goes on to the next host.
     bench.get(2, digest(1), None);
     assert_eq!(refusals(&bench.take()), [&Refusal::NotHere]);
