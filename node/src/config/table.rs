@@ -138,7 +138,7 @@ settings! {
     handshake_timeout: Duration = Duration::from_secs(5);
     /// containerd gets headers or a 404 after this long. It gives up on its own after 30s.
     header_timeout: Duration = Duration::from_secs(20);
-    /// A body without a new byte is cut short after this long, or four times as long (at most 4m) while others of its registry come.
+    /// A body without a new byte is cut short after this long, or four times as long (at most 4m) while its registry fails or others come.
     body_timeout: Duration = Duration::from_secs(30);
     /// A transfer without a new byte for this long has failed.
     no_progress_timeout: Duration = Duration::from_secs(300);
