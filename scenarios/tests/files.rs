@@ -95,6 +95,8 @@ scenarios! {
     origin_was_corrupt "origin-was-corrupt",
     origin_outage "origin-outage",
     origin_slow "origin-slow",
+    far_registry "far-registry",
+    far_registry_alone "far-registry-alone",
     origin_rate_limited "origin-rate-limited",
     corrupt_peer "corrupt-peer",
     half_truth "half-truth",

@@ -13,6 +13,7 @@ pub mod contract;
 pub mod cooldowns;
 pub mod credentials;
 pub mod finishes;
+pub mod in_time;
 pub mod introductions;
 pub mod kept_word;
 pub mod limits;
@@ -62,6 +63,7 @@ pub const TABLE: &[Invariant] = &[
     consistent::RULE,
     cooldowns::RULE,
     credentials::RULE,
+    in_time::RULE,
     introductions::RULE,
     kept_word::RULE,
     limits::RULE,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use longshore_core::names::CredentialId;
 use serde::{Deserialize, Serialize};
 
-use crate::invariants::{self, calm, finishes, moves_on, no_leaks, one_copy, quiet_network};
+use crate::invariants::{self, calm, finishes, in_time, moves_on, no_leaks, one_copy, quiet_network};
 use crate::record::{Record, Wanted};
 use crate::scenario::schedule::{Arrival, Schedule, Step};
 use crate::scenario::{FaultKind, Scenario};
@@ -242,6 +242,9 @@ pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Repor
     quiet_network::check(world, pieces, blobs as u64);
     if nothing_is_wrong(scenario) {
         one_copy::check(world);
+        if !world.is_condemned() {
+            in_time::check(world, scenario, optimum_of_all(scenario, &images));
+        }
     }
     if world.strict && nothing_can_fail(scenario) {
         calm::check(world);
@@ -387,6 +390,15 @@ pub(crate) fn optimum_seconds(scenario: &Scenario, bytes: u64, pieces: u32) -> f
     let rate = scenario.cluster.node_rate.0.min(scenario.origin.rate.0).max(1) as f64;
     let nodes = scenario.cluster.nodes as f64;
     bytes as f64 / rate * (1.0 + nodes.log2() / f64::from(pieces.max(1)))
+}
+
+/// The optimum for all images, one after the other, over the slowest link that there is on the way.
+fn optimum_of_all(scenario: &Scenario, images: &[Image]) -> f64 {
+    let (cluster, origin) = (&scenario.cluster, &scenario.origin);
+    let limits = [Some(cluster.node_rate), Some(origin.rate), origin.connection_rate, cluster.cross_zone_rate];
+    let rate = limits.into_iter().flatten().map(|rate| rate.0).min().unwrap_or(1).max(1) as f64;
+    let nodes = (cluster.nodes as f64).log2();
+    images.iter().map(|image| image.bytes() as f64 / rate * (1.0 + nodes / f64::from(image.pieces().max(1)))).sum()
 }
 
 /// How long a pull took against the optimum for what its node missed (an update shares layers), until the last byte was there:

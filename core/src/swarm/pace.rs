@@ -4,6 +4,10 @@
 //! first pieces arrive sixteen times later than they could, and the swarm starts that much later. With too few the origin is
 //! idle between them. So the width follows what runs take, as TCP Vegas does with packets: if runs take no longer than the
 //! fastest one did, the origin (or a limit that it has for each connection) carries more; if they take longer, they queue.
+//!
+//! Where there are as many as can be and the origin carries more, what takes the time is the way to it: a registry far away
+//! answers after 100 ms, in which a link of 1 Gbit/s carries twelve runs of 1 MiB, and whoever pulls alone has two. Then runs get
+//! longer, until they take several times as long as the way.
 
 use core::time::Duration;
 
@@ -25,18 +29,66 @@ pub(crate) const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration
 /// Runs are halved so many times at most: usual ones have four of the smallest pieces.
 const MOST_HALVINGS: u32 = 2;
 
+/// Runs are doubled so many times at most.
+pub(crate) const MOST_DOUBLINGS: u32 = 6;
+/// Runs of one piece do not tell what of their time is the way. The next ones are doubled so many times, once, to find out.
+const TRIAL_DOUBLINGS: u32 = 2;
+/// If even the fastest run has taken this long, that others take longer need not be a queue: fetchers may be on different ways. (Four
+/// runs of 1 MiB at a time on a link of 340 Mbit/s.)
+const LONG_WAY: Duration = Duration::from_millis(100);
+/// At most so many doublings at a time: what is known of runs that are much shorter is a guess.
+const DOUBLINGS_AT_ONCE: u32 = 3;
+/// If the way is more than the first part of what runs take, they get longer; if it is less than the second part, shorter again.
+/// (Whoever pulls alone has two runs: if each waits a quarter of its time, both of them do a sixteenth of it.)
+const PART_ON_THE_WAY: (u32, u32) = (4, 8);
+
 /// However late runs are, others are not given more time than if they took this long.
 const MOST_TYPICAL: Duration = Duration::from_secs(10);
 
-/// The width, and what it is derived from.
+/// What a run has taken from when it was handed out until all of it was known to be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    whole: Duration,
+    /// The way: what the first piece has taken longer than each of the others. `None`: there were no others.
+    way: Option<Duration>,
+    pieces: u32,
+}
+
+impl Took {
+    /// A run of so many `pieces`, the first of which was known to be there after `first`.
+    pub(crate) fn of(whole: Duration, first: Duration, pieces: u32) -> Self {
+        let others = pieces.saturating_sub(1);
+        let way = (others > 0).then(|| first.saturating_sub(whole.saturating_sub(first) / others));
+        Self { whole: whole.max(Duration::from_micros(1)), way, pieces }
+    }
+}
+
+/// Runs of several pieces, together.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Several {
+    whole: Duration,
+    way: Duration,
+    pieces: u32,
+}
+
+/// The width and the length of runs, and what they are derived from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pace {
     width: u32,
-    /// Runs until the width is looked at again: each width is tried for as long as it lasts.
+    /// No more runs than this are out, because no more may be, or nobody is there to fetch them.
+    room: u32,
+    /// Runs until width and length are looked at again: each width is tried for as long as it lasts.
     until: u32,
     fastest: Duration,
     typical: Duration,
     halvings: u32,
+    doublings: u32,
+    /// Runs of one piece were made longer to find out what the way is.
+    has_tried: bool,
+    /// Runs of several pieces since then.
+    several: Several,
+    /// The least that a piece of those has taken, without the way.
+    least: Duration,
     /// So many of the next runs were handed out with the length of before.
     of_before: u32,
 }
@@ -44,7 +96,19 @@ pub(crate) struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         let (width, unknown) = (LEAST_WIDTH, Duration::ZERO);
-        Self { width, until: width, fastest: unknown, typical: unknown, halvings: 0, of_before: 0 }
+        Self {
+            width,
+            room: u32::MAX,
+            until: width,
+            fastest: unknown,
+            typical: unknown,
+            halvings: 0,
+            doublings: 0,
+            has_tried: false,
+            several: Several::default(),
+            least: unknown,
+            of_before: 0,
+        }
     }
 }
 
@@ -54,61 +118,143 @@ impl Pace {
         self.width.min(most)
     }
 
+    /// No more than `room` runs can be out for now, whatever the width: that is the limit, or nobody is left who could fetch.
+    pub(crate) fn set_room(&mut self, room: u32) {
+        self.room = room.max(1);
+        self.until = self.until.min(self.room);
+    }
+
+    /// How many runs are out at a time when there is enough to fetch.
+    pub(crate) fn abreast(&self) -> u32 {
+        self.width.min(self.room)
+    }
+
     /// What a run takes lately. Zero before the first one.
     pub(crate) fn typical(&self) -> Duration {
         self.typical
     }
 
-    /// So many times shorter than usual runs are.
-    pub(crate) fn run_divisor(&self) -> u64 {
-        if mutant!("long-runs-of-slow-registries") { 1 } else { 1 << self.halvings }
+    /// How long a run may be that usually has so many pieces.
+    pub(crate) fn length(&self, usual: u64) -> u64 {
+        let halvings = if mutant!("long-runs-of-slow-registries") { 0 } else { self.halvings };
+        (usual >> halvings).max(1) << self.doublings
+    }
+
+    /// How many runs one fetcher may have, of at most `most`: `usual`, and more where the way to the origin is long.
+    pub(crate) fn runs_each(&self, usual: usize, most: usize) -> usize {
+        (usual + self.doublings as usize).min(most)
     }
 
     /// Runs whose fetchers are there have missed their deadline: the registry has more to do than this swarm knows of. As TCP does
     /// when a packet is lost, fewer are out from now on, and they get more time.
     pub(crate) fn late(&mut self, deadline: Duration) {
         self.width = (self.width / 2).max(1);
-        self.until = self.width;
-        self.set_halvings(self.halvings + 1);
+        self.until = self.abreast();
+        self.shorten();
         self.typical = (self.typical * 2).max(deadline / 2).min(MOST_TYPICAL.max(self.typical));
     }
 
     /// A run is done and took this long; `most` is the limit of the width.
-    pub(crate) fn finished(&mut self, took: Duration, most: u32) {
-        let took = took.max(Duration::from_micros(1));
-        self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
+    pub(crate) fn finished(&mut self, took: Took, most: u32) {
+        let Took { whole, way, pieces } = took;
+        self.typical = if self.typical.is_zero() { whole } else { (self.typical * 3 + whole) / 4 };
         if self.of_before > 0 {
             self.of_before -= 1;
-        } else if took > BRISK.1 {
-            self.set_halvings(self.halvings + 1);
-        } else if took <= BRISK.0 && self.halvings > 0 {
-            self.set_halvings(self.halvings - 1);
-            // Longer ones may take longer, and that is no queue.
-            self.fastest = Duration::ZERO;
+        } else {
+            if let Some(way) = way {
+                let Several { whole: wholes, way: ways, pieces: all } = self.several;
+                self.several = Several { whole: wholes + whole, way: ways + way, pieces: all + pieces };
+                let each = whole.saturating_sub(way) / pieces.max(1);
+                self.least = if self.least.is_zero() { each } else { self.least.min(each) };
+            }
+            if whole > BRISK.1 {
+                self.shorten();
+            } else if whole <= BRISK.0 && self.halvings > 0 {
+                self.lengthen(1);
+            }
         }
-        self.fastest = if self.fastest.is_zero() { took } else { self.fastest.min(took) };
+        self.fastest = if self.fastest.is_zero() { whole } else { self.fastest.min(whole) };
         self.until = self.until.saturating_sub(1);
         if self.until > 0 {
             return;
         }
-        // Of `width` runs, so many are more than what the way to the origin holds.
-        let (fastest, typical) = (self.fastest.as_micros() as u64, self.typical.as_micros().max(1) as u64);
-        let held = (u64::from(self.width) * fastest).div_ceil(typical);
-        let queued = u64::from(self.width).saturating_sub(held);
+        let queued = self.queued();
         if queued < LEAST_QUEUED {
-            let more = if queued == 0 { self.width } else { 1 };
-            self.width = (self.width + more).min(most.max(LEAST_WIDTH));
+            let most = most.max(LEAST_WIDTH).min(self.room);
+            if self.width < most {
+                let more = if queued == 0 { self.width } else { 1 };
+                self.width = (self.width + more).min(most);
+            }
+            if self.width >= most {
+                self.follow_the_way();
+            }
+        } else if self.doublings == 0 && self.fastest >= LONG_WAY {
+            // Fetchers are on different ways, maybe, and nothing queues.
+            self.follow_the_way();
         } else if queued > MOST_QUEUED {
             self.width = (self.width - 1).max(LEAST_WIDTH.min(self.width));
         }
-        self.until = self.width;
+        self.until = self.abreast();
+        self.several = Several::default();
     }
 
-    fn set_halvings(&mut self, halvings: u32) {
-        if halvings <= MOST_HALVINGS {
-            self.halvings = halvings;
-            self.of_before = self.width;
+    /// How many of the runs that are out are more than what the way to the origin holds.
+    fn queued(&self) -> u64 {
+        let abreast = u64::from(self.abreast());
+        let Several { whole, way, pieces } = self.several;
+        let (held, all) = if self.doublings > 0 && pieces > 0 {
+            // Ways differ from fetcher to fetcher: only the rest can have been in a queue.
+            (way + self.least * pieces, whole)
+        } else {
+            (self.fastest, self.typical)
+        };
+        let held = (u128::from(abreast) * held.as_micros()).div_ceil(all.as_micros().max(1));
+        abreast.saturating_sub(u64::try_from(held).unwrap_or(u64::MAX))
+    }
+
+    /// The origin carries more than what is out: longer runs, where the way takes much of their time.
+    fn follow_the_way(&mut self) {
+        if mutant!("runs-as-short-far-away") {
+            return;
         }
+        let Several { whole, way, .. } = self.several;
+        let is_brisk = self.typical <= BRISK.0;
+        if whole.is_zero() {
+            if is_brisk && !self.has_tried {
+                self.has_tried = true;
+                self.lengthen(TRIAL_DOUBLINGS);
+            }
+        } else if is_brisk && way * PART_ON_THE_WAY.0 > whole {
+            // As many as it takes until the rest takes as long as the way.
+            let times = way.as_micros() / whole.saturating_sub(way).as_micros().max(1);
+            let doublings = times.checked_ilog2().unwrap_or(0).clamp(1, DOUBLINGS_AT_ONCE);
+            self.lengthen(doublings);
+        } else if way * PART_ON_THE_WAY.1 < whole && self.doublings > 0 {
+            self.shorten();
+        }
+    }
+
+    /// Runs are twice as long from now on, so many times.
+    fn lengthen(&mut self, times: u32) {
+        for _ in 0..times {
+            match self.halvings {
+                0 => self.doublings = (self.doublings + 1).min(MOST_DOUBLINGS),
+                halvings => self.halvings = halvings - 1,
+            }
+        }
+        // Longer ones may take longer, and that is no queue.
+        self.fastest = Duration::ZERO;
+        self.of_before = self.abreast();
+    }
+
+    /// Runs are half as long from now on.
+    fn shorten(&mut self) {
+        match self.doublings {
+            0 if self.halvings == MOST_HALVINGS => return,
+            0 => self.halvings += 1,
+            doublings => self.doublings = doublings - 1,
+        }
+        self.of_before = self.abreast();
     }
 }
 
@@ -116,13 +262,18 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// A run of one piece.
+    fn whole(took: Duration) -> Took {
+        Took::of(took, took, 1)
+    }
+
     /// The width after `rounds` rounds with an origin whose runs take `runs(width)` ms.
     fn settles(rounds: u32, runs: impl Fn(u32) -> u64) -> u32 {
         let mut pace = Pace::default();
         for _ in 0..rounds {
             let width = pace.width(16);
             for _ in 0..width {
-                pace.finished(Duration::from_millis(runs(width)), 16);
+                pace.finished(whole(Duration::from_millis(runs(width))), 16);
             }
         }
         pace.width(16)
@@ -152,8 +303,8 @@ mod tests {
         // The runs that are out were handed out before it was known.
         let mut divisors = |milliseconds, runs: usize| {
             let mut finish = || {
-                pace.finished(Duration::from_millis(milliseconds), LEAST_WIDTH);
-                pace.run_divisor()
+                pace.finished(whole(Duration::from_millis(milliseconds)), LEAST_WIDTH);
+                4 / pace.length(4)
             };
             (0..runs).map(|_| finish()).collect::<Vec<_>>()
         };
@@ -173,9 +324,72 @@ mod tests {
         pace.late(seconds(20));
         assert_eq!((pace.width(16), pace.typical()), (1, MOST_TYPICAL));
         for _ in 0..60 {
-            pace.finished(seconds(1), 16);
+            pace.finished(whole(seconds(1)), 16);
         }
         assert_eq!(pace.width(16), 16);
         assert!(pace.typical() < seconds(2));
+    }
+
+    /// The length of runs, in pieces, after each of `rounds` rounds of `room` runs: `way` and `piece` in ms.
+    fn lengths(room: u32, rounds: usize, way: u64, piece: u64) -> Vec<u64> {
+        let mut pace = Pace::default();
+        pace.set_room(room);
+        let mut length = 1;
+        let mut out = vec![1; room as usize];
+        let mut round = || {
+            for pieces in &mut out {
+                let first = Duration::from_millis(way + piece);
+                let rest = Duration::from_millis(piece * (*pieces - 1));
+                pace.finished(Took::of(first + rest, first, *pieces as u32), 64);
+                length = pace.length(1);
+                *pieces = length;
+            }
+            length
+        };
+        (0..rounds).map(|_| round()).collect()
+    }
+
+    #[test]
+    fn who_is_alone_and_far_away_fetches_longer_runs() {
+        assert_eq!(lengths(2, 10, 100, 8), [4, 4, 8, 8, 16, 16, 32, 32, 64, 64]);
+    }
+
+    #[test]
+    fn where_the_way_is_short_runs_are_as_short_as_before() {
+        assert_eq!(lengths(2, 7, 1, 8), [4, 4, 2, 2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn many_runs_that_queue_are_not_made_longer() {
+        let mut pace = Pace::default();
+        pace.set_room(16);
+        for _ in 0..100 {
+            pace.finished(whole(Duration::from_millis(40 + 10 * u64::from(pace.abreast()))), 64);
+        }
+        assert_eq!((pace.length(1), pace.has_tried), (1, false));
+    }
+
+    #[test]
+    fn different_ways_are_no_queue() {
+        let mut pace = Pace::default();
+        pace.set_room(16);
+        for number in 0..100 {
+            // Fetchers 100 and 300 ms away, and a link that carries all that is asked for.
+            let pieces = pace.length(1) as u32;
+            let first = Duration::from_millis(if number % 2 == 0 { 110 } else { 310 });
+            let rest = Duration::from_millis(10) * (pieces - 1);
+            pace.finished(Took::of(first + rest, first, pieces), 64);
+        }
+        assert_eq!(pace.abreast(), 16);
+        assert!(pace.length(1) >= 32, "{}", pace.length(1));
+    }
+
+    #[test]
+    fn no_run_is_longer_than_it_may_be() {
+        let mut pace = Pace::default();
+        pace.lengthen(MOST_DOUBLINGS + 1);
+        assert_eq!([1, 4].map(|usual| pace.length(usual)), [64, 256]);
+        pace.late(Duration::from_secs(10));
+        assert_eq!(pace.length(1), 32);
     }
 }

@@ -30,8 +30,10 @@ pub(crate) const MAX_WIDTH: u32 = 64;
 const STARVING: Duration = Duration::from_secs(2);
 /// Most participants in one swarm: ten thousand nodes, and some.
 pub(crate) const MAX_PARTICIPANTS: usize = 16_384;
-/// Most runs that one participant fetches from the origin at a time.
-pub(crate) const MAX_RUNS_EACH: usize = 2;
+/// So many runs does one participant fetch from the origin at a time, if the registry is not far away.
+pub(crate) const RUNS_EACH: usize = 2;
+/// So many at most: what a node fetches at a time unless it is told otherwise (`max_origin_fetches`).
+pub(crate) const MOST_RUNS_EACH: usize = 6;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Participant {

@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::PeerId;
 use crate::piece::Geometry;
-use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_RUNS_EACH, MAX_WIDTH, PARTICIPANT_TTL, Tracker};
+use crate::swarm::pace::Took;
+use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_WIDTH, MOST_RUNS_EACH, PARTICIPANT_TTL, Tracker};
 use crate::time::Time;
 
 /// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
 /// first pieces are soon with many participants, and that a fetcher that dies loses no more.
 const RUN_BYTES: u64 = 1024 * 1024;
+/// However long the way to the registry is: what is lost if its fetcher dies, and has to be spread when the last one is done.
+const MOST_RUN_BYTES: u64 = 64 * 1024 * 1024;
 /// The shortest time that a fetcher gets for a run.
 const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
@@ -32,6 +35,9 @@ pub(crate) struct Assignment {
     pub(super) is_wish: bool,
     /// When it was handed out, if this node has done so.
     since: Option<Time>,
+    /// When its first piece was known to be there, and how many it had.
+    began: Option<Time>,
+    pieces: u32,
     pub(super) until: Time,
     /// Bytes of it come, as its fetcher said when it was last heard.
     comes: bool,
@@ -53,8 +59,20 @@ impl Tracker {
     pub(super) fn hand_out(&mut self, now: Time, peer: PeerId, first: u32, count: u32, is_wish: bool) -> Assignment {
         let deadline = self.deadline(first, count);
         let (since, until) = (Some(now), now + deadline);
-        let assignment =
-            Assignment { peer, first, count, deadline, is_wish, since, until, comes: false, is_excused: false };
+        let (began, pieces) = (None, count);
+        let assignment = Assignment {
+            peer,
+            first,
+            count,
+            deadline,
+            is_wish,
+            since,
+            began,
+            pieces,
+            until,
+            comes: false,
+            is_excused: false,
+        };
         self.assignments.push(assignment.clone());
         assignment
     }
@@ -64,34 +82,38 @@ impl Tracker {
         MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + self.allowance(first, count)
     }
 
-    /// What a run gets for its size. One byte a microsecond is 1 MB/s: slower origins teach us by what runs take.
+    /// What a run gets for its size. One byte a microsecond is 1 MB/s: slower origins teach us by what runs take. Longer ones than
+    /// usual get no more: it is for the first piece, and then for each of the others.
     fn allowance(&self, first: u32, count: u32) -> Duration {
         let Some(geometry) = self.geometry.filter(|_| count > 0) else { return Duration::ZERO };
+        let is_whole = count == geometry.pieces();
+        let count = if is_whole { count } else { count.min(self.usual_run(geometry) as u32) };
         let bytes = geometry.range(first + count - 1).end.saturating_sub(geometry.range(first).start);
         Duration::from_micros(bytes)
     }
 
     /// The longest run that is handed out, in pieces.
     pub(super) fn longest_run(&self, geometry: Geometry) -> usize {
+        let usual = self.usual_run(geometry);
         // A registry that limits requests gets few of them, however slow it is.
-        let divisor = if self.outage.run_factor() > 1 { 1 } else { self.pace.run_divisor() };
-        (self.longest_of_brisk(geometry) / divisor).max(1) as usize
+        let length = if self.outage.run_factor() > 1 { usual } else { self.pace.length(usual) };
+        length.min(most_of_run(geometry).max(usual)) as usize
     }
 
-    /// The longest run that would be handed out if the registry were brisk, in pieces.
-    fn longest_of_brisk(&self, geometry: Geometry) -> u64 {
+    /// A usual run if the registry is neither slow nor far away, in pieces.
+    fn usual_run(&self, geometry: Geometry) -> u64 {
         (RUN_BYTES * self.outage.run_factor() / geometry.piece_bytes()).max(1)
     }
 
     /// A participant that comes from another leader says that it is fetching these runs, and that bytes of them come: they are not
-    /// given out once more. It is a participant's word, so it counts once, and for no more than would be given out here: what is
+    /// given out once more. It is a participant's word, so it counts once, and for no more than anybody is given: what is
     /// left of a longer run is given out again. What it says later changes nothing: a run that is late is late.
     pub(super) fn brings_runs(&mut self, now: Time, peer: &PeerId, runs: &[(u32, u32)]) {
         let Some(geometry) = self.geometry else { return };
         if self.brought.len() >= MAX_PARTICIPANTS || !self.brought.insert(peer.clone()) || self.no_ranges {
             return;
         }
-        let mut left = MAX_RUNS_EACH;
+        let mut left = MOST_RUNS_EACH;
         for (first, count) in runs {
             if left == 0 {
                 break;
@@ -99,7 +121,8 @@ impl Tracker {
             let end = first.saturating_add(*count).min(geometry.pieces());
             let is_missing = |piece: &u32| self.holders.get(*piece as usize).is_some_and(|holders| *holders == 0);
             let is_free = |piece: &u32| is_missing(piece) && !self.is_assigned(*piece);
-            let count = (*first..end).take(self.longest_of_brisk(geometry) as usize).take_while(is_free).count();
+            let most = most_of_run(geometry).max(self.usual_run(geometry)) as usize;
+            let count = (*first..end).take(most).take_while(is_free).count();
             if count > 0 && !mutant!("what-is-on-its-way-given-out-again") {
                 left -= 1;
                 self.hand_out(now, peer.clone(), *first, count as u32, false);
@@ -135,12 +158,14 @@ impl Tracker {
             }
             run.count = end - run.first;
             if run.first > before {
+                run.began = run.began.or(Some(now));
                 // The rest gets a deadline of its own.
                 run.until = now + run.deadline;
                 run.is_excused = false;
             }
             if run.count == 0 {
-                finished.push(run.since.map(|since| now - since));
+                let began = run.began.unwrap_or(now);
+                finished.push(run.since.map(|since| Took::of(now - since, began - since, run.pieces)));
             }
             run.count > 0
         });
@@ -205,6 +230,11 @@ impl Tracker {
     pub(super) fn is_assigned(&self, piece: u32) -> bool {
         self.assignments.iter().any(|run| run.has(piece))
     }
+}
+
+/// The longest run that anybody is given, in pieces.
+fn most_of_run(geometry: Geometry) -> u64 {
+    (MOST_RUN_BYTES / geometry.piece_bytes()).max(1)
 }
 
 #[cfg(test)]
@@ -272,16 +302,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_blocks_more_than_it_would_be_given_by_saying_that_it_fetches_it() {
-        let mut tracker = tracker(40, 3);
-        comes(&mut tracker, "new", &[(u32::MAX, 9), (0, u32::MAX), (16, 2), (20, 4)]);
-        assert_eq!(out(&tracker), [0, 1, 2, 3, 16, 17]);
-        comes(&mut tracker, "newer", &[(0, 4), (8, 0), (39, 4)]);
-        assert_eq!(out(&tracker), [0, 1, 2, 3, 16, 17, 39]);
+    fn nobody_blocks_more_than_it_could_be_given_by_saying_that_it_fetches_it() {
+        let mut tracker = tracker(400, 3);
+        let longest = most_of_run(tracker.geometry.unwrap()) as u32;
+        assert_eq!(longest, 256);
+        let out = |tracker: &Tracker| (0..400).filter(|piece| tracker.is_assigned(*piece)).collect::<Vec<_>>();
+        comes(&mut tracker, "new", &[(u32::MAX, 9), (0, u32::MAX), (300, 2)]);
+        assert_eq!(out(&tracker), (0..longest).chain([300, 301]).collect::<Vec<_>>());
+        let many: Vec<_> = (310..).step_by(2).map(|first| (first, 1)).take(MOST_RUNS_EACH + 1).collect();
+        comes(&mut tracker, "newer", &[&[(0, 4), (8, 0)], &many[..]].concat());
+        let few = many[..MOST_RUNS_EACH].iter().map(|(first, _)| *first);
+        assert_eq!(out(&tracker), (0..longest).chain([300, 301]).chain(few.clone()).collect::<Vec<_>>());
         // Nor by leaving and coming again.
         tracker.gone(&PeerId::new("new"));
         comes(&mut tracker, "new", &[(0, 4)]);
-        assert_eq!(out(&tracker), [39]);
+        assert_eq!(out(&tracker), few.collect::<Vec<_>>());
     }
 
     #[test]

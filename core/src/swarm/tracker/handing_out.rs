@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::context::Context;
 use crate::names::PeerId;
-use crate::swarm::tracker::{Assignment, MAX_RUNS_EACH, Tracker};
+use crate::swarm::tracker::{Assignment, MOST_RUNS_EACH, RUNS_EACH, Tracker};
 use crate::time::Time;
 
 impl Tracker {
@@ -17,6 +17,7 @@ impl Tracker {
             return handed_out;
         }
         let resting = self.outage.rests() > 0;
+        let most = limit;
         let limit = self.outage.limit(self.pace.width(limit));
         // All that one participant wishes takes the place of one run, and it wishes again when it has that: whoever complains of
         // everything and fetches nothing holds up one place and not the swarm.
@@ -59,11 +60,15 @@ impl Tracker {
             }
         }
         let wishing = wishing.len();
+        self.pace.set_room(most);
         while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
             let is_ours = count == 0 || self.is_deserted(now, first, own);
             let own = is_ours.then_some(own).filter(|own| self.is_able(now, own));
-            let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else { break };
+            let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else {
+                self.pace.set_room(self.assignments.len() as u32);
+                break;
+            };
             handed_out.push(self.hand_out(now, peer, first, count, false));
         }
         handed_out
@@ -77,7 +82,7 @@ impl Tracker {
         let is_late = || self.participants.get(own).is_some_and(|it| it.late_until > now);
         self.deserted.contains(&first)
             && !is_late()
-            && runs() < MAX_RUNS_EACH
+            && runs() < RUNS_EACH
             && !mutant!("what-was-deserted-given-to-anybody")
     }
 
@@ -119,6 +124,7 @@ impl Tracker {
     /// fewest runs; of several, any.
     fn next_fetcher(&self, cx: &mut Context) -> Option<PeerId> {
         let now = cx.now;
+        let most = self.pace.runs_each(RUNS_EACH, MOST_RUNS_EACH);
         let mut runs: BTreeMap<&PeerId, usize> = BTreeMap::new();
         for assignment in &self.assignments {
             *runs.entry(&assignment.peer).or_default() += 1;
@@ -127,7 +133,7 @@ impl Tracker {
             .iter()
             .filter(|(_, participant)| participant.can_fetch && participant.paused_until <= now)
             .map(|(peer, it)| (runs.get(peer).copied().unwrap_or(0), it, peer))
-            .filter(|(runs, _, _)| *runs < MAX_RUNS_EACH)
+            .filter(|(runs, _, _)| *runs < most)
             .map(|(runs, it, peer)| {
                 let in_vain =
                     self.wants_credential && !it.has_credential && !mutant!("whoever-has-no-credential-asked");
