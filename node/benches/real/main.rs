@@ -12,6 +12,7 @@ mod tests {
 use tests::harness;
 
 mod cpu;
+mod far;
 mod latency;
 mod memory;
 mod peers;
@@ -27,9 +28,10 @@ fn main() {
     // The tables need a root user only because the lab's other inhabitant, containerd, does.
     let Some(lab) = Lab::open() else { return };
     println!("{}", machine());
-    let tables: [Table; 4] = [
+    let tables: [Table; 5] = [
         ("warm", warm::measure),
         ("latency", latency::measure),
+        ("far", far::measure),
         ("peers", peers::measure),
         ("memory", memory::measure),
     ];

@@ -3,11 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::harness::agent::{Agent, Settings};
 use crate::harness::faulty::{Door, Fault, FaultyRegistry, Rule};
 use crate::harness::http::{self, Ending};
 use crate::harness::lab::Lab;
+use crate::harness::registry::{Access, Registry};
+use crate::harness::upload::upload;
 use crate::harness::world::{MIB, World};
 
+const REPOSITORY: &str = "demo/far";
 /// Short waits, so that a stalled body is given up within the test.
 const IMPATIENT: &str = "no_progress_timeout = \"2s\"\nbody_timeout = \"3s\"\nheader_timeout = \"5s\"";
 
@@ -87,6 +91,23 @@ fn a_stalled_body_ends_in_a_clean_fin_within_the_body_timeout() {
         }
         status => assert_eq!(status, 404),
     }
+}
+
+#[test]
+fn a_registry_far_away_is_asked_for_more_at_a_time() {
+    let Some(lab) = Lab::open() else { return };
+    let registry = Registry::start(&lab, Access::Anonymous);
+    let front = FaultyRegistry::start(registry.port);
+    front.add(Rule::always("/blobs/", Fault::Late(Duration::from_millis(250))).any_method());
+    let content: Vec<u8> =
+        (0..64 * MIB / 4).flat_map(|word| (word as u32).wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
+    let digest = upload(registry.port, REPOSITORY, &content);
+    let agent = Agent::alone(&lab, &Settings::with_registry(front.port));
+    let response = http::get(agent.mirror_port, &Agent::blob_path(front.port, REPOSITORY, &digest), &[]).unwrap();
+    assert_eq!((response.status, response.body == content), (200, true), "{}", agent.log());
+    // One of 1 MiB after the other would be 64, two at a time: eight seconds.
+    let requests = front.requests(&digest);
+    assert!(requests <= 40, "{requests} requests");
 }
 
 #[test]

@@ -24,6 +24,8 @@ use super::token::Issuer;
 pub(crate) enum Fault {
     /// An answer of this status, with these headers, and no body from the registry.
     Status(u16, Vec<(String, String)>),
+    /// The answer comes so much later: the registry is far away.
+    Late(Duration),
     /// The body stops after this many bytes; the connection stays open.
     Stall(u64),
     /// The body ends after this many bytes with a clean FIN, short of the declared length.

@@ -92,6 +92,9 @@ fn write_head(writer: &mut TcpStream, status: u16, headers: &[(String, String)],
 }
 
 fn relay(shared: &Shared, request: &Head, entry: usize, fault: Option<Fault>, writer: &mut TcpStream) -> Result<bool> {
+    if let Some(Fault::Late(delay)) = fault {
+        std::thread::sleep(delay);
+    }
     let (mut upstream, response) = forward(shared, request)?;
     let status = response.second_word().parse().map_err(|_| Error::other("the registry's status is no number"))?;
     shared.seen()[entry].status = status;
