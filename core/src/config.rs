@@ -50,7 +50,8 @@ pub struct Config {
     /// (1,000 simulated nodes, equal links: slowest node 1.11, 1.09, 1.12 and 1.16 times the optimum with 2, 3, 4 and 6).
     pub max_uploads: u32,
     /// Most pieces that are fetched at a time, for one blob: one more than are sent, so that nobody's uplink waits for
-    /// somebody to ask. More of them wait for each other: they arrive later, and are passed on later.
+    /// somebody to ask. More of them wait for each other: they arrive later, and are passed on later. Where peers are far away, as
+    /// many more as are on the way, up to four times as many.
     pub max_downloads: u32,
     /// Most origin requests of this node at a time; `agent/origin_slots.rs` decides how many there are.
     pub max_origin_fetches: u32,

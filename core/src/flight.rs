@@ -67,6 +67,8 @@ pub(crate) struct Flight {
     pub(crate) size: Option<u64>,
     /// What a piece from a peer takes lately. Zero before the first one.
     pub(crate) piece_time: Duration,
+    /// What the way to a peer and back takes lately, as requests tell that were refused at once. Zero before the first one.
+    pub(crate) way: Duration,
     /// When the last piece came from the own zone; the start, if none did.
     pub(crate) last_near: Time,
     /// When the last byte arrived that may be of use; the start, if none did.
@@ -218,6 +220,7 @@ impl Flight {
             tracker_told: (0, None),
             referrals: 0,
             piece_time: Duration::ZERO,
+            way: Duration::ZERO,
             last_near: now,
             released: 0,
             withdrawn: 0,

@@ -4,7 +4,7 @@
 //! [`tracker`] is the leader's side: soft state about participants, and the assignment of each piece to exactly one of
 //! them for the origin. [`neighbours`] is what a participant knows of the peers that it exchanges pieces with.
 //! [`download`] is its own progress. [`picker`] chooses the next piece and the peer to ask. [`pace`] says how many runs are
-//! fetched from the origin at a time, [`outage`] how gently a failing origin is asked again.
+//! fetched from the origin at a time and how long they are, [`outage`] how gently a failing origin is asked again.
 
 pub(crate) mod choked;
 pub(crate) mod download;

@@ -97,6 +97,7 @@ scenarios! {
     origin_slow "origin-slow",
     far_registry "far-registry",
     far_registry_alone "far-registry-alone",
+    far_peers "far-peers",
     origin_rate_limited "origin-rate-limited",
     corrupt_peer "corrupt-peer",
     half_truth "half-truth",

@@ -242,7 +242,9 @@ pub(crate) fn run_in(scenario: &Scenario, seed: u64, world: &mut World) -> Repor
     quiet_network::check(world, pieces, blobs as u64);
     if nothing_is_wrong(scenario) {
         one_copy::check(world);
-        if !world.is_condemned() {
+        // What goes from zone to zone by a slow line depends on whether anybody knows that there are zones.
+        let is_known = scenario.cluster.zones_known || scenario.cluster.cross_zone_rate.is_none();
+        if is_known && !world.is_condemned() {
             in_time::check(world, scenario, optimum_of_all(scenario, &images));
         }
     }
@@ -392,11 +394,15 @@ pub(crate) fn optimum_seconds(scenario: &Scenario, bytes: u64, pieces: u32) -> f
     bytes as f64 / rate * (1.0 + nodes.log2() / f64::from(pieces.max(1)))
 }
 
-/// The optimum for all images, one after the other, over the slowest link that there is on the way.
+/// The optimum for all images, one after the other, over the slowest link that there is on the way. What a zone can send goes to all
+/// others.
 fn optimum_of_all(scenario: &Scenario, images: &[Image]) -> f64 {
     let (cluster, origin) = (&scenario.cluster, &scenario.origin);
-    let limits = [Some(cluster.node_rate), Some(origin.rate), origin.connection_rate, cluster.cross_zone_rate];
-    let rate = limits.into_iter().flatten().map(|rate| rate.0).min().unwrap_or(1).max(1) as f64;
+    let other_zones = cluster.zones.saturating_sub(1).max(1) as u64;
+    let to_each_zone = cluster.cross_zone_rate.map(|rate| rate.0 / other_zones);
+    let limits =
+        [Some(cluster.node_rate.0), Some(origin.rate.0), origin.connection_rate.map(|rate| rate.0), to_each_zone];
+    let rate = limits.into_iter().flatten().min().unwrap_or(1).max(1) as f64;
     let nodes = (cluster.nodes as f64).log2();
     images.iter().map(|image| image.bytes() as f64 / rate * (1.0 + nodes / f64::from(image.pieces().max(1)))).sum()
 }

@@ -172,7 +172,7 @@ impl Watched {
         }
         self.answers.input(scene, input);
         self.manners.input(scene, input);
-        self.limits.input(input);
+        self.limits.input(scene, input);
         self.later.input(scene, input);
         self.cooldowns.input(now, input);
         credentials::input(&mut self.credentials, input);

@@ -355,9 +355,11 @@ impl Agent {
             return self.store_failed(digest, error);
         }
         match fetch {
-            Some(Fetch::Piece { peer, piece, .. }) => {
+            Some(Fetch::Piece { peer, piece, since, .. }) => {
                 if !matches!(failure, TransferFailure::Refused(_)) {
                     self.wasted(digest);
+                } else if let Some(flight) = self.flights.get_mut(&digest) {
+                    flight.refused_after(now - since);
                 }
                 match failure {
                     TransferFailure::Refused(PieceRefusal::Missing) if !mutant!("missing-piece-asked-again") => {

@@ -58,7 +58,8 @@ impl Agent {
             all += download.piece_fetches();
             late += download.stuck(self.cx.now, late_after(flight.piece_time));
         }
-        let limit = self.config.max_downloads as usize * TOGETHER as usize;
+        let most = self.flights.values().map(|flight| flight.with_those_on_the_way(self.config.max_downloads)).max();
+        let limit = most.unwrap_or(0).saturating_mul(TOGETHER) as usize;
         limit.saturating_sub(all - late).min((2 * limit).saturating_sub(all))
     }
 

@@ -31,8 +31,9 @@ const MOST_HALVINGS: u32 = 2;
 
 /// Runs are doubled so many times at most.
 pub(crate) const MOST_DOUBLINGS: u32 = 6;
-/// Runs of one piece do not tell what of their time is the way. The next ones are doubled so many times, once, to find out.
-const TRIAL_DOUBLINGS: u32 = 2;
+/// Runs of one piece do not tell what of their time is the way. The next ones are doubled so many times to find out, and not again for
+/// so many rounds.
+const TRIAL: (u32, u32) = (2, 16);
 /// If even the fastest run has taken this long, that others take longer need not be a queue: fetchers may be on different ways. (Four
 /// runs of 1 MiB at a time on a link of 340 Mbit/s.)
 const LONG_WAY: Duration = Duration::from_millis(100);
@@ -83,8 +84,10 @@ pub(crate) struct Pace {
     typical: Duration,
     halvings: u32,
     doublings: u32,
-    /// Runs of one piece were made longer to find out what the way is.
-    has_tried: bool,
+    /// The longest runs are usual ones, doubled so many times.
+    most_doublings: u32,
+    /// So many rounds until runs of one piece are made longer once more, to find out what the way is.
+    next_trial: u32,
     /// Runs of several pieces since then.
     several: Several,
     /// The least that a piece of those has taken, without the way.
@@ -104,7 +107,8 @@ impl Default for Pace {
             typical: unknown,
             halvings: 0,
             doublings: 0,
-            has_tried: false,
+            most_doublings: u32::MAX,
+            next_trial: 0,
             several: Several::default(),
             least: unknown,
             of_before: 0,
@@ -122,6 +126,19 @@ impl Pace {
     pub(crate) fn set_room(&mut self, room: u32) {
         self.room = room.max(1);
         self.until = self.until.min(self.room);
+    }
+
+    /// The longest runs are so many times as long as usual ones.
+    pub(crate) fn set_longest(&mut self, times: u64) {
+        self.most_doublings = times.checked_ilog2().unwrap_or(0);
+        self.doublings = self.doublings.min(self.most_doublings);
+    }
+
+    /// A run has failed, what came of it aside: what is cut off is less if runs are shorter.
+    pub(crate) fn failed(&mut self) {
+        if self.doublings > 0 {
+            self.shorten();
+        }
     }
 
     /// How many runs are out at a time when there is enough to fetch.
@@ -178,6 +195,7 @@ impl Pace {
         if self.until > 0 {
             return;
         }
+        self.next_trial = self.next_trial.saturating_sub(1);
         let queued = self.queued();
         if queued < LEAST_QUEUED {
             let most = most.max(LEAST_WIDTH).min(self.room);
@@ -188,9 +206,8 @@ impl Pace {
             if self.width >= most {
                 self.follow_the_way();
             }
-        } else if self.doublings == 0 && self.fastest >= LONG_WAY {
+        } else if self.doublings == 0 && self.fastest >= LONG_WAY && self.follow_the_way() {
             // Fetchers are on different ways, maybe, and nothing queues.
-            self.follow_the_way();
         } else if queued > MOST_QUEUED {
             self.width = (self.width - 1).max(LEAST_WIDTH.min(self.width));
         }
@@ -212,39 +229,45 @@ impl Pace {
         abreast.saturating_sub(u64::try_from(held).unwrap_or(u64::MAX))
     }
 
-    /// The origin carries more than what is out: longer runs, where the way takes much of their time.
-    fn follow_the_way(&mut self) {
+    /// The origin carries more than what is out: longer runs, where the way takes much of their time. Returns whether they are longer.
+    fn follow_the_way(&mut self) -> bool {
         if mutant!("runs-as-short-far-away") {
-            return;
+            return false;
         }
         let Several { whole, way, .. } = self.several;
         let is_brisk = self.typical <= BRISK.0;
-        if whole.is_zero() {
-            if is_brisk && !self.has_tried {
-                self.has_tried = true;
-                self.lengthen(TRIAL_DOUBLINGS);
-            }
+        let doublings = if whole.is_zero() && is_brisk && self.next_trial == 0 {
+            self.next_trial = TRIAL.1;
+            TRIAL.0
         } else if is_brisk && way * PART_ON_THE_WAY.0 > whole {
             // As many as it takes until the rest takes as long as the way.
             let times = way.as_micros() / whole.saturating_sub(way).as_micros().max(1);
-            let doublings = times.checked_ilog2().unwrap_or(0).clamp(1, DOUBLINGS_AT_ONCE);
-            self.lengthen(doublings);
-        } else if way * PART_ON_THE_WAY.1 < whole && self.doublings > 0 {
-            self.shorten();
-        }
+            times.checked_ilog2().unwrap_or(0).clamp(1, DOUBLINGS_AT_ONCE)
+        } else {
+            if way * PART_ON_THE_WAY.1 < whole && self.doublings > 0 {
+                self.shorten();
+            }
+            return false;
+        };
+        let before = (self.doublings, self.halvings);
+        self.lengthen(doublings);
+        before != (self.doublings, self.halvings)
     }
 
     /// Runs are twice as long from now on, so many times.
     fn lengthen(&mut self, times: u32) {
+        let before = (self.doublings, self.halvings);
         for _ in 0..times {
             match self.halvings {
-                0 => self.doublings = (self.doublings + 1).min(MOST_DOUBLINGS),
+                0 => self.doublings = (self.doublings + 1).min(MOST_DOUBLINGS).min(self.most_doublings),
                 halvings => self.halvings = halvings - 1,
             }
         }
-        // Longer ones may take longer, and that is no queue.
-        self.fastest = Duration::ZERO;
-        self.of_before = self.abreast();
+        if before != (self.doublings, self.halvings) {
+            // Longer ones may take longer, and that is no queue.
+            self.fastest = Duration::ZERO;
+            self.begins_anew();
+        }
     }
 
     /// Runs are half as long from now on.
@@ -254,7 +277,13 @@ impl Pace {
             0 => self.halvings += 1,
             doublings => self.doublings = doublings - 1,
         }
+        self.begins_anew();
+    }
+
+    /// Runs have another length.
+    fn begins_anew(&mut self) {
         self.of_before = self.abreast();
+        self.least = Duration::ZERO;
     }
 }
 
@@ -366,7 +395,7 @@ mod tests {
         for _ in 0..100 {
             pace.finished(whole(Duration::from_millis(40 + 10 * u64::from(pace.abreast()))), 64);
         }
-        assert_eq!((pace.length(1), pace.has_tried), (1, false));
+        assert_eq!((pace.length(1), pace.next_trial), (1, 0));
     }
 
     #[test]
@@ -385,11 +414,42 @@ mod tests {
     }
 
     #[test]
+    fn runs_are_tried_again_after_a_slow_time() {
+        let mut pace = Pace::default();
+        pace.set_room(2);
+        pace.next_trial = TRIAL.1;
+        pace.late(Duration::from_secs(10));
+        let mut lengths = (0..100).map(|_| {
+            let pieces = pace.length(1) as u32;
+            let first = Duration::from_millis(110);
+            pace.finished(Took::of(first + Duration::from_millis(10) * (pieces - 1), first, pieces), 64);
+            pace.length(1)
+        });
+        assert_eq!(lengths.find(|length| *length >= 16), Some(16));
+    }
+
+    #[test]
+    fn far_away_what_queues_has_less_out_at_a_time() {
+        let mut pace = Pace::default();
+        (pace.width, pace.next_trial) = (16, u32::MAX);
+        pace.set_room(16);
+        for number in 0..200 {
+            pace.finished(whole(Duration::from_millis(if number < 16 { 110 } else { 1100 })), 64);
+        }
+        assert!(pace.abreast() < 16, "{}", pace.abreast());
+    }
+
+    #[test]
     fn no_run_is_longer_than_it_may_be() {
         let mut pace = Pace::default();
         pace.lengthen(MOST_DOUBLINGS + 1);
         assert_eq!([1, 4].map(|usual| pace.length(usual)), [64, 256]);
         pace.late(Duration::from_secs(10));
         assert_eq!(pace.length(1), 32);
+        pace.failed();
+        assert_eq!(pace.length(1), 16);
+        pace.set_longest(9);
+        pace.lengthen(2);
+        assert_eq!(pace.length(1), 8);
     }
 }

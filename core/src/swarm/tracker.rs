@@ -286,6 +286,9 @@ impl Tracker {
             // Not (any more) its run: late news change nothing else.
             return Verdict::GoOn;
         }
+        if class == FailureClass::Transient {
+            self.pace.failed();
+        }
         if no_ranges {
             self.no_ranges = true;
             return Verdict::GoOn;

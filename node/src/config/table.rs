@@ -158,11 +158,11 @@ settings! {
     max_admitted_flights: Count = Count(64);
     /// Most pieces that are sent to peers at a time.
     max_uploads: Count = Count(3);
-    /// Most pieces that are fetched from peers at a time, for one blob.
+    /// Most pieces that are fetched from peers at a time, for one blob; up to four times as many where peers are far away.
     max_downloads: Count = Count(4);
     /// Most requests of this node at registries at a time.
     max_origin_fetches: Count = Count(6);
-    /// Most runs of pieces (about 1 MiB each) that are fetched from the registry at a time, for one blob, in the cluster.
+    /// Most runs of pieces (about 1 MiB each, more where the registry is far away) that are fetched from it at a time, for one blob, in the cluster.
     max_assignments: Count = Count(16);
     /// Longest a stopping agent waits for what it is serving.
     drain_timeout: Duration = Duration::from_secs(25);

@@ -9,7 +9,7 @@ use crate::world::World;
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "in-time",
-    sentence: "Where nothing is wrong, a pull takes no more than a few times what its links need for the bytes, and some dozens of round trips.",
+    sentence: "Where nothing is wrong, a pull takes no more than twice what its links need for the bytes, and a dozen round trips.",
     source: "classic (a mirror that makes pulls slower than none would)",
 };
 

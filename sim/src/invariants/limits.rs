@@ -1,14 +1,14 @@
 //! Checked at every transfer and every stream.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use longshore_core::Agent;
 use longshore_core::digest::Digest;
-use longshore_core::input::Input;
+use longshore_core::input::{Input, TransferEvent, TransferFailure};
 use longshore_core::message::{PullOutcome, Response};
 use longshore_core::names::StreamId;
-use longshore_core::output::Output;
+use longshore_core::output::{Explanation, Output};
 
 use super::Invariant;
 use crate::watch::{Broken, Scene, Transfer};
@@ -16,7 +16,7 @@ use crate::watch::{Broken, Scene, Transfer};
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "limits",
-    sentence: "No node does more at a time than its settings allow, and what is being sent is not deleted.",
+    sentence: "No node does more at a time than its settings allow (pieces from peers: and as many more as are on a long way, up to four times as many), and what is being sent is not deleted.",
     source: "design, section 2 (everything is bounded) and section 7, rule 5",
 };
 
@@ -24,11 +24,44 @@ pub const RULE: Invariant = Invariant {
 /// that agents take for late. Late or not, there are never more than twice as many.
 pub(crate) const LEAST_LATE: Duration = Duration::from_millis(200);
 
+/// Where peers are far away, at most this many times as many pieces are fetched at a time as the setting says.
+const MOST_ON_THE_WAY: u32 = 4;
+/// Where the way there and back takes less than this, they are near.
+const NEAR: Duration = Duration::from_millis(2);
+/// What an agent takes for usual is an average in which the latest so many pieces count for seven eighths at least.
+const LATEST: usize = 16;
+
 /// What one agent's drivers do for others at present.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     streams: BTreeSet<StreamId>,
     uploads: BTreeMap<StreamId, Digest>,
+    ways: BTreeMap<Digest, Way>,
+}
+
+/// What an agent may have learnt of the way to those who send it pieces of one blob.
+#[derive(Debug, Default)]
+struct Way {
+    /// The longest that a refusal has taken.
+    longest: Duration,
+    /// What the latest pieces have taken.
+    latest: VecDeque<Duration>,
+}
+
+impl Way {
+    /// How many pieces may be fetched at a time where `count` may if peers are near: with the longest way and the shortest pieces
+    /// that the agent can have seen.
+    fn most(&self, count: u32) -> u32 {
+        let most = count.saturating_mul(MOST_ON_THE_WAY);
+        if self.longest < NEAR {
+            return count;
+        }
+        let Some(shortest) = self.latest.iter().min().map(|took| *took * 7 / 8) else { return most };
+        match shortest.saturating_sub(self.longest).as_micros() {
+            0 => most,
+            rest => (u128::from(count) * shortest.as_micros() / rest).clamp(count.into(), most.into()) as u32,
+        }
+    }
 }
 
 impl Memory {
@@ -37,10 +70,25 @@ impl Memory {
         self.uploads.len()
     }
 
-    pub(crate) fn input(&mut self, input: &Input) {
-        if let Input::StreamClosed { stream, .. } = input {
-            self.streams.remove(stream);
-            self.uploads.remove(stream);
+    pub(crate) fn input(&mut self, scene: &Scene<'_>, input: &Input) {
+        match input {
+            Input::StreamClosed { stream, .. } => {
+                self.streams.remove(stream);
+                self.uploads.remove(stream);
+            }
+            Input::Transfer { event, .. } => {
+                let Some(over) = scene.over.filter(|over| over.piece.is_some()) else { return };
+                let (way, took) = (self.ways.entry(over.digest).or_default(), scene.now - over.since);
+                match event {
+                    TransferEvent::Failed(TransferFailure::Refused(_)) => way.longest = way.longest.max(took),
+                    TransferEvent::Done => {
+                        way.latest.truncate(LATEST - 1);
+                        way.latest.push_front(took);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
         }
     }
 
@@ -71,12 +119,17 @@ impl Memory {
                 for transfer in scene.transfers.iter().map(|(_, transfer)| transfer).filter(same) {
                     *if may_be_late(transfer) { &mut late } else { &mut timely } += 1;
                 }
-                within(scene, timely, scene.config.max_downloads, "pieces of one blob are fetched");
-                within(scene, late + timely, 2 * scene.config.max_downloads, "pieces of one blob are late or fetched");
+                let most = scene.config.max_downloads;
+                let most = self.ways.get(digest).map_or(most, |way| way.most(most));
+                within(scene, timely, most, "pieces of one blob are fetched");
+                within(scene, late + timely, 2 * most, "pieces of one blob are late or fetched");
             }
             Output::FetchOrigin { .. } => {
                 let fetches = scene.transfers.of_origin();
                 within(scene, fetches, scene.config.max_origin_fetches, "requests to the origin run");
+            }
+            Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) => {
+                self.ways.remove(digest);
             }
             _ => {}
         }

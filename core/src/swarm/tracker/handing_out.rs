@@ -61,12 +61,16 @@ impl Tracker {
         }
         let wishing = wishing.len();
         self.pace.set_room(most);
+        self.pace.set_longest(self.most_doubled());
         while self.assignments.iter().filter(|run| !run.is_wish).count() + wishing < limit as usize {
             let Some((first, count)) = self.next_run() else { break };
             let is_ours = count == 0 || self.is_deserted(now, first, own);
             let own = is_ours.then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else {
-                self.pace.set_room(self.assignments.len() as u32);
+                // All who may ask the registry have as much as they may have, unless they are to wait.
+                if self.participants.values().any(|it| it.can_fetch && it.paused_until <= now) {
+                    self.pace.set_room(self.assignments.iter().filter(|run| !run.is_wish).count() as u32);
+                }
                 break;
             };
             handed_out.push(self.hand_out(now, peer, first, count, false));
