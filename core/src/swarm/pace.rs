@@ -88,9 +88,9 @@ pub(crate) struct Pace {
     most_doublings: u32,
     /// So many rounds until runs of one piece are made longer once more, to find out what the way is.
     next_trial: u32,
-    /// Runs of several pieces since then.
+    /// Runs of several pieces that are done since width and length were looked at.
     several: Several,
-    /// The least that a piece of those has taken, without the way.
+    /// The least that a piece of such runs has taken, without the way, since they have this length.
     least: Duration,
     /// So many of the next runs were handed out with the length of before.
     of_before: u32,

@@ -137,7 +137,7 @@ impl Tracker {
         self.holders = vec![0; geometry.pieces() as usize];
         if whole_is_fetched {
             for assignment in &mut self.assignments {
-                assignment.count = geometry.pieces();
+                assignment.is_of_whole(geometry.pieces());
             }
         } else {
             self.assignments.clear();

@@ -46,6 +46,11 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
+    /// The whole blob was asked for, and this is how many pieces it has.
+    pub(super) fn is_of_whole(&mut self, pieces: u32) {
+        (self.count, self.pieces) = (pieces, pieces);
+    }
+
     pub(super) fn end(&self) -> u32 {
         self.first + self.count
     }
@@ -324,6 +329,22 @@ mod tests {
         tracker.gone(&PeerId::new("new"));
         comes(&mut tracker, "new", &[(0, 4)]);
         assert_eq!(out(&tracker), [39]);
+    }
+
+    #[test]
+    fn a_whole_that_was_asked_for_before_its_size_was_known_moves_piece_by_piece() {
+        let mut tracker = Tracker::default();
+        comes(&mut tracker, "new", &[]);
+        let mut cx = context();
+        let run = tracker.assign(&mut cx, &PeerId::new("new"), 9).remove(0);
+        assert_eq!((run.first, run.count, run.pieces), (0, 0, 0));
+        tracker.learn(Geometry::of_blob(3 * crate::piece::MIN_PIECE_BYTES), true);
+        for piece in 0..3 {
+            cx.now = cx.now + Duration::from_secs(1);
+            tracker.heard(cx.now, &PeerId::new("new"), &have(piece, 1));
+            assert_eq!(out(&tracker), (piece + 1..3).collect::<Vec<_>>());
+        }
+        assert_eq!(tracker.pace.typical(), Duration::from_secs(3));
     }
 
     #[test]
