@@ -275,7 +275,7 @@ impl Tracker {
         origin_answers: bool,
     ) -> Verdict {
         let before = self.assignments.len();
-        self.assignments.retain(|run| run.peer != *peer || (run.count > 0 && !run.has(first)));
+        self.assignments.retain(|run| run.peer != *peer || (run.count > 0 && !run.has_had(first)));
         let is_paused = self.participants.get(peer).is_some_and(|participant| participant.paused_until > now);
         if matches!(class, FailureClass::RateLimited | FailureClass::Transient) {
             // The origin means the node and not the run: also when who led before gave it out, and when it said less of

@@ -55,6 +55,11 @@ impl Assignment {
         self.first + self.count
     }
 
+    /// Whether a piece was part of it when it was handed out. (Others may have given its fetcher what it was to begin with.)
+    pub(super) fn has_had(&self, piece: u32) -> bool {
+        (self.end().saturating_sub(self.pieces)..self.end()).contains(&piece)
+    }
+
     pub(super) fn has(&self, piece: u32) -> bool {
         (self.first..self.end()).contains(&piece)
     }
@@ -345,6 +350,17 @@ mod tests {
             assert_eq!(out(&tracker), (piece + 1..3).collect::<Vec<_>>());
         }
         assert_eq!(tracker.pace.typical(), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_run_that_fails_is_free_although_its_fetcher_has_got_its_beginning_from_others() {
+        let mut tracker = tracker(4, 1);
+        let mut cx = context();
+        let run = tracker.assign(&mut cx, &peer(0), 1).remove(0);
+        tracker.heard(cx.now, &run.peer, &have(0, 2));
+        let failure = (crate::message::FailureClass::Transient, Duration::ZERO);
+        tracker.unassigned(cx.now, &run.peer, run.first, failure, true, false);
+        assert_eq!(out(&tracker), []);
     }
 
     #[test]
