@@ -389,9 +389,12 @@ fn report(scenario: &Scenario, seed: u64, world: &World, images: &[Image], figur
 
 /// The optimum for an image, in seconds: T* = (B/r)(1 + log2(N)/M).
 pub(crate) fn optimum_seconds(scenario: &Scenario, bytes: u64, pieces: u32) -> f64 {
-    let rate = scenario.cluster.node_rate.0.min(scenario.origin.rate.0).max(1) as f64;
-    let nodes = scenario.cluster.nodes as f64;
-    bytes as f64 / rate * (1.0 + nodes.log2() / f64::from(pieces.max(1)))
+    optimum_at(scenario.cluster.node_rate.0.min(scenario.origin.rate.0), scenario.cluster.nodes, bytes, pieces)
+}
+
+/// The same for `nodes` with links of this many bytes a second.
+fn optimum_at(rate: u64, nodes: usize, bytes: u64, pieces: u32) -> f64 {
+    bytes as f64 / rate.max(1) as f64 * (1.0 + (nodes as f64).log2() / f64::from(pieces.max(1)))
 }
 
 /// The optimum for all images, one after the other, over the slowest link that there is on the way. What a zone can send goes to all
@@ -402,9 +405,8 @@ fn optimum_of_all(scenario: &Scenario, images: &[Image]) -> f64 {
     let to_each_zone = cluster.cross_zone_rate.map(|rate| rate.0 / other_zones);
     let limits =
         [Some(cluster.node_rate.0), Some(origin.rate.0), origin.connection_rate.map(|rate| rate.0), to_each_zone];
-    let rate = limits.into_iter().flatten().min().unwrap_or(1).max(1) as f64;
-    let nodes = (cluster.nodes as f64).log2();
-    images.iter().map(|image| image.bytes() as f64 / rate * (1.0 + nodes / f64::from(image.pieces().max(1)))).sum()
+    let rate = limits.into_iter().flatten().min().unwrap_or(0);
+    images.iter().map(|image| optimum_at(rate, cluster.nodes, image.bytes(), image.pieces())).sum()
 }
 
 /// How long a pull took against the optimum for what its node missed (an update shares layers), until the last byte was there:

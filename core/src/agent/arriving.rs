@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::choking::BUSY_RETRY;
-use super::fetching::{PIECE_PATIENCE, slowest};
+use super::fetching::{PIECE_PATIENCE, lately, slowest};
 use super::origin_slots::ORIGIN_PATIENCE;
 use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
@@ -284,7 +284,7 @@ impl Agent {
             if flight.neighbours.get(peer).is_some_and(|neighbour| neighbour.zone == self.config.zone) {
                 flight.last_near = self.cx.now;
             }
-            flight.piece_time = if flight.piece_time.is_zero() { took } else { (flight.piece_time * 7 + took) / 8 };
+            flight.piece_time = lately(flight.piece_time, took);
         }
         if let (Some(Fetch::Origin { start, end, .. }), Some(flight)) = (fetch, self.flights.get_mut(&digest))
             && let Some(download) = &mut flight.download

@@ -251,7 +251,7 @@ impl Flight {
     /// A peer has refused a request this long after it was made: that was the way there and back.
     pub(super) fn refused_after(&mut self, took: Duration) {
         if !mutant!("as-few-pieces-from-far-away") {
-            self.way = if self.way.is_zero() { took } else { (self.way * 7 + took) / 8 };
+            self.way = lately(self.way, took);
         }
     }
 
@@ -281,6 +281,11 @@ impl Flight {
         let fetches = self.download.as_ref().map_or(0, Download::piece_fetches);
         Asking { now, waits: 2 * fetches >= self.at_a_time(config) }
     }
+}
+
+/// What something takes lately, that took `before` so far (zero: never yet) and took this long now.
+pub(super) fn lately(before: Duration, took: Duration) -> Duration {
+    if before.is_zero() { took } else { (before * 7 + took) / 8 }
 }
 
 /// A piece from a peer is late after this long, if pieces take `typical`.

@@ -36,7 +36,7 @@ pub(crate) const MOST_DOUBLINGS: u32 = 6;
 const TRIAL: (u32, u32) = (2, 16);
 /// If even the fastest run has taken this long, that others take longer need not be a queue: fetchers may be on different ways. (Four
 /// runs of 1 MiB at a time on a link of 340 Mbit/s.)
-const LONG_WAY: Duration = Duration::from_millis(100);
+const DIFFERENT_WAYS: Duration = Duration::from_millis(100);
 /// At most so many doublings at a time: what is known of runs that are much shorter is a guess.
 const DOUBLINGS_AT_ONCE: u32 = 3;
 /// If the way is more than the first part of what runs take, they get longer; if it is less than the second part, shorter again.
@@ -206,7 +206,7 @@ impl Pace {
             if self.width >= most {
                 self.follow_the_way();
             }
-        } else if self.doublings == 0 && self.fastest >= LONG_WAY && self.follow_the_way() {
+        } else if self.doublings == 0 && self.fastest >= DIFFERENT_WAYS && self.follow_the_way() {
             // Fetchers are on different ways, maybe, and nothing queues.
         } else if queued > MOST_QUEUED {
             self.width = (self.width - 1).max(LEAST_WIDTH.min(self.width));
