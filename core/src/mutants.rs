@@ -247,6 +247,11 @@ pub const TABLE: &[Mutant] = &[
     ),
     mutant("late-run-fetched-as-well", "what has been given to somebody else meanwhile is fetched as well", WAS_HERE),
     mutant("complains-while-behind", "a flight that leaves the link to others complains of getting nothing", WAS_HERE),
+    mutant(
+        "leader-hoards",
+        "what a leader is to fetch and does not begin is left to it, although a participant gets nothing else",
+        WAS_HERE,
+    ),
     mutant("turn-not-passed-on", "a request that gives up keeps its turn at a registry that limits", CLASSIC),
     mutant(
         "asks-and-leads-nobody",

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Agent, ENROL_INTERVAL, Op};
 use crate::digest::Digest;
-use crate::flight::{Flight, Stage};
-use crate::names::{Kind, OpId};
+use crate::flight::{Flight, Role, Stage};
+use crate::names::{Kind, OpId, PeerId};
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::pace::BRISK;
@@ -207,6 +207,24 @@ impl Agent {
     pub(super) fn awaits_registry(&self, flight: &Flight) -> bool {
         let is_fetching = flight.download.as_ref().is_some_and(Download::is_fetching);
         flight.has_work_for_origin() && !is_fetching && !self.has_slot_for_origin(flight)
+    }
+
+    /// A participant (`peer`) of a swarm that this node leads gets nothing, and `piece` is to be fetched by this node, which has not
+    /// begun: what its own containerd waits for goes first, from a registry so slow that this may take minutes. Then others may
+    /// fetch it.
+    pub(super) fn give_up_what_waits(&mut self, digest: Digest, peer: &PeerId, piece: u32) {
+        let Some(flight) = self.flights.get(&digest).filter(|flight| flight.role == Role::Leading) else { return };
+        let is_paced = self.pacing.is_paced(&flight.source.registry);
+        if !flight.is_background() || is_paced || !self.awaits_registry(flight) || mutant!("leader-hoards") {
+            return;
+        }
+        let Some(tracker) = self.trackers.get_mut(&digest) else { return };
+        if tracker.is_able(self.cx.now, peer)
+            && let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut())
+            && let Some(run) = download.drop_run_with(piece)
+        {
+            tracker.release(&self.config.peer, &[run]);
+        }
     }
 
     /// Whether one more fetch may begin for this flight.

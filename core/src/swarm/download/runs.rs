@@ -78,6 +78,12 @@ impl Download {
         dropped
     }
 
+    /// Forgets the run with this piece, if it has not begun. Returns its first piece and the number of pieces.
+    pub(crate) fn drop_run_with(&mut self, piece: u32) -> Option<(u32, u32)> {
+        let at = self.runs.iter().position(|run| (run.first..run.end()).contains(&piece))?;
+        self.runs.remove(at).map(|run| (run.first, run.count))
+    }
+
     pub(crate) fn has_runs(&self) -> bool {
         !self.runs.is_empty()
     }

@@ -120,7 +120,7 @@ impl Tracker {
         Some((first as u32, count as u32))
     }
 
-    pub(super) fn is_able(&self, now: Time, peer: &PeerId) -> bool {
+    pub(crate) fn is_able(&self, now: Time, peer: &PeerId) -> bool {
         self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
     }
 
