@@ -128,6 +128,7 @@ pub const TABLE: &[Mutant] = &[
     mutant("piece-from-wrong-offset", "a piece is sent from one byte further on", CLASSIC),
     mutant("spine-waiter-forgotten", "the first who waits for a spine is never answered", CLASSIC),
     // The swarm.
+    mutant("far-registry-is-slow", "what the way to the registry takes counts as its being slow", WAS_HERE),
     mutant("runs-as-short-far-away", "runs are no longer than ever where a registry answers after 100 ms", WAS_HERE),
     mutant("as-few-pieces-from-far-away", "no more pieces are asked for where most of their time is the way", WAS_HERE),
     mutant("long-runs-of-slow-registries", "runs are as long as ever when each takes half a minute", WAS_HERE),

@@ -24,10 +24,13 @@ impl Agent {
         source: &Source,
         deadline: Duration,
     ) {
-        let is_led = self.flights.get(&digest).is_some_and(|flight| flight.follows(from));
-        if !is_led || !self.may_ask_registry(&source.registry) {
+        let flight = self.flights.get(&digest).filter(|flight| flight.follows(from));
+        // Whoever gives us work nevertheless has not heard, or lies.
+        let cools_down = flight.and_then(|flight| flight.cools_down_until).filter(|until| *until > self.cx.now);
+        if flight.is_none() || cools_down.is_some() || !self.may_ask_registry(&source.registry) {
             // We have it whole, or another tracker, or may not ask there: this one should not wait for us.
-            let (class, cooldown) = (FailureClass::Transient, Duration::ZERO);
+            let cooldown = cools_down.map_or(Duration::ZERO, |until| until - self.cx.now);
+            let class = FailureClass::Transient;
             let notice = match self.cache.get(&digest) {
                 Some(blob) => Notice::Have {
                     digest,

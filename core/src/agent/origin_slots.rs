@@ -32,6 +32,8 @@ const FIRST: u32 = 4;
 const MARGIN: u32 = 2;
 /// A blob that is no larger than this, in bytes, is fetched beside those that take long: what it takes from them is nothing.
 const SMALL: u64 = 64 * 1024;
+/// For so long it counts how soon a registry has answered; then it may have moved away. (TCP BBR: 10 s; pulls are minutes apart.)
+const WAY_COUNTS: Duration = Duration::from_secs(60);
 /// Of the fetches at a time, those for flights that nobody waits for get this share, until the origin turns out to be fast.
 const BACKGROUND_SHARE: u32 = 2;
 
@@ -44,6 +46,8 @@ pub(super) struct OriginSlots {
     typical: Duration,
     /// When they were halved: what began before that says nothing about what is out since.
     halved: Time,
+    /// The least that a fetch has taken until its first byte, and when that was.
+    way: Option<(Duration, Time)>,
     /// The fetches that are under way.
     fetches: BTreeMap<OpId, Fetching>,
 }
@@ -52,6 +56,8 @@ pub(super) struct OriginSlots {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Fetching {
     began: Time,
+    /// How long it took until its first byte, unless a piece has come since.
+    way: Option<Duration>,
     /// What it has brought since, in bytes.
     bytes: u64,
     /// When it began, or last brought a piece.
@@ -75,14 +81,25 @@ impl OriginSlots {
     }
 
     fn began(&mut self, now: Time, op: OpId) {
-        self.fetches.insert(op, Fetching { began: now, bytes: 0, last: now });
+        self.fetches.insert(op, Fetching { began: now, way: None, bytes: 0, last: now });
     }
 
     /// Bytes of a fetch have come.
-    pub(super) fn brought(&mut self, op: OpId, bytes: u64) {
-        if let Some(fetch) = self.fetches.get_mut(&op) {
-            fetch.bytes += bytes;
+    pub(super) fn brought(&mut self, now: Time, op: OpId, bytes: u64) {
+        let Some(fetch) = self.fetches.get_mut(&op) else { return };
+        if fetch.bytes == 0 && bytes > 0 {
+            let way = now - fetch.began;
+            fetch.way = Some(way);
+            if self.way.is_none_or(|(least, at)| way <= least || now - at > WAY_COUNTS) {
+                self.way = Some((way, now));
+            }
         }
+        fetch.bytes += bytes;
+    }
+
+    /// What the way to a registry takes, as far as is known: what takes longer than that waits for something.
+    pub(super) fn way(&self) -> Duration {
+        self.way.filter(|_| !mutant!("far-registry-is-slow")).map_or(Duration::ZERO, |(way, _)| way)
     }
 
     /// What comes from the origin for a flight: what has brought bytes, or began so lately that it may. A registry that swallows
@@ -101,18 +118,20 @@ impl OriginSlots {
 
     /// A fetch has brought a piece of so many bytes.
     pub(super) fn arrived(&mut self, now: Time, op: OpId, bytes: u64, most: u32) {
+        let least = self.way();
         let Some(fetch) = self.fetches.get_mut(&op) else { return };
         let began = core::mem::replace(&mut fetch.last, now);
         let took = now - began;
+        let sending = took.saturating_sub(fetch.way.take().unwrap_or_default().min(least));
         // Large ones may take longer, also for the tracker: a byte a microsecond.
         let more = Duration::from_micros(bytes);
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
         let slots = self.at_a_time(most);
         // A brisk one makes room for one more fetch at a time, a slow one halves them: well below the shortest deadline of a run,
         // which is given to somebody else when it passes.
-        if took <= BRISK.0 + more {
+        if sending <= BRISK.0 + more {
             self.set(slots + 1, most);
-        } else if took > BRISK.1 + more {
+        } else if sending > BRISK.1 + more {
             self.halve(now, began, most);
         }
     }
@@ -355,6 +374,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_way_takes_is_not_slow_and_what_waits_for_longer_is() {
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let mut slots = OriginSlots::default();
+        for op in [1, 2].map(OpId) {
+            slots.began(at(0), op);
+        }
+        slots.brought(at(5), OpId(1), 1);
+        slots.arrived(at(6), OpId(1), 0, MOST);
+        assert_eq!((slots.way(), slots.at_a_time(MOST)), (Duration::from_secs(5), FIRST + 1));
+        // The next piece has no way before it.
+        slots.arrived(at(11), OpId(1), 0, MOST);
+        assert_eq!(slots.at_a_time(MOST), (FIRST + 1) / 2);
+        // It could have come after five seconds.
+        slots.brought(at(20), OpId(2), 1);
+        slots.arrived(at(20), OpId(2), 0, MOST);
+        assert_eq!((slots.way(), slots.at_a_time(MOST)), (Duration::from_secs(5), (FIRST + 1) / 2));
+        slots.began(at(100), OpId(3));
+        slots.brought(at(107), OpId(3), 1);
+        assert_eq!(slots.way(), Duration::from_secs(7));
+    }
+
+    #[test]
     fn what_brings_nothing_does_not_come() {
         let mut flight = Flight::new(Digest::from_bytes([7; 32]), 1, source(), Time::ZERO);
         let mut download =
@@ -367,7 +408,7 @@ mod tests {
         }
         flight.download = Some(download);
         assert_eq!(slots.runs_of(Time::ZERO, &flight), [(0, 4), (4, 4)]);
-        slots.brought(OpId(1), 1);
+        slots.brought(Time::ZERO, OpId(1), 1);
         assert_eq!(slots.runs_of(Time::ZERO + ENROL_INTERVAL, &flight), [(4, 4)]);
     }
 
@@ -381,8 +422,8 @@ mod tests {
         let (slow, silent) = (OpId(1), OpId(2));
         slots.began(Time::ZERO, slow);
         slots.began(Time::ZERO, silent);
-        slots.brought(slow, 1000);
-        slots.brought(slow, 500);
+        slots.brought(Time::ZERO, slow, 1000);
+        slots.brought(Time::ZERO, slow, 500);
         let now = Time::ZERO + Duration::from_secs(3);
         assert_eq!(slots.takes(now, slow, 4500), Some(Duration::from_secs(9)));
         assert_eq!(slots.takes(now, silent, 4500), None);

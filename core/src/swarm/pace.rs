@@ -23,8 +23,9 @@ const LEAST_QUEUED: u64 = 2;
 const MOST_QUEUED: u64 = 5;
 
 /// What comes from the origin within the first is brisk, what takes longer than the second is slow: a leader judges runs by it, and
-/// a node its own fetches (`agent/origin_slots.rs`). Slow runs make the next ones half as long, brisk ones twice as long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody knows how many
-/// others a slow registry sends to at the same time. (Longer than most round trips, shorter than anybody's deadline.)
+/// a node its own fetches (`agent/origin_slots.rs`), both without what the way takes. Slow runs make the next ones half as long,
+/// brisk ones twice as long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody
+/// knows how many others a slow registry sends to at the same time. (Shorter than anybody's deadline.)
 pub(crate) const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// Runs are halved so many times at most: usual ones have four of the smallest pieces.
 const MOST_HALVINGS: u32 = 2;
@@ -82,6 +83,8 @@ pub(crate) struct Pace {
     until: u32,
     fastest: Duration,
     typical: Duration,
+    /// What the way to the registry takes at least, from here.
+    way: Duration,
     halvings: u32,
     doublings: u32,
     /// The longest runs are usual ones, doubled so many times.
@@ -105,6 +108,7 @@ impl Default for Pace {
             until: width,
             fastest: unknown,
             typical: unknown,
+            way: unknown,
             halvings: 0,
             doublings: 0,
             most_doublings: u32::MAX,
@@ -126,6 +130,11 @@ impl Pace {
     pub(crate) fn set_room(&mut self, room: u32) {
         self.room = room.max(1);
         self.until = self.until.min(self.room);
+    }
+
+    /// The registry has answered this node after so long at best: to be on the way for so long is not to be slow.
+    pub(crate) fn set_way(&mut self, way: Duration) {
+        self.way = way;
     }
 
     /// The longest runs are so many times as long as usual ones.
@@ -184,9 +193,11 @@ impl Pace {
                 let each = whole.saturating_sub(way) / pieces.max(1);
                 self.least = if self.least.is_zero() { each } else { self.least.min(each) };
             }
-            if whole > BRISK.1 {
+            // A run of one piece does not tell what of it was the way.
+            let sending = whole.saturating_sub(way.map_or(self.way, |way| way.min(self.way)));
+            if sending > BRISK.1 {
                 self.shorten();
-            } else if whole <= BRISK.0 && self.halvings > 0 {
+            } else if sending <= BRISK.0 && self.halvings > 0 {
                 self.lengthen(1);
             }
         }
@@ -235,7 +246,7 @@ impl Pace {
             return false;
         }
         let Several { whole, way, .. } = self.several;
-        let is_brisk = self.typical <= BRISK.0;
+        let is_brisk = self.typical.saturating_sub(self.way) <= BRISK.0;
         let doublings = if whole.is_zero() && is_brisk && self.next_trial == 0 {
             self.next_trial = TRIAL.1;
             TRIAL.0
@@ -324,6 +335,21 @@ mod tests {
         // 10 ms each on the link, and 60 ms on the way: seven fill it.
         let width = settles(100, |width| 60 + 10 * u64::from(width.saturating_sub(6).max(1)));
         assert!((8..=16).contains(&width), "{width}");
+    }
+
+    #[test]
+    fn runs_of_a_registry_that_takes_seconds_to_answer_get_longer_and_those_of_a_slow_one_shorter() {
+        let doublings = |way: u64| {
+            let mut pace = Pace::default();
+            pace.set_way(Duration::from_secs(way));
+            for _ in 0..40 {
+                let (first, whole) = (Duration::from_millis(5010), Duration::from_millis(5040));
+                pace.finished(Took::of(whole, first, 4), LEAST_WIDTH);
+            }
+            (pace.doublings, pace.halvings)
+        };
+        assert_eq!(doublings(5), (MOST_DOUBLINGS, 0));
+        assert_eq!(doublings(0), (0, MOST_HALVINGS));
     }
 
     #[test]

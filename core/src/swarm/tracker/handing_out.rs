@@ -1,5 +1,6 @@
 //! Who fetches what from the origin next.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::context::Context;
@@ -8,6 +9,11 @@ use crate::swarm::tracker::{Assignment, MOST_RUNS_EACH, RUNS_EACH, Tracker};
 use crate::time::Time;
 
 impl Tracker {
+    /// What the way to the registry takes from this node, which leads.
+    pub(crate) fn set_way(&mut self, way: Duration) {
+        self.pace.set_way(way);
+    }
+
     /// Hands out runs until everything is held or assigned, or everybody is at work: at most `limit` at a time. A blob of
     /// unknown size is fetched by this node (`own`) if it can: it is here, and it is alive.
     pub(crate) fn assign(&mut self, cx: &mut Context, own: &PeerId, limit: u32) -> Vec<Assignment> {
