@@ -120,7 +120,7 @@ impl Agent {
             flight.peer_bytes += bytes;
             self.cx.counters.peer_bytes += bytes;
         } else {
-            self.origin_slots.brought(now, op, bytes);
+            self.origin_slots.brought(now, op, &flight.source.registry, bytes);
             flight.origin_bytes += bytes;
             self.failures.origin_answered(now, &flight.source.registry);
             if bytes > 0 {

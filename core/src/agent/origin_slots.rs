@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,8 +47,8 @@ pub(super) struct OriginSlots {
     typical: Duration,
     /// When they were halved: what began before that says nothing about what is out since.
     halved: Time,
-    /// The least that a fetch has taken until its first byte, and when that was.
-    way: Option<(Duration, Time)>,
+    /// The least that a fetch from each registry has taken until its first byte, and when that was.
+    ways: BTreeMap<Arc<str>, (Duration, Time)>,
     /// The fetches that are under way.
     fetches: BTreeMap<OpId, Fetching>,
 }
@@ -56,8 +57,8 @@ pub(super) struct OriginSlots {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Fetching {
     began: Time,
-    /// How long it took until its first byte, unless a piece has come since.
-    way: Option<Duration>,
+    /// What of the time until its next piece is the way: zero from its first piece on.
+    way: Duration,
     /// What it has brought since, in bytes.
     bytes: u64,
     /// When it began, or last brought a piece.
@@ -81,25 +82,28 @@ impl OriginSlots {
     }
 
     fn began(&mut self, now: Time, op: OpId) {
-        self.fetches.insert(op, Fetching { began: now, way: None, bytes: 0, last: now });
+        self.fetches.insert(op, Fetching { began: now, way: Duration::ZERO, bytes: 0, last: now });
     }
 
-    /// Bytes of a fetch have come.
-    pub(super) fn brought(&mut self, now: Time, op: OpId, bytes: u64) {
+    /// Bytes of a fetch from a registry have come.
+    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: &Arc<str>, bytes: u64) {
         let Some(fetch) = self.fetches.get_mut(&op) else { return };
         if fetch.bytes == 0 && bytes > 0 {
-            let way = now - fetch.began;
-            fetch.way = Some(way);
-            if self.way.is_none_or(|(least, at)| way <= least || now - at > WAY_COUNTS) {
-                self.way = Some((way, now));
+            let took = now - fetch.began;
+            self.ways.retain(|_, (_, at)| now - *at <= WAY_COUNTS);
+            let (least, at) = self.ways.get(registry).copied().unwrap_or((took, now));
+            let known = if took <= least { (took, now) } else { (least, at) };
+            self.ways.insert(registry.clone(), known);
+            if !mutant!("far-registry-is-slow") {
+                fetch.way = known.0;
             }
         }
         fetch.bytes += bytes;
     }
 
     /// What the way to a registry takes, as far as is known: what takes longer than that waits for something.
-    pub(super) fn way(&self) -> Duration {
-        self.way.filter(|_| !mutant!("far-registry-is-slow")).map_or(Duration::ZERO, |(way, _)| way)
+    pub(super) fn way(&self, registry: &Arc<str>) -> Duration {
+        self.ways.get(registry).filter(|_| !mutant!("far-registry-is-slow")).map_or(Duration::ZERO, |(way, _)| *way)
     }
 
     /// What comes from the origin for a flight: what has brought bytes, or began so lately that it may. A registry that swallows
@@ -118,11 +122,10 @@ impl OriginSlots {
 
     /// A fetch has brought a piece of so many bytes.
     pub(super) fn arrived(&mut self, now: Time, op: OpId, bytes: u64, most: u32) {
-        let least = self.way();
         let Some(fetch) = self.fetches.get_mut(&op) else { return };
         let began = core::mem::replace(&mut fetch.last, now);
         let took = now - began;
-        let sending = took.saturating_sub(fetch.way.take().unwrap_or_default().min(least));
+        let sending = took.saturating_sub(core::mem::take(&mut fetch.way));
         // Large ones may take longer, also for the tracker: a byte a microsecond.
         let more = Duration::from_micros(bytes);
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
@@ -376,24 +379,29 @@ mod tests {
     #[test]
     fn what_the_way_takes_is_not_slow_and_what_waits_for_longer_is() {
         let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let (far, near) = (Arc::from("far.example"), Arc::from("near.example"));
         let mut slots = OriginSlots::default();
         for op in [1, 2].map(OpId) {
             slots.began(at(0), op);
         }
-        slots.brought(at(5), OpId(1), 1);
+        slots.brought(at(5), OpId(1), &far, 1);
         slots.arrived(at(6), OpId(1), 0, MOST);
-        assert_eq!((slots.way(), slots.at_a_time(MOST)), (Duration::from_secs(5), FIRST + 1));
+        assert_eq!((slots.way(&far), slots.at_a_time(MOST)), (Duration::from_secs(5), FIRST + 1));
         // The next piece has no way before it.
         slots.arrived(at(11), OpId(1), 0, MOST);
         // Half of five.
         assert_eq!(slots.at_a_time(MOST), 2);
         // It could have come after five seconds.
-        slots.brought(at(20), OpId(2), 1);
+        slots.brought(at(20), OpId(2), &far, 1);
         slots.arrived(at(20), OpId(2), 0, MOST);
-        assert_eq!((slots.way(), slots.at_a_time(MOST)), (Duration::from_secs(5), 2));
+        assert_eq!((slots.way(&far), slots.at_a_time(MOST)), (Duration::from_secs(5), 2));
+        // Another registry says nothing of this one.
+        slots.began(at(30), OpId(4));
+        slots.brought(at(30), OpId(4), &near, 1);
+        assert_eq!((slots.way(&near), slots.way(&far)), (Duration::ZERO, Duration::from_secs(5)));
         slots.began(at(100), OpId(3));
-        slots.brought(at(107), OpId(3), 1);
-        assert_eq!(slots.way(), Duration::from_secs(7));
+        slots.brought(at(107), OpId(3), &far, 1);
+        assert_eq!(slots.way(&far), Duration::from_secs(7));
     }
 
     #[test]
@@ -409,7 +417,7 @@ mod tests {
         }
         flight.download = Some(download);
         assert_eq!(slots.runs_of(Time::ZERO, &flight), [(0, 4), (4, 4)]);
-        slots.brought(Time::ZERO, OpId(1), 1);
+        slots.brought(Time::ZERO, OpId(1), &"r".into(), 1);
         assert_eq!(slots.runs_of(Time::ZERO + ENROL_INTERVAL, &flight), [(4, 4)]);
     }
 
@@ -423,8 +431,8 @@ mod tests {
         let (slow, silent) = (OpId(1), OpId(2));
         slots.began(Time::ZERO, slow);
         slots.began(Time::ZERO, silent);
-        slots.brought(Time::ZERO, slow, 1000);
-        slots.brought(Time::ZERO, slow, 500);
+        slots.brought(Time::ZERO, slow, &"r".into(), 1000);
+        slots.brought(Time::ZERO, slow, &"r".into(), 500);
         let now = Time::ZERO + Duration::from_secs(3);
         assert_eq!(slots.takes(now, slow, 4500), Some(Duration::from_secs(9)));
         assert_eq!(slots.takes(now, silent, 4500), None);

@@ -241,7 +241,9 @@ impl Agent {
     pub(super) fn hand_out(&mut self, digest: Digest) {
         let now = self.cx.now;
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
-        tracker.set_way(self.origin_slots.way());
+        if let Some(flight) = self.flights.get(&digest) {
+            tracker.set_way(self.origin_slots.way(&flight.source.registry));
+        }
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
         // Who has what is missing may be a liar, or gone. A participant leaves a swarm that gives it nothing; this is a
         // leader's way out, so that it does not tell others for minutes that it is pulling.
