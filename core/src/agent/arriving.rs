@@ -13,7 +13,7 @@ use crate::failures::Remedy;
 use crate::flight::{Flight, Stage};
 use crate::input::{BlobFacts, Hashed, OriginFailure, StoreError, TransferEvent, TransferFailure};
 use crate::message::{FailureClass, PieceRefusal, PieceSum};
-use crate::names::{OpId, PeerId};
+use crate::names::{Kind, OpId, PeerId};
 use crate::output::Output;
 use crate::piece::{Geometry, MAX_BLOB_BYTES};
 use crate::swarm::download::{Download, Fetch, Verdict};
@@ -120,7 +120,8 @@ impl Agent {
             flight.peer_bytes += bytes;
             self.cx.counters.peer_bytes += bytes;
         } else {
-            self.origin_slots.brought(now, op, &flight.source.registry, bytes);
+            let of_blob = (flight.source.kind != Kind::Manifest).then_some(&flight.source.registry);
+            self.origin_slots.brought(now, op, of_blob, bytes);
             flight.origin_bytes += bytes;
             self.failures.origin_answered(now, &flight.source.registry);
             if bytes > 0 {

@@ -24,13 +24,10 @@ impl Agent {
         source: &Source,
         deadline: Duration,
     ) {
-        let flight = self.flights.get(&digest).filter(|flight| flight.follows(from));
-        // Whoever gives us work nevertheless has not heard, or lies.
-        let cools_down = flight.and_then(|flight| flight.cools_down_until).filter(|until| *until > self.cx.now);
-        if flight.is_none() || cools_down.is_some() || !self.may_ask_registry(&source.registry) {
+        let is_led = self.flights.get(&digest).is_some_and(|flight| flight.follows(from));
+        if !is_led || !self.may_ask_registry(&source.registry) {
             // We have it whole, or another tracker, or may not ask there: this one should not wait for us.
-            let cooldown = cools_down.map_or(Duration::ZERO, |until| until - self.cx.now);
-            let class = FailureClass::Transient;
+            let (class, cooldown) = (FailureClass::Transient, Duration::ZERO);
             let notice = match self.cache.get(&digest) {
                 Some(blob) => Notice::Have {
                     digest,
@@ -47,6 +44,12 @@ impl Agent {
         }
         if let Some(size) = size {
             self.learn_size(digest, size, None);
+        }
+        self.end_cool_down(digest);
+        if self.flights.get(&digest).is_some_and(|flight| flight.cools_down_until.is_some()) {
+            // Whoever gives us work nevertheless has not heard, or lies. That the registry failed here a while ago is no failure of
+            // this run: it is not reported as one, and is somebody else's when its time is up.
+            return self.enrol(digest);
         }
         self.take_on(digest, first, count, source, Some((self.cx.now + deadline, deadline)));
     }

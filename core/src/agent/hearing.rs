@@ -48,7 +48,7 @@ impl Agent {
                 self.unassigned(peer, digest, first, class, cooldown, no_ranges);
             }
             Notice::Starving { digest, piece } => {
-                self.give_up_what_waits(digest, peer, piece);
+                self.pass_on_what_waits(digest, peer, piece);
                 let now = self.cx.now;
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
                     tracker.starving(now, peer, piece);

@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::{Agent, ENROL_INTERVAL, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
+use crate::message::Notice;
 use crate::names::{Kind, OpId, PeerId};
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::pace::BRISK;
+use crate::swarm::tracker::Assignment;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -33,8 +35,11 @@ const FIRST: u32 = 4;
 const MARGIN: u32 = 2;
 /// A blob that is no larger than this, in bytes, is fetched beside those that take long: what it takes from them is nothing.
 const SMALL: u64 = 64 * 1024;
-/// For so long it counts how soon a registry has answered; then it may have moved away. (TCP BBR: 10 s; pulls are minutes apart.)
+/// For so long it counts how soon a registry has answered; then it may have moved away, and the way is taken for up to twice as long.
+/// (TCP BBR: 10 s; pulls are minutes apart.)
 const WAY_COUNTS: Duration = Duration::from_secs(60);
+/// After this long without a fetch nothing is known of the way any more.
+const WAY_IS_KNOWN: Duration = Duration::from_secs(600);
 /// Of the fetches at a time, those for flights that nobody waits for get this share, until the origin turns out to be fast.
 const BACKGROUND_SHARE: u32 = 2;
 
@@ -47,7 +52,7 @@ pub(super) struct OriginSlots {
     typical: Duration,
     /// When they were halved: what began before that says nothing about what is out since.
     halved: Time,
-    /// The least that a fetch from each registry has taken until its first byte, and when that was.
+    /// The least that a fetch of a blob from each registry has taken until something of it was reported, and when that was.
     ways: BTreeMap<Arc<str>, (Duration, Time)>,
     /// The fetches that are under way.
     fetches: BTreeMap<OpId, Fetching>,
@@ -85,14 +90,21 @@ impl OriginSlots {
         self.fetches.insert(op, Fetching { began: now, way: Duration::ZERO, bytes: 0, last: now });
     }
 
-    /// Bytes of a fetch from a registry have come.
-    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: &Arc<str>, bytes: u64) {
+    /// Bytes of a fetch have come, of a blob from `registry`, or of a manifest, which may be kept elsewhere.
+    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: Option<&Arc<str>>, bytes: u64) {
         let Some(fetch) = self.fetches.get_mut(&op) else { return };
-        if fetch.bytes == 0 && bytes > 0 {
+        if let Some(registry) = registry.filter(|_| fetch.bytes == 0 && bytes > 0) {
             let took = now - fetch.began;
-            self.ways.retain(|_, (_, at)| now - *at <= WAY_COUNTS);
+            self.ways.retain(|_, (_, at)| now - *at <= WAY_IS_KNOWN);
             let (least, at) = self.ways.get(registry).copied().unwrap_or((took, now));
-            let known = if took <= least { (took, now) } else { (least, at) };
+            let known = if took <= least {
+                (took, now)
+            } else if now - at > WAY_COUNTS {
+                // It may have moved away, or everybody stands in its queue.
+                (took.min(least * 2), now)
+            } else {
+                (least, at)
+            };
             self.ways.insert(registry.clone(), known);
             if !mutant!("far-registry-is-slow") {
                 fetch.way = known.0;
@@ -102,8 +114,9 @@ impl OriginSlots {
     }
 
     /// What the way to a registry takes, as far as is known: what takes longer than that waits for something.
-    pub(super) fn way(&self, registry: &Arc<str>) -> Duration {
-        self.ways.get(registry).filter(|_| !mutant!("far-registry-is-slow")).map_or(Duration::ZERO, |(way, _)| *way)
+    pub(super) fn way(&self, now: Time, registry: &Arc<str>) -> Duration {
+        let is_known = |(_, at): &&(Duration, Time)| now - *at <= WAY_IS_KNOWN && !mutant!("far-registry-is-slow");
+        self.ways.get(registry).filter(is_known).map_or(Duration::ZERO, |(way, _)| *way)
     }
 
     /// What comes from the origin for a flight: what has brought bytes, or began so lately that it may. A registry that swallows
@@ -231,22 +244,25 @@ impl Agent {
         flight.has_work_for_origin() && !is_fetching && !self.has_slot_for_origin(flight)
     }
 
-    /// A participant (`peer`) of a swarm that this node leads gets nothing, and `piece` is to be fetched by this node, which has not
-    /// begun: what its own containerd waits for goes first, from a registry so slow that this may take minutes. Then others may
-    /// fetch it.
-    pub(super) fn give_up_what_waits(&mut self, digest: Digest, peer: &PeerId, piece: u32) {
+    /// A participant (`peer`) of a swarm that this node leads gets nothing, and `piece` is to be fetched by this node, for which nothing of
+    /// that blob comes: what else its own containerd waits for goes first, from a registry so slow that this may take minutes. Then the
+    /// participant fetches it.
+    pub(super) fn pass_on_what_waits(&mut self, digest: Digest, peer: &PeerId, piece: u32) {
+        let now = self.cx.now;
         let Some(flight) = self.flights.get(&digest).filter(|flight| flight.role == Role::Leading) else { return };
-        let is_paced = self.pacing.is_paced(&flight.source.registry);
-        if !flight.is_background() || is_paced || !self.awaits_registry(flight) || mutant!("leader-hoards") {
+        if self.pacing.is_paced(&flight.source.registry) || !self.awaits_registry(flight) || mutant!("leader-hoards") {
             return;
         }
+        let (source, size) = (flight.source.clone(), flight.size);
+        let Some(run) = flight.download.as_ref().and_then(|download| download.run_with(piece)) else { return };
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
-        if tracker.is_able(self.cx.now, peer)
-            && let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut())
-            && let Some(run) = download.drop_run_with(piece)
-        {
-            tracker.release(&self.config.peer, &[run]);
+        let Some(passed) = tracker.pass_on(now, &self.config.peer, peer, run) else { return };
+        if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+            download.drop_run_with(piece);
         }
+        let Assignment { peer, first, count, deadline, .. } = passed;
+        let notice = Notice::Assign { digest, size, first, count, source, deadline };
+        self.cx.emit(Output::Notify { peer, notice: notice.into() });
     }
 
     /// Whether one more fetch may begin for this flight.
@@ -384,24 +400,29 @@ mod tests {
         for op in [1, 2].map(OpId) {
             slots.began(at(0), op);
         }
-        slots.brought(at(5), OpId(1), &far, 1);
+        slots.brought(at(5), OpId(1), Some(&far), 1);
         slots.arrived(at(6), OpId(1), 0, MOST);
-        assert_eq!((slots.way(&far), slots.at_a_time(MOST)), (Duration::from_secs(5), FIRST + 1));
+        assert_eq!((slots.way(at(20), &far), slots.at_a_time(MOST)), (Duration::from_secs(5), FIRST + 1));
         // The next piece has no way before it.
         slots.arrived(at(11), OpId(1), 0, MOST);
         // Half of five.
         assert_eq!(slots.at_a_time(MOST), 2);
         // It could have come after five seconds.
-        slots.brought(at(20), OpId(2), &far, 1);
+        slots.brought(at(20), OpId(2), Some(&far), 1);
         slots.arrived(at(20), OpId(2), 0, MOST);
-        assert_eq!((slots.way(&far), slots.at_a_time(MOST)), (Duration::from_secs(5), 2));
+        assert_eq!((slots.way(at(20), &far), slots.at_a_time(MOST)), (Duration::from_secs(5), 2));
         // Another registry says nothing of this one.
         slots.began(at(30), OpId(4));
-        slots.brought(at(30), OpId(4), &near, 1);
-        assert_eq!((slots.way(&near), slots.way(&far)), (Duration::ZERO, Duration::from_secs(5)));
+        slots.brought(at(30), OpId(4), Some(&near), 1);
+        assert_eq!((slots.way(at(30), &near), slots.way(at(20), &far)), (Duration::ZERO, Duration::from_secs(5)));
         slots.began(at(100), OpId(3));
-        slots.brought(at(107), OpId(3), &far, 1);
-        assert_eq!(slots.way(&far), Duration::from_secs(7));
+        slots.brought(at(107), OpId(3), Some(&far), 1);
+        assert_eq!(slots.way(at(107), &far), Duration::from_secs(7));
+        // It is not believed at once that it takes three times as long.
+        slots.began(at(200), OpId(5));
+        slots.brought(at(221), OpId(5), Some(&far), 1);
+        assert_eq!(slots.way(at(221), &far), Duration::from_secs(14));
+        assert_eq!(slots.way(at(900), &far), Duration::ZERO);
     }
 
     #[test]
@@ -417,7 +438,7 @@ mod tests {
         }
         flight.download = Some(download);
         assert_eq!(slots.runs_of(Time::ZERO, &flight), [(0, 4), (4, 4)]);
-        slots.brought(Time::ZERO, OpId(1), &"r".into(), 1);
+        slots.brought(Time::ZERO, OpId(1), None, 1);
         assert_eq!(slots.runs_of(Time::ZERO + ENROL_INTERVAL, &flight), [(4, 4)]);
     }
 
@@ -431,8 +452,8 @@ mod tests {
         let (slow, silent) = (OpId(1), OpId(2));
         slots.began(Time::ZERO, slow);
         slots.began(Time::ZERO, silent);
-        slots.brought(Time::ZERO, slow, &"r".into(), 1000);
-        slots.brought(Time::ZERO, slow, &"r".into(), 500);
+        slots.brought(Time::ZERO, slow, None, 1000);
+        slots.brought(Time::ZERO, slow, None, 500);
         let now = Time::ZERO + Duration::from_secs(3);
         assert_eq!(slots.takes(now, slow, 4500), Some(Duration::from_secs(9)));
         assert_eq!(slots.takes(now, silent, 4500), None);

@@ -242,7 +242,7 @@ impl Agent {
         let now = self.cx.now;
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         if let Some(flight) = self.flights.get(&digest) {
-            tracker.set_way(self.origin_slots.way(&flight.source.registry));
+            tracker.set_way(self.origin_slots.way(now, &flight.source.registry));
         }
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
         // Who has what is missing may be a liar, or gone. A participant leaves a swarm that gives it nothing; this is a

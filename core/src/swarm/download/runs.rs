@@ -78,10 +78,15 @@ impl Download {
         dropped
     }
 
-    /// Forgets the run with this piece, if it has not begun. Returns its first piece and the number of pieces.
-    pub(crate) fn drop_run_with(&mut self, piece: u32) -> Option<(u32, u32)> {
-        let at = self.runs.iter().position(|run| (run.first..run.end()).contains(&piece))?;
-        self.runs.remove(at).map(|run| (run.first, run.count))
+    /// The run with this piece, if there is one that has not begun: its first piece and the number of pieces.
+    pub(crate) fn run_with(&self, piece: u32) -> Option<(u32, u32)> {
+        let run = self.runs.iter().find(|run| (run.first..run.end()).contains(&piece))?;
+        Some((run.first, run.count))
+    }
+
+    /// Forgets the run with this piece, if it has not begun.
+    pub(crate) fn drop_run_with(&mut self, piece: u32) {
+        self.runs.retain(|run| !(run.first..run.end()).contains(&piece));
     }
 
     pub(crate) fn has_runs(&self) -> bool {

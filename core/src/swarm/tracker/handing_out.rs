@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::context::Context;
 use crate::names::PeerId;
-use crate::swarm::tracker::{Assignment, MOST_RUNS_EACH, RUNS_EACH, Tracker};
+use crate::swarm::tracker::{Assignment, MOST_RUNS_EACH, Participant, RUNS_EACH, Tracker};
 use crate::time::Time;
 
 impl Tracker {
@@ -84,6 +84,20 @@ impl Tracker {
         handed_out
     }
 
+    /// What this node (`own`) was to fetch and has not begun is for `peer` to fetch, if that may, was not late lately, and its credential is
+    /// as good.
+    pub(crate) fn pass_on(&mut self, now: Time, own: &PeerId, peer: &PeerId, run: (u32, u32)) -> Option<Assignment> {
+        let (first, count) = run;
+        let takes = |it: &Participant| it.late_until <= now && (it.has_credential || !self.wants_credential);
+        // Of what was deserted it is for this node to find out why.
+        let is_deserted = (first..first + count).any(|piece| self.deserted.contains(&piece));
+        if !self.is_able(now, peer) || is_deserted || !self.participants.get(peer).is_some_and(takes) {
+            return None;
+        }
+        self.release(own, &[run]);
+        Some(self.hand_out(now, peer.clone(), first, count, false))
+    }
+
     /// Whether somebody has gone who had this piece, or was to fetch it, and nobody else has it: with it that one may have found that the
     /// whole is wrong. Whoever is given the piece now finds the same, and goes as well. It is for this node to find it, who makes it
     /// good for all; with two such runs it has enough, and if it was late lately others try.
@@ -126,7 +140,7 @@ impl Tracker {
         Some((first as u32, count as u32))
     }
 
-    pub(crate) fn is_able(&self, now: Time, peer: &PeerId) -> bool {
+    pub(super) fn is_able(&self, now: Time, peer: &PeerId) -> bool {
         self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
     }
 
