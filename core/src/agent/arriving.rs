@@ -121,7 +121,12 @@ impl Agent {
             self.cx.counters.peer_bytes += bytes;
         } else {
             let of_blob = (flight.source.kind != Kind::Manifest).then_some(&flight.source.registry);
-            self.origin_slots.brought(now, op, of_blob, bytes);
+            if self.origin_slots.brought(now, op, of_blob, bytes)
+                && let Some(tracker) = self.trackers.get_mut(&digest)
+            {
+                // Before the first run is judged.
+                tracker.set_way(self.origin_slots.way(now, &flight.source.registry));
+            }
             flight.origin_bytes += bytes;
             self.failures.origin_answered(now, &flight.source.registry);
             if bytes > 0 {

@@ -38,6 +38,8 @@ const SMALL: u64 = 64 * 1024;
 /// For so long it counts how soon a registry has answered; then it may have moved away, and the way is taken for up to twice as long.
 /// (TCP BBR: 10 s; pulls are minutes apart.)
 const WAY_COUNTS: Duration = Duration::from_secs(60);
+/// A way this long becomes twice as long in the same time.
+const SHORT_WAY: Duration = Duration::from_millis(50);
 /// After this long without a fetch nothing is known of the way any more.
 const WAY_IS_KNOWN: Duration = Duration::from_secs(600);
 /// Of the fetches at a time, those for flights that nobody waits for get this share, until the origin turns out to be fast.
@@ -90,10 +92,13 @@ impl OriginSlots {
         self.fetches.insert(op, Fetching { began: now, way: Duration::ZERO, bytes: 0, last: now });
     }
 
-    /// Bytes of a fetch have come, of a blob from `registry`, or of a manifest, which may be kept elsewhere.
-    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: Option<&Arc<str>>, bytes: u64) {
-        let Some(fetch) = self.fetches.get_mut(&op) else { return };
+    /// Bytes of a fetch have come, of a blob from `registry`, or of a manifest, which may be kept elsewhere. Returns
+    /// whether the way to that registry is known better now.
+    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: Option<&Arc<str>>, bytes: u64) -> bool {
+        let Some(fetch) = self.fetches.get_mut(&op) else { return false };
+        let mut learns = false;
         if let Some(registry) = registry.filter(|_| fetch.bytes == 0 && bytes > 0) {
+            learns = true;
             let took = now - fetch.began;
             self.ways.retain(|_, (_, at)| now - *at <= WAY_IS_KNOWN);
             let (least, at) = self.ways.get(registry).copied().unwrap_or((took, now));
@@ -101,7 +106,7 @@ impl OriginSlots {
                 (took, now)
             } else if now - at > WAY_COUNTS {
                 // It may have moved away, or everybody stands in its queue.
-                (took.min(least * 2), now)
+                (took.min(least.max(SHORT_WAY) * 2), now)
             } else {
                 (least, at)
             };
@@ -111,6 +116,7 @@ impl OriginSlots {
             }
         }
         fetch.bytes += bytes;
+        learns
     }
 
     /// What the way to a registry takes, as far as is known: what takes longer than that waits for something.
