@@ -149,8 +149,8 @@ impl OriginSlots {
         let more = Duration::from_micros(bytes);
         self.typical = if self.typical.is_zero() { took } else { (self.typical * 3 + took) / 4 };
         let slots = self.at_a_time(most);
-        // A brisk one makes room for one more fetch at a time, a slow one halves them: well below the shortest deadline of a run,
-        // which is given to somebody else when it passes.
+        // A brisk one makes room for one more fetch at a time, a slow one halves them: without the way, well below the shortest
+        // deadline of a run, which is given to somebody else when it passes.
         if sending <= BRISK.0 + more {
             self.set(slots + 1, most);
         } else if sending > BRISK.1 + more {

@@ -25,7 +25,7 @@ const MOST_QUEUED: u64 = 5;
 /// What comes from the origin within the first is brisk, what takes longer than the second is slow: a leader judges runs by it, and
 /// a node its own fetches (`agent/origin_slots.rs`), both without what the way takes. Slow runs make the next ones half as long,
 /// brisk ones twice as long again: the first pieces of a long run are passed on only after all that it waits behind, and nobody
-/// knows how many others a slow registry sends to at the same time. (Shorter than anybody's deadline.)
+/// knows how many others a slow registry sends to at the same time. (Without the way, shorter than anybody's deadline.)
 pub(crate) const BRISK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// Runs are halved so many times at most: usual ones have four of the smallest pieces.
 const MOST_HALVINGS: u32 = 2;
