@@ -121,11 +121,11 @@ impl Agent {
             self.cx.counters.peer_bytes += bytes;
         } else {
             let of_blob = (flight.source.kind != Kind::Manifest).then_some(&flight.source.registry);
-            if self.origin_slots.brought(now, op, of_blob, bytes)
+            if let Some(way) = self.origin_slots.brought(now, op, of_blob, bytes)
                 && let Some(tracker) = self.trackers.get_mut(&digest)
             {
                 // Before the first run is judged.
-                tracker.set_way(self.origin_slots.way(now, &flight.source.registry));
+                tracker.set_way(way);
             }
             flight.origin_bytes += bytes;
             self.failures.origin_answered(now, &flight.source.registry);

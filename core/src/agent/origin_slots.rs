@@ -14,12 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::{Agent, ENROL_INTERVAL, Op};
 use crate::digest::Digest;
 use crate::flight::{Flight, Role, Stage};
-use crate::message::Notice;
 use crate::names::{Kind, OpId, PeerId};
 use crate::output::{Check, Output, Span};
 use crate::swarm::download::{Download, Fetch};
 use crate::swarm::pace::BRISK;
-use crate::swarm::tracker::Assignment;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -92,37 +90,33 @@ impl OriginSlots {
         self.fetches.insert(op, Fetching { began: now, way: Duration::ZERO, bytes: 0, last: now });
     }
 
-    /// Bytes of a fetch have come, of a blob from `registry`, or of a manifest, which may be kept elsewhere. Returns
-    /// whether the way to that registry is known better now.
-    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: Option<&Arc<str>>, bytes: u64) -> bool {
-        let Some(fetch) = self.fetches.get_mut(&op) else { return false };
-        let mut learns = false;
-        if let Some(registry) = registry.filter(|_| fetch.bytes == 0 && bytes > 0) {
-            learns = true;
-            let took = now - fetch.began;
-            self.ways.retain(|_, (_, at)| now - *at <= WAY_IS_KNOWN);
-            let (least, at) = self.ways.get(registry).copied().unwrap_or((took, now));
-            let known = if took <= least {
-                (took, now)
-            } else if now - at > WAY_COUNTS {
-                // It may have moved away, or everybody stands in its queue.
-                (took.min(least.max(SHORT_WAY) * 2), now)
-            } else {
-                (least, at)
-            };
-            self.ways.insert(registry.clone(), known);
-            if !mutant!("far-registry-is-slow") {
-                fetch.way = known.0;
-            }
-        }
+    /// Bytes of a fetch have come, of a blob from `registry`, or of a manifest, which may be kept elsewhere. Returns what the way to
+    /// that registry takes, if they are the first.
+    pub(super) fn brought(&mut self, now: Time, op: OpId, registry: Option<&Arc<str>>, bytes: u64) -> Option<Duration> {
+        let fetch = self.fetches.get_mut(&op)?;
+        let is_first = fetch.bytes == 0 && bytes > 0;
         fetch.bytes += bytes;
-        learns
+        let registry = registry.filter(|_| is_first && !mutant!("far-registry-is-slow"))?;
+        let took = now - fetch.began;
+        self.ways.retain(|_, (_, at)| now - *at <= WAY_IS_KNOWN);
+        let (least, at) = self.ways.get(registry).copied().unwrap_or((took, now));
+        let known = if took <= least {
+            (took, now)
+        } else if now - at > WAY_COUNTS {
+            // It may have moved away, or everybody stands in its queue.
+            (took.min(least.max(SHORT_WAY) * 2), now)
+        } else {
+            (least, at)
+        };
+        self.ways.insert(registry.clone(), known);
+        fetch.way = known.0;
+        Some(known.0)
     }
 
     /// What the way to a registry takes, as far as is known: what takes longer than that waits for something.
     pub(super) fn way(&self, now: Time, registry: &Arc<str>) -> Duration {
-        let is_known = |(_, at): &&(Duration, Time)| now - *at <= WAY_IS_KNOWN && !mutant!("far-registry-is-slow");
-        self.ways.get(registry).filter(is_known).map_or(Duration::ZERO, |(way, _)| *way)
+        let known = self.ways.get(registry).filter(|(_, at)| now - *at <= WAY_IS_KNOWN);
+        known.map_or(Duration::ZERO, |(way, _)| *way)
     }
 
     /// What comes from the origin for a flight: what has brought bytes, or began so lately that it may. A registry that swallows
@@ -266,9 +260,7 @@ impl Agent {
         if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
             download.drop_run_with(piece);
         }
-        let Assignment { peer, first, count, deadline, .. } = passed;
-        let notice = Notice::Assign { digest, size, first, count, source, deadline };
-        self.cx.emit(Output::Notify { peer, notice: notice.into() });
+        self.tell_of_run(digest, size, &source, passed);
     }
 
     /// Whether one more fetch may begin for this flight.

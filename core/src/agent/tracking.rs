@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::failures::Suppression;
 use crate::flight::{Flight, Role, Stage};
 use crate::message::{Enrol, EnrolReply, FailureClass, Have, Neighbour, Notice, RecentFailure, Request, Response};
-use crate::names::{Kind, PeerId, StreamId};
+use crate::names::{Kind, PeerId, Source, StreamId};
 use crate::output::{Explanation, Output};
 use crate::spine::MAX_SPINE;
 use crate::swarm::tracker::introductions::DEGREE;
@@ -280,14 +280,20 @@ impl Agent {
             (None, Some(blob)) => (blob.facts.source.clone(), Some(blob.size)),
             (None, None) => return,
         };
-        for Assignment { peer, first, count, deadline, .. } in assignments {
-            if self.members.is_own(&peer) {
-                self.take_on(digest, first, count, &source, until(deadline));
+        for run in assignments {
+            if self.members.is_own(&run.peer) {
+                self.take_on(digest, run.first, run.count, &source, until(run.deadline));
             } else {
-                let notice = Notice::Assign { digest, size, first, count, source: source.clone(), deadline };
-                self.cx.emit(Output::Notify { peer, notice: notice.into() });
+                self.tell_of_run(digest, size, &source, run);
             }
         }
+    }
+
+    /// Tells another participant what it is to fetch.
+    pub(super) fn tell_of_run(&mut self, digest: Digest, size: Option<u64>, source: &Source, run: Assignment) {
+        let Assignment { peer, first, count, deadline, .. } = run;
+        let notice = Notice::Assign { digest, size, first, count, source: source.clone(), deadline };
+        self.cx.emit(Output::Notify { peer, notice: notice.into() });
     }
 
     /// A leader that is not the best in its own view asks those before it whether they are pulling: two swarms become one.
