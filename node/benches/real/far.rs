@@ -33,7 +33,9 @@ fn row(lab: &Lab, registry: &Registry, delay: u64) -> String {
     if delay > 0 {
         front.add(Rule::always("/blobs/", Fault::Late(Duration::from_millis(delay))).any_method());
     }
-    let agent = Agent::alone(&lab.room(&format!("far-{delay}")), &Settings::with_registry(front.port));
+    // Kept until the last round: a room takes the agent's directory with it.
+    let room = lab.room(&format!("far-{delay}"));
+    let agent = Agent::alone(&room, &Settings::with_registry(front.port));
     let (mut through, mut without, mut ratios, mut requests) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         // Nobody has seen it before.
