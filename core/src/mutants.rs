@@ -213,6 +213,17 @@ pub const TABLE: &[Mutant] = &[
         "a registry that limits requests is asked by all flights of a node at the same time",
         WAS_HERE,
     ),
+    mutant(
+        "short-runs-of-a-limiting-registry",
+        "a registry that limits requests gets as many for a large blob as one that does not",
+        WAS_HERE,
+    ),
+    mutant(
+        "what-goes-on-asked-for-by-itself",
+        "what goes on where a run ends is a request of its own, although requests are limited",
+        WAS_HERE,
+    ),
+    mutant("soon-not-waited-for", "a registry that says when to come back is asked for other blobs before", WAS_HERE),
     mutant("challenged-leader-gives-up", "a leader that is asked for a credential ends its swarm", WAS_HERE),
     mutant("what-is-on-its-way-given-out-again", "who leads next gives out what is being fetched", WAS_HERE),
     mutant("leader-does-not-look-again", "a leader asks nobody who had all before it led", WAS_HERE),

@@ -14,3 +14,14 @@ pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod readiness;
 pub(crate) mod tracker;
+
+use crate::piece::Geometry;
+
+/// However long the way to the registry is, and however few requests it allows: what is lost if its fetcher dies, and has to be
+/// spread when the last piece is there.
+const MOST_RUN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The most that anybody fetches from the origin in one go, in pieces.
+fn most_of_run(geometry: Geometry) -> u64 {
+    (MOST_RUN_BYTES / geometry.piece_bytes()).max(1)
+}

@@ -333,10 +333,10 @@ impl Agent {
     }
 
     fn transfer_failed(&mut self, digest: Digest, op: OpId, failure: TransferFailure) {
-        if let TransferFailure::Origin(OriginFailure { class: FailureClass::RateLimited, .. }) = &failure
+        if let TransferFailure::Origin(OriginFailure { class: FailureClass::RateLimited, retry_after, .. }) = &failure
             && let (Some(began), Some(flight)) = (self.origin_slots.last(op), self.flights.get(&digest))
         {
-            self.pacing.refused(&mut self.cx, &flight.source.registry, began);
+            self.pacing.refused(&mut self.cx, &flight.source.registry, began, retry_after.unwrap_or_default());
         }
         self.finish_op(op);
         let now = self.cx.now;

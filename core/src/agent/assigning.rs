@@ -174,7 +174,7 @@ impl Agent {
                 if let Some(tracker) = self.trackers.get_mut(&digest) {
                     tracker.release(&own, &runs[1..]);
                 }
-                let verdict = self.verdict(&own, digest, first, class, cooldown, no_ranges);
+                let verdict = self.verdict(&own, digest, (first, count), class, cooldown, no_ranges);
                 if class == FailureClass::Auth && !no_ranges && self.challenge_waiters(digest) != Challenged::Nobody {
                     return self.track(digest);
                 }
@@ -212,7 +212,7 @@ impl Agent {
         &mut self,
         peer: &PeerId,
         digest: Digest,
-        first: u32,
+        run: (u32, u32),
         class: FailureClass,
         cooldown: Duration,
         no_ranges: bool,
@@ -221,7 +221,7 @@ impl Agent {
         let registry = self.flights.get(&digest).map(|flight| &flight.source.registry);
         let origin_answers = registry.is_some_and(|registry| self.failures.origin_answers(now, registry));
         match self.trackers.get_mut(&digest) {
-            Some(tracker) => tracker.unassigned(now, peer, first, (class, cooldown), no_ranges, origin_answers),
+            Some(tracker) => tracker.unassigned(now, peer, run, (class, cooldown), no_ranges, origin_answers),
             None => Verdict::GoOn,
         }
     }
@@ -230,7 +230,7 @@ impl Agent {
         &mut self,
         peer: &PeerId,
         digest: Digest,
-        first: u32,
+        run: (u32, u32),
         class: FailureClass,
         cooldown: Duration,
         no_ranges: bool,
@@ -241,7 +241,7 @@ impl Agent {
         // That there is nothing is believed of a participant when nobody is left who could look: it may lie, or see another
         // registry under that name. Like one that is turned away, it gets no more to fetch.
         let judged = if class == FailureClass::NotFound { FailureClass::Auth } else { class };
-        if let Verdict::Fail(..) = self.verdict(peer, digest, first, judged, cooldown, no_ranges) {
+        if let Verdict::Fail(..) = self.verdict(peer, digest, run, judged, cooldown, no_ranges) {
             if class == FailureClass::Auth
                 && (self.challenge_waiters(digest) != Challenged::Nobody || self.expects_credential(digest))
             {

@@ -44,8 +44,8 @@ impl Agent {
             Notice::Assign { digest, size, first, count, ref source, deadline } => {
                 self.assigned(peer, digest, size, (first, count), source, deadline);
             }
-            Notice::Unassigned { digest, first, count: _, class, cooldown, no_ranges } => {
-                self.unassigned(peer, digest, first, class, cooldown, no_ranges);
+            Notice::Unassigned { digest, first, count, class, cooldown, no_ranges } => {
+                self.unassigned(peer, digest, (first, count), class, cooldown, no_ranges);
             }
             Notice::Starving { digest, piece } => {
                 self.pass_on_what_waits(digest, peer, piece);

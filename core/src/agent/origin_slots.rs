@@ -347,7 +347,8 @@ impl Agent {
             self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
             return true;
         };
-        let Some((first, count)) = download.next_run() else { return false };
+        let requests_are_few = self.pacing.is_paced(&source.registry) && !mutant!("what-goes-on-asked-for-by-itself");
+        let Some((first, count)) = download.next_run(requests_are_few) else { return false };
         let geometry = download.geometry();
         let size = geometry.size();
         let span = if count == geometry.pieces() { Span::All { size } } else { Span::Pieces { size, first, count } };

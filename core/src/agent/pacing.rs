@@ -3,7 +3,9 @@
 //! Limits are counted for a node, or for its address, not for a blob. If each flight came back by itself when its pause is over,
 //! all of an image's layers would ask in the same moment, all but one would be refused again, and each would pause for twice
 //! as long: fifteen layers of a byte from a registry that answers once a second took two minutes. So whoever was refused asks
-//! for one thing at a time, with a gap that grows with each refusal and shrinks with each answer.
+//! for one thing at a time, with a gap that grows with each refusal and shrinks with each answer, and for as much of it as there
+//! is: requests are what is limited, not bytes. What goes on in the next run comes along (`swarm/download/runs.rs`), and runs are
+//! long from the beginning (`swarm/tracker/handing_out.rs`).
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use super::Agent;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::output::Explanation;
+use crate::swarm::outage::LONGEST_REST;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -51,15 +54,18 @@ impl Paced {
 }
 
 impl Pacing {
-    /// A fetch that began at `began` was refused because there were too many.
-    pub(super) fn refused(&mut self, cx: &mut Context, registry: &Arc<str>, began: Time) {
+    /// A fetch that began at `began` was refused because there were too many. A registry that says that it is over soon means this
+    /// node; one that says that it takes longer (a day's quota, say) may mean what it was asked for.
+    pub(super) fn refused(&mut self, cx: &mut Context, registry: &Arc<str>, began: Time, retry_after: Duration) {
         self.forget(cx.now);
         let gap = match self.registries.get(registry) {
             Some(paced) if began <= paced.refused => return,
             Some(paced) => (paced.gap * 2).clamp(GAP.0, GAP.1),
             None => GAP.0,
         };
-        let next = cx.now + cx.jitter(gap);
+        let soon =
+            if retry_after <= LONGEST_REST && !mutant!("soon-not-waited-for") { retry_after } else { Duration::ZERO };
+        let next = cx.now + cx.jitter(gap).max(soon);
         cx.explain(Explanation::RegistryLimits { registry: registry.clone(), gap });
         self.registries.insert(registry.clone(), Paced { gap, next, eased: cx.now, refused: cx.now });
     }
@@ -145,7 +151,7 @@ mod tests {
         let mut cx = Context::new(1, Time::ZERO);
         let mut pacing = Pacing::default();
         for _ in 0..10 {
-            pacing.refused(&mut cx, &registry(), Time::ZERO);
+            pacing.refused(&mut cx, &registry(), Time::ZERO, Duration::ZERO);
         }
         let first = pacing.turn(cx.now, &registry()).expect("it is paced");
         assert!(first <= Time::ZERO + GAP.0 * 5 / 4);
@@ -162,7 +168,7 @@ mod tests {
                 pacing.went_well(cx.now, &registry());
             } else {
                 refusals += 1;
-                pacing.refused(&mut cx, &registry(), began);
+                pacing.refused(&mut cx, &registry(), began, Duration::ZERO);
             }
         }
         assert!(answers > 90, "{answers}");
@@ -171,10 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_come_back_soon_does_and_a_long_pause_is_of_what_was_asked_for() {
+        let turn = |retry_after: Duration| {
+            let (mut cx, mut pacing) = (Context::new(1, Time::ZERO), Pacing::default());
+            pacing.refused(&mut cx, &registry(), Time::ZERO, retry_after);
+            pacing.turn(cx.now, &registry()).expect("it is paced") - Time::ZERO
+        };
+        assert_eq!(turn(Duration::from_secs(2)), Duration::from_secs(2));
+        assert!(turn(Duration::from_secs(3600)) <= GAP.0 * 5 / 4);
+    }
+
+    #[test]
     fn a_registry_that_bears_more_again_is_not_paced_for_ever() {
         let mut cx = Context::new(1, Time::ZERO);
         let mut pacing = Pacing::default();
-        pacing.refused(&mut cx, &registry(), Time::ZERO);
+        pacing.refused(&mut cx, &registry(), Time::ZERO, Duration::ZERO);
         for _ in 0..20 {
             cx.now = pacing.turn(cx.now, &registry()).unwrap_or(cx.now);
             pacing.began(&mut cx, &registry());
@@ -190,7 +207,7 @@ mod tests {
         for second in 1..20 {
             cx.now = Time::ZERO + Duration::from_secs(second);
             let began = cx.now;
-            pacing.refused(&mut cx, &registry(), began);
+            pacing.refused(&mut cx, &registry(), began, Duration::ZERO);
         }
         assert!(pacing.is_paced(&registry()));
         assert_eq!(pacing.registries(cx.now).count(), 1);

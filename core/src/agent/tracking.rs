@@ -243,6 +243,9 @@ impl Agent {
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         if let Some(flight) = self.flights.get(&digest) {
             tracker.set_way(self.origin_slots.way(now, &flight.source.registry));
+            if self.pacing.is_paced(&flight.source.registry) && !mutant!("short-runs-of-a-limiting-registry") {
+                tracker.registry_limits_requests();
+            }
         }
         let assignments = tracker.assign(&mut self.cx, &self.config.peer, self.config.max_assignments);
         // Who has what is missing may be a liar, or gone. A participant leaves a swarm that gives it nothing; this is a

@@ -81,6 +81,11 @@ impl Outage {
         pause
     }
 
+    /// The origin limits requests, as this node knows from other blobs: bytes are not what is limited.
+    pub(crate) fn limits_requests(&mut self) {
+        self.doublings = MAX_RUN_FACTOR.ilog2();
+    }
+
     /// A run came in whole.
     pub(crate) fn succeeded(&mut self) {
         self.reporters.clear();

@@ -263,19 +263,20 @@ impl Tracker {
         self.wishes.complain(now, peer, piece);
     }
 
-    /// A fetch from the origin failed at `peer`, from `first` on. `origin_answers`: the origin is known to be there, so that
+    /// A fetch from the origin failed at `peer`: so many pieces from `first` on, of one run or of several in a row. `origin_answers`: the origin is known to be there, so that
     /// a passing failure passes.
     pub(crate) fn unassigned(
         &mut self,
         now: Time,
         peer: &PeerId,
-        first: u32,
+        (first, count): (u32, u32),
         (class, cooldown): (FailureClass, Duration),
         no_ranges: bool,
         origin_answers: bool,
     ) -> Verdict {
         let before = self.assignments.len();
-        self.assignments.retain(|run| run.peer != *peer || (run.count > 0 && !run.has_had(first)));
+        let failed = |run: &Assignment| run.count == 0 || run.has_had(first) || run.overlaps(first, count);
+        self.assignments.retain(|run| run.peer != *peer || !failed(run));
         let is_paused = self.participants.get(peer).is_some_and(|participant| participant.paused_until > now);
         if matches!(class, FailureClass::RateLimited | FailureClass::Transient) {
             // The origin means the node and not the run: also when who led before gave it out, and when it said less of

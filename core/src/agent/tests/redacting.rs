@@ -14,7 +14,7 @@ fn a_registry_has_one_pseudonym_in_all_that_an_agent_remembers() {
     let fill: [fn(&mut Agent, &Arc<str>); 4] = [
         |agent, registry| agent.failures.origin_answered(Time::ZERO, registry),
         |agent, registry| agent.failures.bytes_came(Time::ZERO, registry),
-        |agent, registry| agent.pacing.refused(&mut agent.cx, registry, Time::ZERO),
+        |agent, registry| agent.pacing.refused(&mut agent.cx, registry, Time::ZERO, Duration::ZERO),
         |agent, registry| drop(agent.limited.insert(registry.clone(), Default::default())),
     ];
     for (number, fill) in fill.into_iter().enumerate() {

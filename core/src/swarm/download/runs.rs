@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Download, Fetch};
 use crate::piece::PieceSet;
+use crate::swarm::most_of_run;
 use crate::time::Time;
 
 /// Most runs that wait for the origin: far more than an honest tracker gives to one participant.
@@ -98,8 +99,21 @@ impl Download {
         self.runs.drain(..).map(|run| (run.first, run.count)).collect()
     }
 
-    /// The next pieces to fetch from the origin: consecutive ones of a run that are missing.
-    pub(crate) fn next_run(&mut self) -> Option<(u32, u32)> {
+    /// The next pieces to fetch from the origin: consecutive ones of a run that are missing, and if requests are few, of all runs that
+    /// go on where it ends.
+    pub(crate) fn next_run(&mut self, requests_are_few: bool) -> Option<(u32, u32)> {
+        let (first, mut count) = self.next_single_run()?;
+        while requests_are_few && !self.no_ranges && u64::from(count) < most_of_run(self.geometry) {
+            let goes_on = |run: &Run| run.first == first + count && run.count > 0 && !self.have.contains(run.first);
+            let next = self.runs.iter().position(goes_on);
+            let Some(next) = next.and_then(|next| self.runs.remove(next)) else { break };
+            self.runs.push_front(next);
+            count += self.next_single_run().map_or(0, |(_, more)| more);
+        }
+        Some((first, count))
+    }
+
+    fn next_single_run(&mut self) -> Option<(u32, u32)> {
         while let Some(run) = self.runs.pop_front() {
             let (first, end) = (run.first, run.end().min(self.geometry.pieces()));
             let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };

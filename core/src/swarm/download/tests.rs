@@ -3,6 +3,7 @@ use core::time::Duration;
 use super::doubts::{DOUBT_PAUSE, MAX_DOUBTS};
 use super::*;
 use crate::piece::MIN_PIECE_BYTES;
+use crate::swarm::most_of_run;
 
 fn state(number: u32) -> Midstate {
     Midstate([number; 8])
@@ -76,11 +77,11 @@ fn an_origin_without_ranges_is_asked_for_the_whole_even_if_some_of_it_is_here() 
     download.claim(1, state(1), &peer("sender"));
     assert!(matches!(fetch(&mut download, 1, "sender", 0, 1), Verdict::Accepted(_)));
     download.enqueue(0, 4, None, &PieceSet::none(8));
-    assert_eq!(download.next_run(), Some((1, 3)));
+    assert_eq!(download.next_run(false), Some((1, 3)));
     download.no_ranges = true;
     download.enqueue(0, 4, None, &PieceSet::none(8));
-    assert_eq!(download.next_run(), Some((0, 4)));
-    assert_eq!(download.next_run(), None);
+    assert_eq!(download.next_run(false), Some((0, 4)));
+    assert_eq!(download.next_run(false), None);
 }
 
 #[test]
@@ -91,14 +92,32 @@ fn what_has_waited_for_too_long_is_left_to_who_fetches_it_now() {
     download.enqueue(2, 2, Some((at(20), long(20))), &none);
     download.enqueue(4, 2, None, &none);
     assert_eq!(download.drop_late_runs(at(9), Duration::ZERO, &none), []);
-    assert_eq!(download.next_run(), Some((0, 2)));
+    assert_eq!(download.next_run(false), Some((0, 2)));
     // However long pieces take, what was given just now is begun.
     assert_eq!(download.drop_late_runs(at(9), long(100), &none), []);
     // With half of its time over it could still be in time if pieces are fast.
     assert_eq!(download.drop_late_runs(at(11), long(8), &none), []);
     assert_eq!(download.drop_late_runs(at(11), long(9), &none), [(2, 2)]);
-    assert_eq!(download.next_run(), Some((4, 2)));
+    assert_eq!(download.next_run(false), Some((4, 2)));
     assert!(!download.has_runs());
+}
+
+#[test]
+fn runs_in_a_row_are_one_request_where_requests_are_few() {
+    let size = 100 * 1024 * 1024;
+    let pieces = Geometry::of_blob(size).pieces();
+    let begun = |runs: &[(u32, u32)], requests_are_few: bool| {
+        let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(size));
+        runs.iter().for_each(|(first, count)| download.enqueue(*first, *count, None, &PieceSet::none(pieces)));
+        core::iter::from_fn(|| download.next_run(requests_are_few)).collect::<Vec<_>>()
+    };
+    let runs = [(4, 2), (0, 2), (2, 2), (8, 2), (10, 3)];
+    assert_eq!(begun(&runs, false), runs);
+    // In the order in which they were given; what a run goes on from may have begun.
+    assert_eq!(begun(&runs, true), [(4, 2), (0, 4), (8, 5)]);
+    // No more than anybody is given.
+    let most = most_of_run(Geometry::of_blob(size)) as u32;
+    assert_eq!(begun(&[(0, most - 1), (most - 1, 1), (most, 1)], true), [(0, most), (most, 1)]);
 }
 
 #[test]
@@ -112,9 +131,9 @@ fn what_neighbours_have_got_meanwhile_is_had_from_them() {
     available.insert(0);
     available.insert(1);
     assert_eq!(download.drop_late_runs(Time::ZERO, Duration::ZERO, &available), []);
-    assert_eq!(download.next_run(), Some((2, 2)));
-    assert_eq!(download.next_run(), Some((6, 1)));
-    assert_eq!(download.next_run(), None);
+    assert_eq!(download.next_run(false), Some((2, 2)));
+    assert_eq!(download.next_run(false), Some((6, 1)));
+    assert_eq!(download.next_run(false), None);
 }
 
 #[test]
@@ -122,14 +141,14 @@ fn what_is_being_fetched_is_not_begun_again() {
     let mut download = Download::new(Digest::from_bytes([9; 32]), Geometry::of_blob(8 * MIN_PIECE_BYTES));
     let (none, at) = (PieceSet::none(8), Time::from_micros);
     download.enqueue(0, 4, None, &none);
-    assert_eq!(download.next_run(), Some((0, 4)));
+    assert_eq!(download.next_run(false), Some((0, 4)));
     download.started(OpId(1), Fetch::Origin { start: 0, first: 0, end: 4, check: Check::Alone });
     download.enqueue(1, 2, None, &none);
     assert!(!download.has_runs());
     download.enqueue(4, 4, Some((at(10), Duration::ZERO)), &none);
     download.enqueue(5, 1, Some((at(20), Duration::ZERO)), &none);
     assert_eq!(download.drop_late_runs(at(15), Duration::ZERO, &none), []);
-    assert_eq!(download.next_run(), Some((4, 4)));
+    assert_eq!(download.next_run(false), Some((4, 4)));
     assert!(!download.has_runs());
 }
 
@@ -165,7 +184,7 @@ fn what_is_about_to_be_written_again_has_to_be_hashed_again() {
     assert_eq!(download.chain.tip(), 2);
     download.no_ranges = true;
     download.enqueue(0, 4, None, &PieceSet::none(8));
-    assert_eq!(download.next_run(), Some((0, 4)));
+    assert_eq!(download.next_run(false), Some((0, 4)));
     assert!(download.have().is_empty());
     assert_eq!(download.prefix(), Prefix::Bytes(0));
     // What was being read when the run began is not counted, and what it brings is.

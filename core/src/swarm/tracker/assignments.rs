@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::PeerId;
 use crate::piece::Geometry;
+use crate::swarm::most_of_run;
 use crate::swarm::pace::Took;
 use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_WIDTH, PARTICIPANT_TTL, RUNS_EACH, Tracker};
 use crate::time::Time;
@@ -13,8 +14,6 @@ use crate::time::Time;
 /// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
 /// first pieces are soon with many participants, and that a fetcher that dies loses no more.
 const RUN_BYTES: u64 = 1024 * 1024;
-/// However long the way to the registry is: what is lost if its fetcher dies, and has to be spread when the last one is done.
-const MOST_RUN_BYTES: u64 = 64 * 1024 * 1024;
 /// The shortest time that a fetcher gets for a run.
 const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A fetcher gets this many times what runs have taken so far.
@@ -62,6 +61,10 @@ impl Assignment {
 
     pub(super) fn has(&self, piece: u32) -> bool {
         (self.first..self.end()).contains(&piece)
+    }
+
+    pub(super) fn overlaps(&self, first: u32, count: u32) -> bool {
+        first < self.end() && self.first < first.saturating_add(count)
     }
 }
 
@@ -239,8 +242,7 @@ impl Tracker {
 
     /// A participant has not started these runs and will not.
     pub(crate) fn release(&mut self, peer: &PeerId, runs: &[(u32, u32)]) {
-        let overlaps =
-            |run: &Assignment| runs.iter().any(|(first, count)| *first < run.end() && run.first < first + count);
+        let overlaps = |run: &Assignment| runs.iter().any(|(first, count)| run.overlaps(*first, *count));
         self.assignments.retain(|run| run.peer != *peer || !overlaps(run));
     }
 
@@ -252,11 +254,6 @@ impl Tracker {
     pub(super) fn is_assigned(&self, piece: u32) -> bool {
         self.assignments.iter().any(|run| run.has(piece))
     }
-}
-
-/// The longest run that anybody is given, in pieces.
-fn most_of_run(geometry: Geometry) -> u64 {
-    (MOST_RUN_BYTES / geometry.piece_bytes()).max(1)
 }
 
 #[cfg(test)]
@@ -359,7 +356,7 @@ mod tests {
         let run = tracker.assign(&mut cx, &peer(0), 1).remove(0);
         tracker.heard(cx.now, &run.peer, &have(0, 2));
         let failure = (crate::message::FailureClass::Transient, Duration::ZERO);
-        tracker.unassigned(cx.now, &run.peer, run.first, failure, true, false);
+        tracker.unassigned(cx.now, &run.peer, (run.first, 1), failure, true, false);
         assert_eq!(out(&tracker), []);
     }
 

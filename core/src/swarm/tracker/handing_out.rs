@@ -14,6 +14,11 @@ impl Tracker {
         self.pace.set_way(way);
     }
 
+    /// The registry limits the requests of this node, which leads.
+    pub(crate) fn registry_limits_requests(&mut self) {
+        self.outage.limits_requests();
+    }
+
     /// Hands out runs until everything is held or assigned, or everybody is at work: at most `limit` at a time. A blob of
     /// unknown size is fetched by this node (`own`) if it can: it is here, and it is alive.
     pub(crate) fn assign(&mut self, cx: &mut Context, own: &PeerId, limit: u32) -> Vec<Assignment> {

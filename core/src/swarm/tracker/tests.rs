@@ -116,10 +116,37 @@ fn a_participant_without_a_credential_is_given_nothing() {
     tracker.set_can_fetch(&peer(0), false);
     let runs = tracker.assign(&mut context(), &peer(0), 16);
     assert!(!runs.is_empty() && runs.iter().all(|run| run.peer == peer(1)));
-    let verdict =
-        tracker.unassigned(Time::ZERO, &peer(1), runs[0].first, (FailureClass::Auth, Duration::ZERO), false, false);
+    let verdict = tracker.unassigned(
+        Time::ZERO,
+        &peer(1),
+        (runs[0].first, 1),
+        (FailureClass::Auth, Duration::ZERO),
+        false,
+        false,
+    );
     assert_eq!(verdict, Verdict::Fail(FailureClass::Auth, Duration::ZERO));
     assert!(tracker.is_stuck(Time::ZERO));
+}
+
+#[test]
+fn runs_that_were_one_request_fail_together() {
+    let mut tracker = tracker(8, 1);
+    let mut cx = context();
+    let runs: Vec<_> = tracker.assign(&mut cx, &peer(0), 16).iter().map(|run| (run.first, run.count)).collect();
+    assert_eq!(runs, [(0, 4), (4, 4)]);
+    let failure = (FailureClass::RateLimited, Duration::from_secs(1));
+    tracker.unassigned(Time::ZERO, &peer(0), (0, 8), failure, false, true);
+    cx.now = Time::from_micros(1_000_000);
+    let runs: Vec<_> = tracker.assign(&mut cx, &peer(0), 16).iter().map(|run| (run.first, run.count)).collect();
+    assert_eq!(runs, [(0, 8)]);
+}
+
+#[test]
+fn where_requests_are_limited_runs_are_long_from_the_beginning() {
+    let mut tracker = tracker(30, 3);
+    tracker.registry_limits_requests();
+    let runs = tracker.assign(&mut context(), &peer(0), 16);
+    assert_eq!(runs.iter().map(|run| (run.first, run.count)).collect::<Vec<_>>(), [(0, 30)]);
 }
 
 #[test]
@@ -127,7 +154,14 @@ fn an_origin_without_ranges_is_asked_for_everything_by_one_participant() {
     let mut tracker = tracker(30, 3);
     let mut cx = context();
     for run in tracker.assign(&mut cx, &peer(0), 16) {
-        tracker.unassigned(Time::ZERO, &run.peer, run.first, (FailureClass::Transient, Duration::ZERO), true, false);
+        tracker.unassigned(
+            Time::ZERO,
+            &run.peer,
+            (run.first, 1),
+            (FailureClass::Transient, Duration::ZERO),
+            true,
+            false,
+        );
     }
     let runs = tracker.assign(&mut cx, &peer(0), 16);
     assert_eq!(runs.iter().map(|run| (run.first, run.count)).collect::<Vec<_>>(), [(0, 30)]);
@@ -142,8 +176,14 @@ fn passing_failures_of_an_origin_that_never_answered_are_given_up_after_a_few() 
         cx.now = tracker.next_due(cx.now).unwrap_or(cx.now);
         let Some(run) = tracker.assign(&mut cx, &peer(0), 16).pop() else { continue };
         failures += 1;
-        let verdict =
-            tracker.unassigned(cx.now, &run.peer, run.first, (FailureClass::Transient, Duration::ZERO), false, false);
+        let verdict = tracker.unassigned(
+            cx.now,
+            &run.peer,
+            (run.first, 1),
+            (FailureClass::Transient, Duration::ZERO),
+            false,
+            false,
+        );
         if verdict != Verdict::GoOn {
             break;
         }
@@ -159,8 +199,14 @@ fn several_runs_of_one_failing_participant_are_one_failure() {
     let runs = tracker.assign(&mut cx, &peer(0), 16);
     let failing = &runs[0].peer;
     for run in runs.iter().filter(|run| run.peer == *failing) {
-        let verdict =
-            tracker.unassigned(cx.now, failing, run.first, (FailureClass::Transient, Duration::ZERO), false, false);
+        let verdict = tracker.unassigned(
+            cx.now,
+            failing,
+            (run.first, 1),
+            (FailureClass::Transient, Duration::ZERO),
+            false,
+            false,
+        );
         assert_eq!(verdict, Verdict::GoOn);
     }
     assert_eq!(tracker.outage.rests(), 0, "one participant is not everybody");
@@ -177,7 +223,7 @@ fn an_origin_that_is_there_is_waited_for_and_asked_by_one_until_it_works() {
         for run in runs {
             let (who, first) = (run.peer, run.first);
             let verdict =
-                tracker.unassigned(cx.now, &who, first, (FailureClass::Transient, Duration::ZERO), false, true);
+                tracker.unassigned(cx.now, &who, (first, 1), (FailureClass::Transient, Duration::ZERO), false, true);
             assert_eq!(verdict, Verdict::GoOn);
         }
         cx.now = tracker.next_due(cx.now).expect("a rest ends");
@@ -204,7 +250,7 @@ fn a_limit_of_requests_makes_runs_longer() {
     let usual = tracker.assign(&mut cx, &peer(0), 16);
     for run in &usual {
         let second = Duration::from_secs(1);
-        tracker.unassigned(cx.now, &run.peer, run.first, (FailureClass::RateLimited, second), false, false);
+        tracker.unassigned(cx.now, &run.peer, (run.first, 1), (FailureClass::RateLimited, second), false, false);
     }
     cx.now = cx.now + Duration::from_secs(60);
     let longer = tracker.assign(&mut cx, &peer(0), 16);
@@ -216,7 +262,7 @@ fn told_to_wait(now: Time, cooldown: Duration) -> (Tracker, Assignment) {
     let mut tracker = tracker(64, 1);
     let mut cx = Context::new(1, now);
     let mut runs = tracker.assign(&mut cx, &peer(0), 16);
-    tracker.unassigned(now, &peer(0), runs[0].first, (FailureClass::RateLimited, cooldown), false, true);
+    tracker.unassigned(now, &peer(0), (runs[0].first, 1), (FailureClass::RateLimited, cooldown), false, true);
     (tracker, runs.remove(1))
 }
 
@@ -224,11 +270,11 @@ fn told_to_wait(now: Time, cooldown: Duration) -> (Tracker, Assignment) {
 fn the_latest_time_that_the_origin_names_counts() {
     let (mut tracker, other) = told_to_wait(Time::ZERO, Duration::from_secs(2));
     let class = FailureClass::RateLimited;
-    tracker.unassigned(Time::ZERO, &peer(0), other.first, (class, Duration::from_secs(5)), false, true);
+    tracker.unassigned(Time::ZERO, &peer(0), (other.first, 1), (class, Duration::from_secs(5)), false, true);
     // Late, and of a run that who led before gave out.
     let late = Time::ZERO + Duration::from_secs(1);
-    tracker.unassigned(late, &peer(0), 40, (class, Duration::from_secs(6)), false, true);
-    tracker.unassigned(late, &peer(0), 44, (class, Duration::ZERO), false, true);
+    tracker.unassigned(late, &peer(0), (40, 1), (class, Duration::from_secs(6)), false, true);
+    tracker.unassigned(late, &peer(0), (44, 1), (class, Duration::ZERO), false, true);
     assert!(!tracker.is_able(Time::ZERO + Duration::from_millis(6999), &peer(0)));
     assert!(tracker.is_able(Time::ZERO + Duration::from_secs(7), &peer(0)));
     assert_eq!(tracker.outage.rests(), 1, "all that is one failure");
@@ -322,7 +368,7 @@ fn in_an_outage_those_who_starve_are_heard_one_at_a_time() {
     tracker.set_can_fetch(&peer(0), run.peer == peer(0));
     tracker.set_can_fetch(&peer(1), run.peer == peer(1));
     tracker.set_can_fetch(&peer(2), run.peer == peer(2));
-    tracker.unassigned(cx.now, &run.peer, run.first, failure, false, true);
+    tracker.unassigned(cx.now, &run.peer, (run.first, 1), failure, false, true);
     for number in 0..3 {
         tracker.set_can_fetch(&peer(number), true);
     }
@@ -343,7 +389,7 @@ fn who_starves_at_an_origin_without_ranges_is_given_everything() {
     let mut tracker = tracker(4, 2);
     let mut cx = context();
     let run = tracker.assign(&mut cx, &peer(0), 16).remove(0);
-    tracker.unassigned(cx.now, &run.peer, run.first, (FailureClass::Transient, Duration::ZERO), true, true);
+    tracker.unassigned(cx.now, &run.peer, (run.first, 1), (FailureClass::Transient, Duration::ZERO), true, true);
     tracker.heard(cx.now, &peer(0), &Have::All);
     for _ in 0..2 {
         tracker.starving(cx.now, &peer(1), 2);
@@ -409,7 +455,7 @@ proptest! {
                 Move::Failed(number, class) => {
                     let class = [FailureClass::Auth, FailureClass::NotFound, FailureClass::RateLimited, FailureClass::Transient][usize::from(class)];
                     if let Some(piece) = fetching.iter().find(|(_, fetcher)| **fetcher == peer(number)).map(|(piece, _)| *piece) {
-                        tracker.unassigned(cx.now, &peer(number), piece, (class, Duration::ZERO), false, false);
+                        tracker.unassigned(cx.now, &peer(number), (piece, 1), (class, Duration::ZERO), false, false);
                         // The participant gives up everything that it was given.
                         fetching.retain(|_, fetcher| *fetcher != peer(number));
                         let rest: Vec<_> = (0..pieces as u32).map(|piece| (piece, 1)).collect();
