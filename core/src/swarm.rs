@@ -21,7 +21,7 @@ use crate::piece::Geometry;
 /// spread when the last piece is there.
 const MOST_RUN_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The most that anybody fetches from the origin in one go, in pieces.
+/// The most that anybody is given in one go, in pieces. (Runs in a row may be one request, where one alone is shorter than that.)
 fn most_of_run(geometry: Geometry) -> u64 {
     (MOST_RUN_BYTES / geometry.piece_bytes()).max(1)
 }

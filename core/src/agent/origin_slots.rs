@@ -250,7 +250,10 @@ impl Agent {
     pub(super) fn pass_on_what_waits(&mut self, digest: Digest, peer: &PeerId, piece: u32) {
         let now = self.cx.now;
         let Some(flight) = self.flights.get(&digest).filter(|flight| flight.role == Role::Leading) else { return };
-        if self.pacing.is_paced(&flight.source.registry) || !self.awaits_registry(flight) || mutant!("leader-hoards") {
+        if self.pacing.is_paced(self.cx.now, &flight.source.registry)
+            || !self.awaits_registry(flight)
+            || mutant!("leader-hoards")
+        {
             return;
         }
         let (source, size) = (flight.source.clone(), flight.size);
@@ -285,7 +288,7 @@ impl Agent {
     }
 
     pub(super) fn fill_from_origin(&mut self, digest: Digest) {
-        let is_paced = |flight: &Flight| self.pacing.is_paced(&flight.source.registry);
+        let is_paced = |flight: &Flight| self.pacing.is_paced(self.cx.now, &flight.source.registry);
         if self.flights.get(&digest).is_some_and(|flight| is_paced(flight)) {
             // One at a time: whose turn it is.
             self.share_origin();
@@ -347,7 +350,8 @@ impl Agent {
             self.cx.emit(Output::FetchOrigin { op, source, digest, span, credential, check });
             return true;
         };
-        let requests_are_few = self.pacing.is_paced(&source.registry) && !mutant!("what-goes-on-asked-for-by-itself");
+        let requests_are_few =
+            self.pacing.is_paced(self.cx.now, &source.registry) && !mutant!("what-goes-on-asked-for-by-itself");
         let Some((first, count)) = download.next_run(requests_are_few) else { return false };
         let geometry = download.geometry();
         let size = geometry.size();

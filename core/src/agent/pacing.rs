@@ -21,8 +21,8 @@ use crate::swarm::outage::LONGEST_REST;
 use crate::time::Time;
 use crate::timers::Deadline;
 
-/// The gap after the first refusal, and the longest, whatever a registry says: what it says holds for what it said it of, and
-/// another blob may be had from elsewhere under the same name.
+/// The gap after the first refusal, and the longest, whatever a registry says: if that is more than a few seconds it holds for what it
+/// was said of, and another blob may be had from elsewhere under the same name.
 const GAP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// With a gap this short there need not be one.
 const NO_GAP: Duration = Duration::from_millis(100);
@@ -95,8 +95,8 @@ impl Pacing {
     }
 
     /// Whether a registry limits us.
-    pub(super) fn is_paced(&self, registry: &Arc<str>) -> bool {
-        self.registries.contains_key(registry)
+    pub(super) fn is_paced(&self, now: Time, registry: &Arc<str>) -> bool {
+        self.registries.get(registry).is_some_and(|paced| !paced.is_over(now))
     }
 
     /// Whether any does.
@@ -209,10 +209,11 @@ mod tests {
             let began = cx.now;
             pacing.refused(&mut cx, &registry(), began, Duration::ZERO);
         }
-        assert!(pacing.is_paced(&registry()));
+        assert!(pacing.is_paced(cx.now, &registry()));
         assert_eq!(pacing.registries(cx.now).count(), 1);
         cx.now = cx.now + GAP.1 * 2 + FORGOTTEN;
         assert_eq!(pacing.registries(cx.now).count(), 0);
+        assert!(!pacing.is_paced(cx.now, &registry()));
         pacing.began(&mut cx, &registry());
         assert_eq!(pacing.turn(cx.now, &registry()), None);
     }

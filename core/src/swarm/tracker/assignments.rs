@@ -156,7 +156,8 @@ impl Tracker {
     pub(super) fn says_what_comes(&mut self, now: Time, peer: &PeerId, fetching: &[(u32, u32)]) {
         for run in self.assignments.iter_mut().filter(|run| run.peer == *peer) {
             let is_old = run.since.is_none_or(|since| now - since >= PARTICIPANT_TTL / 2);
-            run.comes = is_old && fetching.iter().any(|(first, _)| run.has(*first));
+            // What goes on in the next run may be one request with it.
+            run.comes = is_old && fetching.iter().any(|(first, count)| run.overlaps(*first, *count));
             if run.comes {
                 self.last_fetching = now;
             }
