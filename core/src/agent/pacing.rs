@@ -5,7 +5,7 @@
 //! as long: fifteen layers of a byte from a registry that answers once a second took two minutes. So whoever was refused asks
 //! for one thing at a time, with a gap that grows with each refusal and shrinks with each answer, and for as much of it as there
 //! is: requests are what is limited, not bytes. What goes on in the next run comes along (`swarm/download/runs.rs`), and runs are
-//! long from the beginning (`swarm/tracker/handing_out.rs`).
+//! long from the beginning (`swarm/outage.rs`).
 
 use core::time::Duration;
 use std::collections::BTreeMap;

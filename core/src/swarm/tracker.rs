@@ -59,6 +59,11 @@ impl Participant {
         self.pieces.universe() > 0 && self.pieces.is_full()
     }
 
+    /// It may ask the registry, and was not told to wait.
+    fn is_able(&self, now: Time) -> bool {
+        self.can_fetch && self.paused_until <= now
+    }
+
     fn starves(&self, now: Time) -> bool {
         self.starved.is_some_and(|at| now - at <= STARVING)
     }
@@ -263,8 +268,8 @@ impl Tracker {
         self.wishes.complain(now, peer, piece);
     }
 
-    /// A fetch from the origin failed at `peer`: so many pieces from `first` on, of one run or of several in a row. `origin_answers`: the origin is known to be there, so that
-    /// a passing failure passes.
+    /// A fetch from the origin failed at `peer`: so many pieces from the first on, of one run or of several in a row.
+    /// `origin_answers`: the origin is known to be there, so that a passing failure passes.
     pub(crate) fn unassigned(
         &mut self,
         now: Time,

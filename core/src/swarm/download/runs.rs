@@ -105,33 +105,40 @@ impl Download {
         let (first, mut count) = self.next_single_run()?;
         while requests_are_few && !self.no_ranges && u64::from(count) < most_of_run(self.geometry) {
             let goes_on = |run: &Run| run.first == first + count && run.count > 0 && !self.have.contains(run.first);
-            let next = self.runs.iter().position(goes_on);
-            let Some(next) = next.and_then(|next| self.runs.remove(next)) else { break };
-            self.runs.push_front(next);
-            count += self.next_single_run().map_or(0, |(_, more)| more);
+            let next = self.runs.iter().position(goes_on).and_then(|next| self.runs.remove(next));
+            let Some((_, more)) = next.and_then(|next| self.begin(next)) else { break };
+            count += more;
         }
         Some((first, count))
     }
 
     fn next_single_run(&mut self) -> Option<(u32, u32)> {
         while let Some(run) = self.runs.pop_front() {
-            let (first, end) = (run.first, run.end().min(self.geometry.pieces()));
-            let Some(start) = (first..end).find(|piece| !self.have.contains(*piece)) else { continue };
-            if self.fetches_whole() {
-                // All of it is on its way: what would be written again after it was hashed would be vouched for unseen.
-                continue;
+            let begun = self.begin(run);
+            if begun.is_some() {
+                return begun;
             }
-            if self.no_ranges && (first, end) == (0, self.geometry.pieces()) {
-                self.start_over();
-                return Some((first, run.count));
-            }
-            let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
-            if stop < end {
-                self.runs.push_front(Run { first: stop, count: end - stop, until: None, ..run });
-            }
-            return Some((start, stop - start));
         }
         None
+    }
+
+    /// The first missing pieces of a run; what is missing after one that is here is the next run. `None`: all of it is here, or comes.
+    fn begin(&mut self, run: Run) -> Option<(u32, u32)> {
+        let (first, end) = (run.first, run.end().min(self.geometry.pieces()));
+        let start = (first..end).find(|piece| !self.have.contains(*piece))?;
+        if self.fetches_whole() {
+            // All of it is on its way: what would be written again after it was hashed would be vouched for unseen.
+            return None;
+        }
+        if self.no_ranges && (first, end) == (0, self.geometry.pieces()) {
+            self.start_over();
+            return Some((first, run.count));
+        }
+        let stop = (start..end).find(|piece| self.have.contains(*piece)).unwrap_or(end);
+        if stop < end {
+            self.runs.push_front(Run { first: stop, count: end - stop, until: None, ..run });
+        }
+        Some((start, stop - start))
     }
 
     /// The origin is sending all of it in one go.

@@ -362,6 +362,19 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_in_one_request_comes_for_each_of_its_runs() {
+        let (mut tracker, mut cx) = (tracker(16, 1), context());
+        tracker.assign(&mut cx, &peer(0), 16);
+        let late = cx.now + PARTICIPANT_TTL;
+        let comes = |tracker: &mut Tracker, fetching: &[(u32, u32)]| {
+            tracker.says_what_comes(late, &peer(0), fetching);
+            tracker.assignments.iter().map(|run| (run.first, run.comes)).collect::<Vec<_>>()
+        };
+        assert_eq!(comes(&mut tracker, &[(0, 4)]), [(0, true), (4, false)]);
+        assert_eq!(comes(&mut tracker, &[(2, 6)]), [(0, true), (4, true)]);
+    }
+
+    #[test]
     fn who_comes_before_the_size_is_known_is_heard_when_it_is() {
         let mut tracker = Tracker::default();
         comes(&mut tracker, "new", &[(4, 4)]);

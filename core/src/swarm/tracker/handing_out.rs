@@ -79,7 +79,7 @@ impl Tracker {
             let own = is_ours.then_some(own).filter(|own| self.is_able(now, own));
             let Some(peer) = own.cloned().or_else(|| self.next_fetcher(cx)) else {
                 // All who may ask the registry have as much as they may have, unless they are to wait.
-                if self.participants.values().any(|it| it.can_fetch && it.paused_until <= now) {
+                if self.participants.values().any(|it| it.is_able(now)) {
                     self.pace.set_room(self.assignments.iter().filter(|run| !run.is_wish).count() as u32);
                 }
                 break;
@@ -93,10 +93,10 @@ impl Tracker {
     /// as good.
     pub(crate) fn pass_on(&mut self, now: Time, own: &PeerId, peer: &PeerId, run: (u32, u32)) -> Option<Assignment> {
         let (first, count) = run;
-        let takes = |it: &Participant| it.late_until <= now && (it.has_credential || !self.wants_credential);
+        let takes = |it: &Participant| it.is_able(now) && it.late_until <= now && !self.asks_in_vain(it);
         // Of what was deserted it is for this node to find out why.
         let is_deserted = (first..first + count).any(|piece| self.deserted.contains(&piece));
-        if !self.is_able(now, peer) || is_deserted || !self.participants.get(peer).is_some_and(takes) {
+        if is_deserted || !self.participants.get(peer).is_some_and(takes) {
             return None;
         }
         self.release(own, &[run]);
@@ -146,7 +146,12 @@ impl Tracker {
     }
 
     pub(super) fn is_able(&self, now: Time, peer: &PeerId) -> bool {
-        self.participants.get(peer).is_some_and(|it| it.can_fetch && it.paused_until <= now)
+        self.participants.get(peer).is_some_and(|it| it.is_able(now))
+    }
+
+    /// The registry wants a credential, and this one has none.
+    fn asks_in_vain(&self, participant: &Participant) -> bool {
+        self.wants_credential && !participant.has_credential && !mutant!("whoever-has-no-credential-asked")
     }
 
     /// Who was not late lately, then who has the credential that is wanted, then who has nothing else to do, then who has the
@@ -160,13 +165,14 @@ impl Tracker {
         }
         self.participants
             .iter()
-            .filter(|(_, participant)| participant.can_fetch && participant.paused_until <= now)
+            .filter(|(_, participant)| participant.is_able(now))
             .map(|(peer, it)| (runs.get(peer).copied().unwrap_or(0), it, peer))
             .filter(|(runs, _, _)| *runs < most)
             .map(|(runs, it, peer)| {
-                let in_vain =
-                    self.wants_credential && !it.has_credential && !mutant!("whoever-has-no-credential-asked");
-                ((it.late_until > now, in_vain, runs > 0 || !it.starves(now), runs, cx.below(1 << 16)), peer)
+                (
+                    (it.late_until > now, self.asks_in_vain(it), runs > 0 || !it.starves(now), runs, cx.below(1 << 16)),
+                    peer,
+                )
             })
             .min()
             .map(|(_, peer)| peer.clone())

@@ -142,6 +142,35 @@ fn runs_that_were_one_request_fail_together() {
 }
 
 #[test]
+fn what_the_leader_has_not_begun_is_for_who_may_fetch_it_and_is_not_late() {
+    let pass_on = |tracker: &mut Tracker| {
+        let run = tracker.assign(&mut context(), &peer(0), 16).into_iter().find(|run| run.peer == peer(0));
+        let run = run.expect("this node is given a run as well");
+        tracker.pass_on(Time::ZERO, &peer(0), &peer(1), (run.first, run.count)).map(|passed| (run, passed))
+    };
+    let mut tracker_of_two = tracker(16, 2);
+    let (run, passed) = pass_on(&mut tracker_of_two).expect("it may");
+    assert_eq!((passed.peer, passed.first, passed.count), (peer(1), run.first, run.count));
+    let fetchers: Vec<_> = tracker_of_two.assignments.iter().filter(|it| it.first == run.first).collect();
+    assert_eq!(fetchers.len(), 1);
+    assert_eq!(fetchers[0].peer, peer(1));
+
+    let refuses = |prepare: fn(&mut Tracker)| {
+        let mut tracker = tracker(16, 2);
+        prepare(&mut tracker);
+        pass_on(&mut tracker).is_none()
+    };
+    assert!(refuses(|tracker| tracker.pause(&peer(1), Time::from_micros(1))));
+    assert!(refuses(|tracker| tracker.set_can_fetch(&peer(1), false)));
+    assert!(refuses(|tracker| tracker.wants_credential = true));
+    assert!(!refuses(|tracker| {
+        tracker.wants_credential = true;
+        tracker.set_credential(&peer(0), true);
+        tracker.set_credential(&peer(1), true);
+    }));
+}
+
+#[test]
 fn where_requests_are_limited_runs_are_long_from_the_beginning() {
     let mut tracker = tracker(30, 3);
     tracker.registry_limits_requests();
