@@ -1,5 +1,6 @@
 mod challenged;
 mod choking;
+mod dice;
 mod fuzz;
 mod hostile;
 mod leaders;
