@@ -73,6 +73,7 @@ use crate::spine::{Midstate, Wanted};
 use crate::swarm::choked::Choked;
 use crate::swarm::download::Download;
 use crate::swarm::tracker::Tracker;
+use crate::swarm::way::Way;
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -165,6 +166,10 @@ pub struct Agent {
     recent_calls: u32,
     /// What sending a piece takes lately. Zero before the first one.
     upload_time: Duration,
+    /// What the latest one had, in bytes.
+    upload_bytes: u64,
+    /// To peers, whatever they were asked for.
+    way: Way,
     generations: u64,
     recovered: bool,
     draining: bool,
@@ -210,6 +215,8 @@ impl Agent {
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,
             upload_time: Duration::ZERO,
+            upload_bytes: 0,
+            way: Way::default(),
             generations: 0,
             recovered: false,
             draining: false,

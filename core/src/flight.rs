@@ -12,6 +12,7 @@ use crate::names::{CredentialId, OpId, PeerId, RequestId, Source};
 use crate::resolve::{Cascade, stall_window};
 use crate::swarm::download::Download;
 use crate::swarm::neighbours::Neighbours;
+use crate::swarm::way::Way;
 use crate::time::Time;
 
 /// What is known of the registry of a flight whose bodies stand still.
@@ -67,8 +68,7 @@ pub(crate) struct Flight {
     pub(crate) size: Option<u64>,
     /// What a piece from a peer takes lately. Zero before the first one.
     pub(crate) piece_time: Duration,
-    /// What the way to a peer and back takes lately, as requests tell that were refused at once. Zero before the first one.
-    pub(crate) way: Duration,
+    pub(crate) way: Way,
     /// When the last piece came from the own zone; the start, if none did.
     pub(crate) last_near: Time,
     /// When the last byte arrived that may be of use; the start, if none did.
@@ -220,7 +220,7 @@ impl Flight {
             tracker_told: (0, None),
             referrals: 0,
             piece_time: Duration::ZERO,
-            way: Duration::ZERO,
+            way: Way::default(),
             last_near: now,
             released: 0,
             withdrawn: 0,

@@ -220,6 +220,9 @@ pub enum CallError {
 /// transfer that stands still, and no work for a fast one.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Peers are far away if what they answer comes after this long: see [`TransferEvent::Answered`].
+pub const LONG_WAY: Duration = Duration::from_millis(2);
+
 /// What happens to a transfer ([`FetchPiece`](crate::output::Output::FetchPiece),
 /// [`FetchOrigin`](crate::output::Output::FetchOrigin)). After `Done` or `Failed` nothing more comes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -251,6 +254,12 @@ pub enum TransferEvent {
     Done,
     /// It ended early. Pieces reported before are stored.
     Failed(TransferFailure),
+    /// A peer sends the piece, and what it said first came this long after it was asked on a connection that was there. Comes before
+    /// the piece, and only if it took longer than [`LONG_WAY`].
+    Answered {
+        /// How long.
+        after: Duration,
+    },
 }
 
 /// The result of hashing one piece.

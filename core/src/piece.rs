@@ -15,6 +15,17 @@ pub const TARGET_PIECES: u64 = 256;
 /// registries, and what is kept for a blob grows with its number of pieces.
 pub const MAX_BLOB_BYTES: u64 = 1 << 40;
 
+/// What a receiver lets a sender send before it has read any of it, in bytes: what yamux gives a stream at first. Each piece is a stream
+/// of its own.
+const FIRST_WINDOW_BYTES: u64 = 256 * 1024;
+
+/// How many times a sender of so many bytes waits for the receiver to let it send more, if that lets it send twice as much each time,
+/// as yamux does on a long way. Each time takes the way there and back.
+#[must_use]
+pub fn round_trips(bytes: u64) -> u32 {
+    (bytes.div_ceil(FIRST_WINDOW_BYTES) + 1).next_power_of_two().ilog2().saturating_sub(1)
+}
+
 /// How a blob of a known size is cut: every piece has `piece_bytes` bytes, the last one what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
@@ -278,6 +289,15 @@ fn bits(mut word: u64) -> impl Iterator<Item = u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_sender_waits_for_the_receivers_window() {
+        let kib = |kib: u64| round_trips(kib << 10);
+        assert_eq!(
+            [kib(0), kib(1), kib(256), kib(257), kib(512), kib(768), kib(1024), kib(8192)],
+            [0, 0, 0, 1, 1, 1, 2, 5]
+        );
+    }
 
     #[test]
     fn piece_sizes_aim_at_256_pieces_within_the_bounds() {

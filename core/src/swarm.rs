@@ -4,7 +4,8 @@
 //! [`tracker`] is the leader's side: soft state about participants, and the assignment of each piece to exactly one of
 //! them for the origin. [`neighbours`] is what a participant knows of the peers that it exchanges pieces with.
 //! [`download`] is its own progress. [`picker`] chooses the next piece and the peer to ask. [`pace`] says how many runs are
-//! fetched from the origin at a time and how long they are, [`outage`] how gently a failing origin is asked again.
+//! fetched from the origin at a time and how long they are, [`outage`] how gently a failing origin is asked again, [`way`] how many
+//! pieces peers send each other at a time.
 
 pub(crate) mod choked;
 pub(crate) mod download;
@@ -14,6 +15,7 @@ pub(crate) mod pace;
 pub(crate) mod picker;
 pub(crate) mod readiness;
 pub(crate) mod tracker;
+pub(crate) mod way;
 
 use crate::piece::Geometry;
 

@@ -101,6 +101,7 @@ impl TraceHash {
                     TransferEvent::Piece { piece, bytes, .. } => self.numbers([3, u64::from(*piece), *bytes]),
                     TransferEvent::Done => self.add(4),
                     TransferEvent::Failed(failure) => self.failure(failure),
+                    TransferEvent::Answered { after } => self.numbers([6, after.as_micros() as u64]),
                 }
             }
             Input::OriginStat { op, result } => {

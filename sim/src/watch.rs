@@ -225,7 +225,7 @@ impl Watched {
         one_question::output(scene.occasion, output);
         if let Some(close) = &mut self.close {
             close.word.output(scene, output, &close.told);
-            close.told.output(scene, output, self.limits.uploads());
+            close.told.output(scene, output, self.limits.uploads(), self.limits.most_uploads(scene.config));
             close.told_at_all.output(output);
         }
         broken

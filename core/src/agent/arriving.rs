@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::choking::BUSY_RETRY;
-use super::fetching::{PIECE_PATIENCE, lately, slowest};
+use super::fetching::{PIECE_PATIENCE, slowest};
 use super::origin_slots::ORIGIN_PATIENCE;
 use super::participating::{COMMON, RECOVERY_TELL_DELAY, TELL_DELAY};
 use super::{Agent, Op};
@@ -17,6 +17,7 @@ use crate::names::{Kind, OpId, PeerId};
 use crate::output::Output;
 use crate::piece::{Geometry, MAX_BLOB_BYTES};
 use crate::swarm::download::{Download, Fetch, Verdict};
+use crate::swarm::way::lately;
 use crate::timers::Deadline;
 
 /// A neighbour that failed is left alone for this long, times the failures in a row.
@@ -105,6 +106,11 @@ impl Agent {
             }
             TransferEvent::Done => self.transfer_done(digest, op),
             TransferEvent::Failed(failure) => self.transfer_failed(digest, op, failure),
+            TransferEvent::Answered { after } => {
+                if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
+                    download.answered(op, after);
+                }
+            }
         }
     }
 
@@ -285,12 +291,13 @@ impl Agent {
     fn transfer_done(&mut self, digest: Digest, op: OpId) {
         self.finish_op(op);
         let fetch = self.end_fetch(digest, op, |neighbours, peer| neighbours.delivered(peer));
-        if let (Some(Fetch::Piece { since, peer, .. }), Some(flight)) = (&fetch, self.flights.get_mut(&digest)) {
+        if let (Some(Fetch::Piece { since, peer, way, .. }), Some(flight)) = (&fetch, self.flights.get_mut(&digest)) {
             let took = self.cx.now - *since;
             if flight.neighbours.get(peer).is_some_and(|neighbour| neighbour.zone == self.config.zone) {
                 flight.last_near = self.cx.now;
             }
             flight.piece_time = lately(flight.piece_time, took);
+            self.way_took(digest, peer, *way);
         }
         if let (Some(Fetch::Origin { start, end, .. }), Some(flight)) = (fetch, self.flights.get_mut(&digest))
             && let Some(download) = &mut flight.download
@@ -364,8 +371,8 @@ impl Agent {
             Some(Fetch::Piece { peer, piece, since, .. }) => {
                 if !matches!(failure, TransferFailure::Refused(_)) {
                     self.wasted(digest);
-                } else if let Some(flight) = self.flights.get_mut(&digest) {
-                    flight.refused_after(now - since);
+                } else {
+                    self.way_took(digest, &peer, now - since);
                 }
                 match failure {
                     TransferFailure::Refused(PieceRefusal::Missing) if !mutant!("missing-piece-asked-again") => {

@@ -47,14 +47,6 @@ const READER_PATIENCE: Duration = Duration::from_secs(3);
 /// Of the pieces at a time, a flight that nobody waits for gets this share.
 const BACKGROUND_SHARE: u32 = 2;
 
-/// At most this many times as many pieces are fetched at a time where the way to peers takes most of the time. (Twenty nodes with
-/// 10 Gbit/s, 3 to 6 ms from each other, 1 GiB: 2.4 times the optimum with 1, 1.3 with 2 and more.)
-const MOST_ON_THE_WAY: u32 = 4;
-/// The way to peers is long if it takes this long, there and back, and this part of what a piece takes. (Where they are nearer, more
-/// pieces at a time are only more at the mercy of those who lie: `corrupt-peer` took 1.19 copies without and 1.37 with them, the mean
-/// of seeds 1 to 6.)
-const LONG_WAY: (Duration, u32) = (Duration::from_millis(2), 3);
-
 /// How long so many bytes take at [`SLOWEST_PIECE`].
 pub(super) const fn slowest(bytes: u64) -> Duration {
     Duration::from_millis(bytes * 1000 / SLOWEST_PIECE)
@@ -145,7 +137,8 @@ impl Agent {
             flight.neighbours.fetching(&peer);
             let op = self.start_op(Op::Fetch(digest), PIECE_PATIENCE);
             if let Some(download) = self.flights.get_mut(&digest).and_then(|flight| flight.download.as_mut()) {
-                download.started(op, Fetch::Piece { peer: peer.clone(), piece, check, since: now });
+                download
+                    .started(op, Fetch::Piece { peer: peer.clone(), piece, check, since: now, way: Duration::ZERO });
             }
             left = left.saturating_sub(1);
             self.cx.emit(Output::FetchPiece { op, peer, digest, size, piece, check });
@@ -163,6 +156,19 @@ impl Agent {
             Some(flight) => flight.released,
             None => 0,
         }
+    }
+
+    /// A peer has answered this long after it was asked.
+    pub(super) fn way_took(&mut self, digest: Digest, peer: &PeerId, took: Duration) {
+        let Some(flight) = self.flights.get_mut(&digest) else { return };
+        let Some(least) = flight.neighbours.answered_after(peer, took) else { return };
+        flight.way.asked(least);
+        self.way.asked(least);
+        if let Some(tracker) = self.trackers.get_mut(&digest) {
+            tracker.set_way_to(peer, least);
+        }
+        let most = flight.with_those_on_the_way(self.config.max_downloads);
+        flight.neighbours.set_wanted(if most > self.config.max_downloads { most } else { 0 });
     }
 
     /// Nothing more can be asked for now: when to look again, and whether the tracker has to know.
@@ -248,22 +254,10 @@ impl Flight {
         !waits_for_origin && without >= takes.max(IN_VAIN) && !mutant!("fetches-in-vain-for-ever")
     }
 
-    /// A peer has refused a request this long after it was made: that was the way there and back.
-    pub(super) fn refused_after(&mut self, took: Duration) {
-        if !mutant!("as-few-pieces-from-far-away") {
-            self.way = lately(self.way, took);
-        }
-    }
-
-    /// So many pieces instead of `count`, so that as many are being sent while others are on the way, or asked for.
+    /// So many pieces to fetch at a time instead of `count`: peers may be far away.
     pub(super) fn with_those_on_the_way(&self, count: u32) -> u32 {
-        if self.way < LONG_WAY.0 || self.way * LONG_WAY.1 < self.piece_time {
-            return count;
-        }
-        let sending = self.piece_time.saturating_sub(self.way).as_micros();
-        let all = (u128::from(count) * self.piece_time.as_micros()).checked_div(sending);
-        let most = count.saturating_mul(MOST_ON_THE_WAY);
-        all.map_or(most, |all| all.clamp(count.into(), most.into()) as u32)
+        let piece_bytes = self.download.as_ref().map_or(0, |download| download.geometry().piece_bytes());
+        self.way.fetches(count, piece_bytes, self.piece_time)
     }
 
     /// How many pieces are fetched from peers at a time.
@@ -283,40 +277,7 @@ impl Flight {
     }
 }
 
-/// What something takes lately, that took `before` so far (zero: never yet) and took this long now.
-pub(super) fn lately(before: Duration, took: Duration) -> Duration {
-    if before.is_zero() { took } else { (before * 7 + took) / 8 }
-}
-
 /// A piece from a peer is late after this long, if pieces take `typical`.
 pub(super) fn late_after(typical: Duration) -> Duration {
     if typical.is_zero() { LATE.1 } else { (typical * LATE_FACTOR).clamp(LATE.0, LATE.1) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::names::Source;
-
-    #[test]
-    fn as_many_pieces_are_being_sent_wherever_peers_are() {
-        let source = Source { registry: "r".into(), repository: "n".into(), kind: Kind::Blob };
-        let mut flight = Flight::new(Digest::from_bytes([7; 32]), 1, source, Time::ZERO);
-        let milliseconds = Duration::from_millis;
-        let mut pieces = |piece_time, way| {
-            (flight.piece_time, flight.way) = (milliseconds(piece_time), Duration::ZERO);
-            if way > 0 {
-                flight.refused_after(milliseconds(way));
-            }
-            flight.with_those_on_the_way(4)
-        };
-        // Nothing is known of pieces, or of the way.
-        assert_eq!([pieces(0, 0), pieces(30, 0)], [4, 4]);
-        // A way that is little, a third and half of the time, most of it, and more than a piece has taken lately.
-        assert_eq!([pieces(30, 9), pieces(30, 10), pieces(30, 15), pieces(30, 29), pieces(30, 31)], [4, 6, 8, 16, 16]);
-        // Near ones, whatever a piece takes.
-        assert_eq!([pieces(1, 1), pieces(2, 2)], [4, 16]);
-        flight.refused_after(milliseconds(23));
-        assert_eq!(flight.way, Duration::from_micros((2_000 * 7 + 23_000) / 8));
-    }
 }

@@ -18,6 +18,7 @@ impl Agent {
         if !self.flights.contains_key(&digest) || mutant!("second-flight") {
             self.generations += 1;
             let mut flight = Flight::new(digest, self.generations, source.clone(), self.cx.now);
+            flight.way = self.way;
             flight.private = self.partials.get(&digest).is_some_and(|partial| partial.private)
                 || self.sizes.get(&digest).is_some_and(|named| named.private);
             self.flights.insert(digest, Box::new(flight));

@@ -177,6 +177,7 @@ impl Agent {
         if let Doing::Piece { digest, holds, since } = closed.doing {
             if error.is_none() && sent_bytes > 0 {
                 let took = self.cx.now - since;
+                self.upload_bytes = sent_bytes;
                 self.upload_time = if self.upload_time.is_zero() { took } else { (self.upload_time * 7 + took) / 8 };
             }
             if holds {

@@ -4,6 +4,7 @@
 //! A piece is accepted (and served on) when its hash fits what its origin fetcher vouched for; it is given to containerd
 //! when the chain of midstates has passed it; the last one only when the chain has arrived at the blob's digest.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -46,14 +47,11 @@ pub(crate) enum Fetch {
         piece: u32,
         check: Check,
         since: Time,
+        /// When it was answered, after being asked; zero for one that is near.
+        way: Duration,
     },
     /// `first` moves on as pieces arrive.
-    Origin {
-        start: u32,
-        first: u32,
-        end: u32,
-        check: Check,
-    },
+    Origin { start: u32, first: u32, end: u32, check: Check },
 }
 
 /// What became of a piece that arrived.
@@ -212,7 +210,7 @@ impl Download {
     }
 
     /// Fetches from peers that have taken longer than `patience`.
-    pub(crate) fn stuck(&self, now: Time, patience: core::time::Duration) -> usize {
+    pub(crate) fn stuck(&self, now: Time, patience: Duration) -> usize {
         // In the order in which they began: after the first one that is not, none is.
         let began = self.fetches.values().filter_map(|fetch| match fetch {
             Fetch::Piece { since, .. } => Some(*since),
@@ -257,7 +255,7 @@ impl Download {
     }
 
     /// Missing pieces that one peer is slow to deliver, oldest first: in the end game somebody else may be asked as well.
-    pub(crate) fn late(&self, now: Time, patience: core::time::Duration) -> Vec<(u32, PeerId)> {
+    pub(crate) fn late(&self, now: Time, patience: Duration) -> Vec<(u32, PeerId)> {
         let mut late: Vec<_> = self
             .fetches
             .values()
@@ -299,6 +297,13 @@ impl Download {
         if !self.fetches.contains_key(&op) {
             let end = self.geometry.pieces();
             self.started(op, Fetch::Origin { start: 0, first: 0, end, check: Check::Alone });
+        }
+    }
+
+    /// A peer has answered this long after it was asked.
+    pub(crate) fn answered(&mut self, op: OpId, after: Duration) {
+        if let Some(Fetch::Piece { way, .. }) = self.fetches.get_mut(&op) {
+            *way = after;
         }
     }
 
@@ -349,7 +354,7 @@ impl Download {
         let mut skipped = 0..0;
         let mut asked = Time::ZERO;
         let (via, check) = match fetch {
-            Fetch::Piece { peer, piece: expected, check, since } => {
+            Fetch::Piece { peer, piece: expected, check, since, .. } => {
                 if *expected != piece {
                     return Verdict::Wrong;
                 }

@@ -89,6 +89,8 @@ pub(crate) struct Neighbours {
     /// Those that are neighbours no more and have said when to come back: it still holds when they are met again.
     left: Vec<(PeerId, Time)>,
     pieces: u32,
+    /// See [`set_wanted`](Self::set_wanted).
+    wanted: u32,
     /// How many neighbours have each piece, and which pieces somebody has: kept up to date, because every piece that is
     /// heard of or arrives asks for it.
     holders: Vec<u8>,
@@ -267,7 +269,18 @@ impl Neighbours {
 
     /// Most pieces to fetch from one of them at a time.
     pub(crate) fn most_from_each(&self) -> u32 {
-        if self.places.len() >= MANY_NEIGHBOURS { 1 } else { MAX_PER_NEIGHBOUR }
+        let usual = if self.places.len() >= MANY_NEIGHBOURS { 1 } else { MAX_PER_NEIGHBOUR };
+        usual.max((2 * self.wanted).div_ceil(self.places.len().max(1) as u32))
+    }
+
+    /// They are far away: so many pieces are fetched at a time. Zero: as many as from those who are near.
+    pub(crate) fn set_wanted(&mut self, wanted: u32) {
+        self.wanted = wanted;
+    }
+
+    /// `peer` has answered after this long. Returns the least that this has ever taken; none if it is a neighbour no more.
+    pub(crate) fn answered_after(&mut self, peer: &PeerId, took: Duration) -> Option<Duration> {
+        self.ready_mut(peer).map(|ready| ready.answered_after(took))
     }
 
     /// Whether `peer` may be asked for a piece.

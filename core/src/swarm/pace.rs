@@ -38,6 +38,8 @@ const TRIAL: (u32, u32) = (2, 16);
 /// If even the fastest run has taken this long, that others take longer need not be a queue: fetchers may be on different ways. (Four
 /// runs of 1 MiB at a time on a link of 340 Mbit/s.)
 const DIFFERENT_WAYS: Duration = Duration::from_millis(100);
+/// The same among nodes that are far from each other if at least this part of it was spent on the way, as far as is known here.
+const MOSTLY_ON_THE_WAY: (u32, u32) = (3, 4);
 /// At most so many doublings at a time: what is known of runs that are much shorter is a guess.
 const DOUBLINGS_AT_ONCE: u32 = 3;
 /// If the way is more than the first part of what runs take, they get longer; if it is less than the second part, shorter again.
@@ -85,6 +87,8 @@ pub(crate) struct Pace {
     typical: Duration,
     /// What the way to the registry takes at least, from here.
     way: Duration,
+    /// Fetchers may be as far from here as from the registry.
+    peers_are_far: bool,
     halvings: u32,
     doublings: u32,
     /// The longest runs are usual ones, doubled so many times.
@@ -109,6 +113,7 @@ impl Default for Pace {
             fastest: unknown,
             typical: unknown,
             way: unknown,
+            peers_are_far: false,
             halvings: 0,
             doublings: 0,
             most_doublings: u32::MAX,
@@ -135,6 +140,11 @@ impl Pace {
     /// The registry has answered this node after so long at best: to be on the way for so long is not to be slow.
     pub(crate) fn set_way(&mut self, way: Duration) {
         self.way = way;
+    }
+
+    /// Fetchers are far from here, or are not.
+    pub(crate) fn set_peers_are_far(&mut self, far: bool) {
+        self.peers_are_far = far;
     }
 
     /// The longest runs are so many times as long as usual ones.
@@ -217,13 +227,19 @@ impl Pace {
             if self.width >= most {
                 self.follow_the_way();
             }
-        } else if self.doublings == 0 && self.fastest >= DIFFERENT_WAYS && self.follow_the_way() {
+        } else if self.doublings == 0 && self.is_on_different_ways() && self.follow_the_way() {
             // Fetchers are on different ways, maybe, and nothing queues.
         } else if queued > MOST_QUEUED {
             self.width = (self.width - 1).max(LEAST_WIDTH.min(self.width));
         }
         self.until = self.abreast();
         self.several = Several::default();
+    }
+
+    /// That some runs take longer than others need not be a queue.
+    fn is_on_different_ways(&self) -> bool {
+        let is_on_the_way = self.way * MOSTLY_ON_THE_WAY.1 >= self.fastest * MOSTLY_ON_THE_WAY.0;
+        self.fastest >= DIFFERENT_WAYS || self.peers_are_far && is_on_the_way
     }
 
     /// How many of the runs that are out are more than what the way to the origin holds.

@@ -40,6 +40,8 @@ pub(crate) struct Readiness {
     strikes: u8,
     /// It has a slot for us.
     pub(crate) unchoked: bool,
+    /// The least that an answer has ever taken, in microseconds; 0: none has come.
+    way: u32,
 }
 
 impl Readiness {
@@ -75,6 +77,13 @@ impl Readiness {
     pub(crate) fn delivered(&mut self) {
         self.cancelled();
         self.strikes = 0;
+    }
+
+    /// It has answered after this long. Returns the least that this has ever taken: what is more than that was spent in a queue.
+    pub(crate) fn answered_after(&mut self, took: Duration) -> Duration {
+        let took = took.as_micros().clamp(1, u32::MAX.into()) as u32;
+        self.way = if self.way == 0 { took } else { self.way.min(took) };
+        Duration::from_micros(self.way.into())
     }
 
     /// It has not sent a piece, and that was not its fault.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use longshore_core::input::{Input, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
+use longshore_core::input::{Input, LONG_WAY, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
 use longshore_core::message::{MAX_MESSAGE_BYTES, PieceRequest, PieceSum, Protocol};
 use longshore_core::names::{OpId, PeerId};
 use longshore_core::output::Check;
@@ -59,6 +59,7 @@ impl Fetch {
         let mut stream = self.hub.open(&self.peer, Protocol::Swarm).await.map_err(|_| TransferFailure::Unreachable)?;
         stream.write_all(&message).await.map_err(unreachable)?;
         stream.flush().await.map_err(unreachable)?;
+        let asked = Instant::now();
         let header = read_frame(&mut stream, MAX_MESSAGE_BYTES).await.map_err(|error| match error {
             FrameError::Ended | FrameError::Broken(_) => TransferFailure::Unreachable,
             FrameError::BadLength | FrameError::Oversized { .. } => TransferFailure::Malformed,
@@ -67,6 +68,10 @@ impl Fetch {
             PieceHeader::Follows { length, claim } => (length, claim),
             PieceHeader::Refused(refusal) => return Err(TransferFailure::Refused(refusal)),
         };
+        let after = asked.elapsed();
+        if after > LONG_WAY {
+            self.report(TransferEvent::Answered { after });
+        }
         let PieceRequest { digest, size, piece } = self.request;
         let geometry = Geometry::of_blob(size);
         let about_another_piece = claim.as_ref().is_some_and(|claim| claim.piece != piece);

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use longshore_core::Agent;
+use longshore_core::config::Config;
 use longshore_core::digest::Digest;
 use longshore_core::input::{Input, TransferEvent, TransferFailure};
 use longshore_core::message::{PullOutcome, Response};
 use longshore_core::names::StreamId;
 use longshore_core::output::{Explanation, Output};
+use longshore_core::piece::{MAX_PIECE_BYTES, round_trips};
+use longshore_core::time::Time;
 
 use super::Invariant;
 use crate::watch::{Broken, Scene, Transfer};
@@ -16,7 +19,7 @@ use crate::watch::{Broken, Scene, Transfer};
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "limits",
-    sentence: "No node does more at a time than its settings allow (pieces from peers: and as many more as are on a long way, up to four times as many), and what is being sent is not deleted.",
+    sentence: "No node does more at a time than its settings allow (pieces from peers: and as many more as are on a long way, up to sixteen times as many), and what is being sent is not deleted.",
     source: "design, section 2 (everything is bounded) and section 7, rule 5",
 };
 
@@ -24,43 +27,50 @@ pub const RULE: Invariant = Invariant {
 /// that agents take for late. Late or not, there are never more than twice as many.
 pub(crate) const LEAST_LATE: Duration = Duration::from_millis(200);
 
-/// Where peers are far away, at most this many times as many pieces are fetched at a time as the setting says.
-const MOST_ON_THE_WAY: u32 = 4;
+/// Where peers are far away, at most this many times as many pieces are fetched, and sent, at a time as the settings say.
+const MOST_ON_THE_WAY: u32 = 16;
 /// Where the way there and back takes less than this, they are near.
 const NEAR: Duration = Duration::from_millis(2);
 /// What an agent takes for usual is an average in which the latest so many pieces count for seven eighths at least.
 const LATEST: usize = 16;
 
-/// What one agent's drivers do for others at present.
+/// What one agent's drivers do for others at present, and what it may have learnt of what that takes.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     streams: BTreeSet<StreamId>,
-    uploads: BTreeMap<StreamId, Digest>,
-    ways: BTreeMap<Digest, Way>,
+    uploads: BTreeMap<StreamId, (Digest, Time)>,
+    /// The longest that a peer's answer has taken.
+    way: Duration,
+    /// What the latest uploads have taken.
+    sent: Latest,
+    /// What the latest pieces have taken, of each blob.
+    fetched: BTreeMap<Digest, Latest>,
 }
 
-/// What an agent may have learnt of the way to those who send it pieces of one blob.
+/// What was done lately, the latest first.
 #[derive(Debug, Default)]
-struct Way {
-    /// The longest that a refusal has taken.
-    longest: Duration,
-    /// What the latest pieces have taken.
-    latest: VecDeque<Duration>,
+struct Latest(VecDeque<Duration>);
+
+impl Latest {
+    fn push(&mut self, took: Duration) {
+        self.0.truncate(LATEST - 1);
+        self.0.push_front(took);
+    }
+
+    /// The least that an agent can take for usual.
+    fn least(&self) -> Option<Duration> {
+        self.0.iter().min().map(|took| *took * 7 / 8)
+    }
 }
 
-impl Way {
-    /// How many pieces may be fetched at a time where `count` may if peers are near: with the longest way and the shortest pieces
-    /// that the agent can have seen.
-    fn most(&self, count: u32) -> u32 {
-        let most = count.saturating_mul(MOST_ON_THE_WAY);
-        if self.longest < NEAR {
-            return count;
-        }
-        let Some(shortest) = self.latest.iter().min().map(|took| *took * 7 / 8) else { return most };
-        match shortest.saturating_sub(self.longest).as_micros() {
-            0 => most,
-            rest => (u128::from(count) * shortest.as_micros() / rest).clamp(count.into(), most.into()) as u32,
-        }
+/// How many may be done at a time where `count` may if peers are near, and each takes `all`: half as many again as keep as many moving,
+/// with all the times that a sender may have to wait.
+fn most(count: u32, way: Duration, all: Duration) -> u32 {
+    let most = count.saturating_mul(MOST_ON_THE_WAY);
+    match all.saturating_sub(way * (1 + round_trips(MAX_PIECE_BYTES))).as_micros() {
+        _ if way < NEAR => count,
+        0 => most,
+        sending => (u128::from(count) * all.as_micros() * 3 / (2 * sending)).clamp(count.into(), most.into()) as u32,
     }
 }
 
@@ -70,21 +80,30 @@ impl Memory {
         self.uploads.len()
     }
 
+    /// How many pieces may be sent at a time.
+    pub(crate) fn most_uploads(&self, config: &Config) -> u32 {
+        let count = config.max_uploads;
+        self.sent.least().map_or(count, |sending| most(count, self.way, sending + self.way))
+    }
+
     pub(crate) fn input(&mut self, scene: &Scene<'_>, input: &Input) {
         match input {
-            Input::StreamClosed { stream, .. } => {
+            Input::StreamClosed { stream, error, sent_bytes } => {
                 self.streams.remove(stream);
-                self.uploads.remove(stream);
+                let upload = self.uploads.remove(stream).filter(|_| error.is_none() && *sent_bytes > 0);
+                if let Some((_, since)) = upload {
+                    self.sent.push(scene.now - since);
+                }
             }
             Input::Transfer { event, .. } => {
+                if let TransferEvent::Answered { after } = event {
+                    self.way = self.way.max(*after);
+                }
                 let Some(over) = scene.over.filter(|over| over.piece.is_some()) else { return };
-                let (way, took) = (self.ways.entry(over.digest).or_default(), scene.now - over.since);
+                let took = scene.now - over.since;
                 match event {
-                    TransferEvent::Failed(TransferFailure::Refused(_)) => way.longest = way.longest.max(took),
-                    TransferEvent::Done => {
-                        way.latest.truncate(LATEST - 1);
-                        way.latest.push_front(took);
-                    }
+                    TransferEvent::Failed(TransferFailure::Refused(_)) => self.way = self.way.max(took),
+                    TransferEvent::Done => self.fetched.entry(over.digest).or_default().push(took),
                     _ => {}
                 }
             }
@@ -103,13 +122,14 @@ impl Memory {
                 self.uploads.remove(stream);
             }
             Output::PieceServe { stream, digest, .. } => {
-                self.uploads.insert(*stream, *digest);
-                within(scene, self.uploads.len(), scene.config.max_uploads, "pieces are sent");
+                self.uploads.insert(*stream, (*digest, scene.now));
+                let most = self.most_uploads(scene.config);
+                within(scene, self.uploads.len(), most, "pieces are sent");
             }
             Output::StreamReply { response: Response::PleasePull(results), .. } => {
                 scene.occasion.admits |= results.iter().any(|result| result.outcome == PullOutcome::Started);
             }
-            Output::Evict { digest } if self.uploads.values().any(|of| of == digest) => {
+            Output::Evict { digest } if self.uploads.values().any(|(of, _)| of == digest) => {
                 scene.violate(&RULE, format!("{digest} is deleted while it is being sent"));
             }
             Output::FetchPiece { digest, .. } => {
@@ -119,8 +139,8 @@ impl Memory {
                 for transfer in scene.transfers.iter().map(|(_, transfer)| transfer).filter(same) {
                     *if may_be_late(transfer) { &mut late } else { &mut timely } += 1;
                 }
-                let most = scene.config.max_downloads;
-                let most = self.ways.get(digest).map_or(most, |way| way.most(most));
+                let (count, all) = (scene.config.max_downloads, self.fetched.get(digest).and_then(Latest::least));
+                let most = most(count, self.way, all.unwrap_or_default());
                 within(scene, timely, most, "pieces of one blob are fetched");
                 within(scene, late + timely, 2 * most, "pieces of one blob are late or fetched");
             }
@@ -129,7 +149,7 @@ impl Memory {
                 within(scene, fetches, scene.config.max_origin_fetches, "requests to the origin run");
             }
             Output::Explain(Explanation::Failed { digest, .. } | Explanation::Completed { digest, .. }) => {
-                self.ways.remove(digest);
+                self.fetched.remove(digest);
             }
             _ => {}
         }

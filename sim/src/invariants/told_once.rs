@@ -74,8 +74,8 @@ impl Memory {
         }
     }
 
-    /// `sending`: pieces that are being sent now.
-    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output, sending: usize) {
+    /// `sending`: pieces that are being sent now; `slots`: how many may be.
+    pub(crate) fn output(&mut self, scene: &mut Scene<'_>, output: &Output, sending: usize, slots: u32) {
         let Output::Notify { peer, notice } = output else {
             // Another one may have become free.
             self.offered = 0;
@@ -92,8 +92,7 @@ impl Memory {
         match &**notice {
             Notice::Unchoke { digest, pieces, .. } => {
                 self.offered += 1;
-                let slots = scene.config.max_uploads as usize;
-                if sending + self.offered > slots {
+                if sending + self.offered > slots as usize {
                     let offered = self.offered;
                     let detail = format!("{offered} are told of free slots, {sending} of {slots} are taken");
                     scene.violate(&RULE, detail);

@@ -166,7 +166,10 @@ impl What {
                 TransferEvent::Piece { .. } if from_origin => Self::OriginPiece,
                 TransferEvent::Piece { .. } => Self::Piece,
                 TransferEvent::Failed(_) => Self::TransferFails,
-                TransferEvent::Progress { .. } | TransferEvent::Headers { .. } | TransferEvent::Done => Self::Transfer,
+                TransferEvent::Progress { .. }
+                | TransferEvent::Headers { .. }
+                | TransferEvent::Answered { .. }
+                | TransferEvent::Done => Self::Transfer,
             },
             Input::Mirror { .. } | Input::MirrorClosed { .. } => Self::Request,
             Input::StreamOpened { .. } | Input::StreamClosed { .. } | Input::StreamNotices { .. } => Self::Stream,

@@ -160,6 +160,7 @@ pub fn input(input: &Input) -> String {
 fn transfer(event: &TransferEvent) -> String {
     match event {
         TransferEvent::Progress { bytes } => format!("+{bytes} B"),
+        TransferEvent::Answered { after } => format!("answered after {} ms", after.as_millis()),
         TransferEvent::Headers { size, .. } => format!("headers, {size} B"),
         TransferEvent::Piece { piece, hashed, .. } => {
             format!("piece {piece} {}", if matches!(hashed, Hashed::Chained(_)) { "chained" } else { "alone" })

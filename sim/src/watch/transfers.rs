@@ -37,7 +37,7 @@ impl Transfers {
                 }
                 None
             }
-            TransferEvent::Progress { .. } | TransferEvent::Headers { .. } => None,
+            TransferEvent::Progress { .. } | TransferEvent::Headers { .. } | TransferEvent::Answered { .. } => None,
             TransferEvent::Done | TransferEvent::Failed(_) => self.0.remove(op),
         }
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use longshore_core::digest::Digest;
-use longshore_core::input::{Input, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
+use longshore_core::input::{Input, LONG_WAY, PROGRESS_INTERVAL, TransferEvent, TransferFailure};
 use longshore_core::message::{PieceRefusal, PieceSum, Protocol};
 use longshore_core::names::{OpId, PeerId, StreamId};
 use longshore_core::output::Check;
-use longshore_core::piece::Geometry;
+use longshore_core::piece::{Geometry, round_trips};
 use longshore_core::spine::Midstate;
+use longshore_core::time::Time;
 
 use super::drivers::InboundStream;
 use super::transfers::{Carried, Told};
@@ -40,6 +41,16 @@ pub(crate) struct PieceTransfer {
     is_written: bool,
     /// When it was asked for: see [`World::order`].
     opened: u32,
+    /// The same as a time.
+    asked: Time,
+    /// How long after that the answer came.
+    answered_after: Duration,
+}
+
+/// How fast so many bytes move at most, in bytes a second: the sender waits for the receiver. `None`: it does not.
+fn windows_rate(len: u64, round_trip: Duration) -> Option<u64> {
+    let waits = round_trip * round_trips(len);
+    (!waits.is_zero()).then(|| (u128::from(len) * 1_000_000 / waits.as_micros().max(1)).max(1) as u64)
 }
 
 impl World {
@@ -74,6 +85,8 @@ impl World {
             told: Told::nothing(self.now),
             is_written: false,
             opened: self.order(),
+            asked: self.now,
+            answered_after: Duration::ZERO,
         };
         self.queue.push(self.now + after, Event::PieceAsked(Box::new(transfer)));
     }
@@ -156,13 +169,16 @@ impl World {
         transfer.stream = stream;
         transfer.told = Told::nothing(self.now);
         let (op, geometry) = (transfer.op, Geometry::of_blob(transfer.size));
+        let latency = self.one_way(node, to);
+        let windows = windows_rate(len, 2 * latency).filter(|rate| *rate < self.options.node_rate);
         let route = Route {
             from: self.nodes[node].up,
             across: self.way_across(node, to),
             to: self.nodes[to].down,
-            latency: self.one_way(node, to),
-            most: self.network.links.rate(node, to).into_iter().chain(self.trickle(node)).min(),
+            latency,
+            most: self.network.links.rate(node, to).into_iter().chain(self.trickle(node)).chain(windows).min(),
         };
+        transfer.answered_after = (self.now + route.latency) - transfer.asked;
         let chunk = chunk_of(geometry.len(0));
         let flow = self.flow_begins(route, len, chunk, Carried::Piece(transfer));
         self.flows.be_quiet(flow, self.now + PROGRESS_INTERVAL);
@@ -194,6 +210,10 @@ impl World {
             return self.later(node, Duration::ZERO, Input::Transfer { op, event });
         }
         let bytes = transfer.told.all(Geometry::of_blob(size).len(piece));
+        if transfer.answered_after > LONG_WAY {
+            let event = TransferEvent::Answered { after: transfer.answered_after };
+            self.input(node, Input::Transfer { op, event });
+        }
         match self.store_piece(node, digest, (piece, opened), content, check) {
             Ok(hashed) => {
                 self.later(node, Duration::ZERO, Input::Transfer { op, event: TransferEvent::Done });
@@ -208,5 +228,19 @@ impl World {
                 self.input(node, Input::Transfer { op, event });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_waits_for_the_receivers_window() {
+        let rate = |len| windows_rate(len, Duration::from_millis(100));
+        assert_eq!(rate(256 << 10), None);
+        // One round trip, and two.
+        assert_eq!([rate(512 << 10), rate(1 << 20)], [Some(10 * (512 << 10)), Some(5 * (1 << 20))]);
+        assert_eq!(windows_rate(1 << 20, Duration::ZERO), None);
     }
 }

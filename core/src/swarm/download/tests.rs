@@ -16,7 +16,7 @@ fn peer(name: &str) -> PeerId {
 fn fetch(download: &mut Download, op: u64, sender: &str, piece: u32, after: u32) -> Verdict {
     let (op, peer) = (OpId(op), peer(sender));
     let check = download.check(piece);
-    download.started(op, Fetch::Piece { peer, piece, check, since: Time::ZERO });
+    download.started(op, Fetch::Piece { peer, piece, check, since: Time::ZERO, way: Duration::ZERO });
     let verdict = download.arrived(op, piece, Hashed::Chained(state(after)), None, &PeerId::new("me"));
     download.ended(op);
     verdict
@@ -158,7 +158,8 @@ fn a_midstate_of_who_was_found_out_is_not_laid_on_who_claims_the_right_one() {
     download.claim(1, state(66), &peer("liar"));
     download.claim(2, state(2), &peer("honest"));
     let (op, sender, check) = (OpId(1), peer("sender"), download.check(1));
-    download.started(op, Fetch::Piece { peer: sender.clone(), piece: 1, check, since: Time::ZERO });
+    download
+        .started(op, Fetch::Piece { peer: sender.clone(), piece: 1, check, since: Time::ZERO, way: Duration::ZERO });
     download.disown(&peer("liar"));
     download.claim(1, state(1), &peer("honest"));
     let verdict = download.arrived(op, 1, Hashed::Chained(state(77)), None, &peer("me"));
@@ -303,7 +304,13 @@ fn after_a_mismatch_honest_peers_that_did_not_fit_the_lie_are_believed_again() {
         {
             download.started(
                 OpId(1),
-                Fetch::Piece { peer: peer("liar"), piece: 0, check: Check::Alone, since: Time::ZERO },
+                Fetch::Piece {
+                    peer: peer("liar"),
+                    piece: 0,
+                    check: Check::Alone,
+                    since: Time::ZERO,
+                    way: Duration::ZERO,
+                },
             );
             let claim = PieceSum { piece: 0, sum: [66; 32], author: peer("liar") };
             download.arrived(OpId(1), 0, Hashed::Alone([66; 32]), Some(claim), &peer("me"))
