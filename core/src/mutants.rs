@@ -131,7 +131,11 @@ pub const TABLE: &[Mutant] = &[
     mutant("far-registry-is-slow", "what the way to the registry takes counts as its being slow", WAS_HERE),
     mutant("runs-as-short-far-away", "runs are no longer than ever where a registry answers after 100 ms", WAS_HERE),
     mutant("as-few-pieces-from-far-away", "no more pieces are asked for where most of their time is the way", WAS_HERE),
-    mutant("far-fetchers-are-slow", "what the notice of a run takes counts as what the registry takes", WAS_HERE),
+    mutant(
+        "far-fetchers-queue",
+        "what takes longer because its fetcher is far away counts as a queue at the registry",
+        WAS_HERE,
+    ),
     mutant("as-few-slots-far-away", "no more slots where those who are told of them are far away", WAS_HERE),
     mutant("long-runs-of-slow-registries", "runs are as long as ever when each takes half a minute", WAS_HERE),
     mutant(

@@ -164,9 +164,6 @@ impl Agent {
         let Some(least) = flight.neighbours.answered_after(peer, took) else { return };
         flight.way.asked(least);
         self.way.asked(least);
-        if let Some(tracker) = self.trackers.get_mut(&digest) {
-            tracker.set_way_to(peer, least);
-        }
         let most = flight.with_those_on_the_way(self.config.max_downloads);
         flight.neighbours.set_wanted(if most > self.config.max_downloads { most } else { 0 });
     }

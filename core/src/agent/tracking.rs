@@ -243,7 +243,7 @@ impl Agent {
         let Some(tracker) = self.trackers.get_mut(&digest) else { return };
         if let Some(flight) = self.flights.get(&digest) {
             tracker.set_way(self.origin_slots.way(now, &flight.source.registry));
-            tracker.set_peers_way(self.way.get());
+            tracker.peers_are_far(self.way.is_long());
             if self.pacing.is_paced(now, &flight.source.registry) && !mutant!("short-runs-of-a-limiting-registry") {
                 tracker.registry_limits_requests();
             }

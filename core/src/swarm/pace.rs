@@ -239,7 +239,7 @@ impl Pace {
     /// That some runs take longer than others need not be a queue.
     fn is_on_different_ways(&self) -> bool {
         let is_on_the_way = self.way * MOSTLY_ON_THE_WAY.1 >= self.fastest * MOSTLY_ON_THE_WAY.0;
-        self.fastest >= DIFFERENT_WAYS || self.peers_are_far && is_on_the_way
+        self.fastest >= DIFFERENT_WAYS || self.peers_are_far && is_on_the_way && !mutant!("far-fetchers-queue")
     }
 
     /// How many of the runs that are out are more than what the way to the origin holds.

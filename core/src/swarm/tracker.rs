@@ -48,8 +48,6 @@ struct Participant {
     last_heard: Time,
     addresses: Vec<Arc<str>>,
     zone: Option<Arc<str>>,
-    /// What the way there and back takes, if this node has asked it for something.
-    way: Option<Duration>,
     /// How often others were named to it, and it to others. Somewhat more than the neighbours that it has.
     links: usize,
     /// It was answered before.
@@ -117,8 +115,6 @@ pub(crate) struct Tracker {
     outage: Outage,
     no_ranges: bool,
     pace: Pace,
-    /// What the way to peers and back takes.
-    peers_way: Duration,
     finished_runs: u64,
     /// Who has said what it was fetching when it came; also those who have gone.
     brought: BTreeSet<PeerId>,
@@ -183,7 +179,6 @@ impl Tracker {
             last_heard: now,
             addresses: Vec::new(),
             zone: None,
-            way: None,
             links: 0,
             introduced: false,
         });

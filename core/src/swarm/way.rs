@@ -34,9 +34,8 @@ impl Way {
         }
     }
 
-    /// Zero before the first one.
-    pub(crate) fn get(self) -> Duration {
-        self.0
+    pub(crate) fn is_long(self) -> bool {
+        self.0 >= LONG_WAY
     }
 
     /// So many pieces of `piece_bytes` to fetch at a time instead of `count`, if one takes `piece_time` from being asked for to its
@@ -56,7 +55,7 @@ impl Way {
 
     /// `part` of `count`, as often as `all` the time of a piece is more than what of it is not spent `on_the_way`.
     fn times(self, count: u32, part: (u32, u32), all: Duration, on_the_way: Duration) -> u32 {
-        if self.0 < LONG_WAY || on_the_way * LONG_PART < all {
+        if !self.is_long() || on_the_way * LONG_PART < all {
             return count;
         }
         let sending = all.saturating_sub(on_the_way);

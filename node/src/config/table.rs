@@ -156,9 +156,9 @@ settings! {
     max_running_flights: Count = Count(64);
     /// Most blobs that are fetched for peers or ahead of time; one more is declined.
     max_admitted_flights: Count = Count(64);
-    /// Most pieces that are sent to peers at a time.
+    /// Most pieces that are sent to peers at a time; up to sixteen times as many where peers are far away.
     max_uploads: Count = Count(3);
-    /// Most pieces that are fetched from peers at a time, for one blob; up to four times as many where peers are far away.
+    /// Most pieces that are fetched from peers at a time, for one blob; up to sixteen times as many where peers are far away.
     max_downloads: Count = Count(4);
     /// Most requests of this node at registries at a time.
     max_origin_fetches: Count = Count(6);

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use longshore_core::piece::{Geometry, round_trips};
+
 use super::Invariant;
 use crate::scenario::Scenario;
 use crate::world::World;
@@ -9,7 +11,7 @@ use crate::world::World;
 /// The rule.
 pub const RULE: Invariant = Invariant {
     name: "in-time",
-    sentence: "Where nothing is wrong, a pull takes no more than twice what its links need for the bytes, sixteen round trips and half a second.",
+    sentence: "Where nothing is wrong, a pull takes no more than twice what its links need for the bytes, sixteen round trips (and four for each that a sender of a piece waits for its receiver) and half a second.",
     source: "classic (a mirror that makes pulls slower than none would)",
 };
 
@@ -19,6 +21,8 @@ const TIMES: f64 = 2.0;
 /// So many round trips to the registry and to peers: until the manifest is here, and until as much is on its way as the way holds. (One of
 /// 2,500 random scenarios took more than twelve.)
 const ROUND_TRIPS: u32 = 16;
+/// Pieces that go from node to node one after the other, until the last one has it.
+const HOPS: u32 = 4;
 /// For what waits on purpose: a node that leads collects, news are told together.
 const WAITS: Duration = Duration::from_millis(500);
 
@@ -28,7 +32,9 @@ pub fn check(world: &mut World, scenario: &Scenario, optimum: f64) {
     let zones = if cluster.zones > 1 { cluster.cross_zone_latency.0 } else { Duration::ZERO };
     let between = cluster.latency.0 * 2 + zones + cluster.cross_rack_latency.0;
     let round_trip = (between + scenario.origin.latency.0) * 2;
-    let most = Duration::from_secs_f64(optimum * TIMES) + round_trip * ROUND_TRIPS + WAITS;
+    let layers = scenario.images.iter().flat_map(|image| &image.layers);
+    let windows = layers.map(|size| round_trips(Geometry::of_blob(size.0).piece_bytes())).max().unwrap_or(0);
+    let most = Duration::from_secs_f64(optimum * TIMES) + round_trip * (ROUND_TRIPS + HOPS * windows) + WAITS;
     let late: Vec<_> = world
         .finished_pulls
         .iter()

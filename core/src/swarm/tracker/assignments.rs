@@ -4,12 +4,11 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::LONG_WAY;
 use crate::names::PeerId;
 use crate::piece::Geometry;
 use crate::swarm::most_of_run;
 use crate::swarm::pace::Took;
-use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_WIDTH, PARTICIPANT_TTL, Participant, RUNS_EACH, Tracker};
+use crate::swarm::tracker::{MAX_PARTICIPANTS, MAX_WIDTH, PARTICIPANT_TTL, RUNS_EACH, Tracker};
 use crate::time::Time;
 
 /// A run has about this many bytes, and at least one piece: enough to make a request worth while, little enough that the
@@ -91,12 +90,6 @@ impl Tracker {
         assignment
     }
 
-    /// What it takes until a fetcher knows of its run, and this node of what has come: that is not the registry's.
-    fn way_to(&self, participant: &Participant) -> Duration {
-        let way = participant.way.unwrap_or(self.peers_way);
-        if way < LONG_WAY || mutant!("far-fetchers-are-slow") { Duration::ZERO } else { way }
-    }
-
     /// How long a run may take until its first piece is here, as far as is known now.
     fn deadline(&self, first: u32, count: u32) -> Duration {
         MIN_DEADLINE.max(self.pace.typical() * DEADLINE_FACTOR) + self.allowance(first, count)
@@ -174,7 +167,6 @@ impl Tracker {
     /// Takes off what `peer` has of the runs that it was given.
     pub(super) fn runs_move(&mut self, now: Time, peer: &PeerId) {
         let Some(participant) = self.participants.get(peer) else { return };
-        let way = self.way_to(participant);
         let usual = self.geometry.map_or(1, |geometry| self.usual_run(geometry)) as u32;
         let (mut finished, mut comes) = (Vec::new(), false);
         self.assignments.retain_mut(|run| {
@@ -197,8 +189,7 @@ impl Tracker {
             }
             if run.count == 0 {
                 let began = run.began.unwrap_or(now);
-                let took = |until: Time, since: Time| (until - since).saturating_sub(way);
-                finished.push(run.since.map(|since| Took::of(took(now, since), took(began, since), run.pieces)));
+                finished.push(run.since.map(|since| Took::of(now - since, began - since, run.pieces)));
             }
             run.count > 0
         });

@@ -4,7 +4,6 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::context::Context;
-use crate::input::LONG_WAY;
 use crate::names::PeerId;
 use crate::swarm::tracker::{Assignment, MOST_RUNS_EACH, Participant, RUNS_EACH, Tracker};
 use crate::time::Time;
@@ -15,17 +14,9 @@ impl Tracker {
         self.pace.set_way(way);
     }
 
-    /// What the way to peers and back takes from here.
-    pub(crate) fn set_peers_way(&mut self, way: Duration) {
-        self.peers_way = way;
-        self.pace.set_peers_are_far(way >= LONG_WAY);
-    }
-
-    /// What the way to `peer` and back takes from here.
-    pub(crate) fn set_way_to(&mut self, peer: &PeerId, way: Duration) {
-        if let Some(participant) = self.participants.get_mut(peer) {
-            participant.way = Some(way);
-        }
+    /// Peers are far from this node, which leads.
+    pub(crate) fn peers_are_far(&mut self, far: bool) {
+        self.pace.set_peers_are_far(far);
     }
 
     /// The registry limits the requests of this node, which leads.
@@ -41,7 +32,6 @@ impl Tracker {
         if now < self.collecting_until || now < self.outage.until() {
             return handed_out;
         }
-        self.set_way_to(own, Duration::ZERO);
         let resting = self.outage.rests() > 0;
         let most = limit;
         let limit = self.outage.limit(self.pace.width(limit));
