@@ -193,6 +193,8 @@ async fn a_cancelled_fetch_drops_its_connection_and_reports_nothing_more() {
     assert_eq!(bench.client.reports.running(), 1);
     bench.client.cancel(op);
     assert_eq!(bench.client.reports.running(), 0);
+    // On a busy machine it may have made progress before.
+    while bench.inputs.try_recv().is_ok() {}
     registry.all_connections_closed().await;
     assert!(bench.inputs.try_recv().is_err());
     // Another one's number, and one that ended, are no reason to complain.
