@@ -73,7 +73,7 @@ use crate::spine::{Midstate, Wanted};
 use crate::swarm::choked::Choked;
 use crate::swarm::download::Download;
 use crate::swarm::tracker::Tracker;
-use crate::swarm::way::Way;
+use crate::swarm::way::{Uploads, Way};
 use crate::time::Time;
 use crate::timers::Deadline;
 
@@ -166,8 +166,7 @@ pub struct Agent {
     recent_calls: u32,
     /// What sending a piece takes lately. Zero before the first one.
     upload_time: Duration,
-    /// What the latest one had, in bytes.
-    upload_bytes: u64,
+    uploads: Uploads,
     /// To peers, whatever they were asked for.
     way: Way,
     generations: u64,
@@ -215,7 +214,7 @@ impl Agent {
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,
             upload_time: Duration::ZERO,
-            upload_bytes: 0,
+            uploads: Uploads::default(),
             way: Way::default(),
             generations: 0,
             recovered: false,

@@ -69,6 +69,8 @@ pub(crate) struct Flight {
     /// What a piece from a peer takes lately. Zero before the first one.
     pub(crate) piece_time: Duration,
     pub(crate) way: Way,
+    /// So many pieces have come from peers.
+    pub(crate) come_from_peers: u32,
     /// When the last piece came from the own zone; the start, if none did.
     pub(crate) last_near: Time,
     /// When the last byte arrived that may be of use; the start, if none did.
@@ -221,6 +223,7 @@ impl Flight {
             referrals: 0,
             piece_time: Duration::ZERO,
             way: Way::default(),
+            come_from_peers: 0,
             last_near: now,
             released: 0,
             withdrawn: 0,

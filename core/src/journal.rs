@@ -35,7 +35,7 @@ use crate::time::Time;
 ///
 /// The shape of the agent's state changes more often and is not part of it: files with a state are for the program that
 /// wrote them. Another one refuses the state, or differs from the digests at once.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 /// What a replay starts from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

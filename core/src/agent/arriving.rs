@@ -297,6 +297,7 @@ impl Agent {
                 flight.last_near = self.cx.now;
             }
             flight.piece_time = lately(flight.piece_time, took);
+            flight.come_from_peers = flight.come_from_peers.saturating_add(1);
             self.way_took(digest, peer, *way);
         }
         if let (Some(Fetch::Origin { start, end, .. }), Some(flight)) = (fetch, self.flights.get_mut(&digest))

@@ -22,14 +22,15 @@ pub(super) const BUSY_RETRY: (Duration, Duration) = (Duration::from_millis(2), D
 const UNCHOKE_PATIENCE: Duration = Duration::from_millis(20);
 
 impl Agent {
-    pub(super) fn free_slots(&self) -> usize {
+    /// For pieces of `bytes`.
+    pub(super) fn free_slots(&self, bytes: u64) -> usize {
         let taken = self.streams.values().filter(|open| open.is_piece()).count();
-        (self.uploads_at_a_time() as usize + usize::from(mutant!("upload-limit-off-by-one"))).saturating_sub(taken)
+        (self.uploads_at_a_time(bytes) as usize + usize::from(mutant!("upload-limit-off-by-one"))).saturating_sub(taken)
     }
 
-    /// How many pieces are sent at a time.
-    fn uploads_at_a_time(&self) -> u32 {
-        self.way.uploads(self.config.max_uploads, self.upload_bytes, self.upload_time)
+    /// How many pieces of `bytes` are sent at a time.
+    fn uploads_at_a_time(&self, bytes: u64) -> u32 {
+        self.way.uploads(self.config.max_uploads, bytes, self.uploads)
     }
 
     /// All slots are taken: `peer` waits. Returns after how long it should ask again if it has not been told of a slot: about
@@ -49,7 +50,7 @@ impl Agent {
     /// Tells those who have waited longest that slots are free. Nobody has to take one: with the next slot that becomes free,
     /// those that nobody took are offered again.
     pub(super) fn unchoke(&mut self) {
-        let free = self.free_slots();
+        let free = self.free_slots(self.uploads.bytes());
         let mut told = 0;
         while (told < free || mutant!("everybody-told-of-one-slot"))
             && !mutant!("free-slot-told-to-nobody")
@@ -96,7 +97,7 @@ impl Agent {
     /// has begun for a while, those that are under way do not take what uploads took: it may last as long again, half of
     /// which is a fair guess.
     fn until_a_slot_is_free(&self) -> Duration {
-        let each = self.upload_time * 3 / 2 / self.uploads_at_a_time().max(1);
+        let each = self.upload_time * 3 / 2 / self.uploads_at_a_time(self.uploads.bytes()).max(1);
         let latest = self.streams.values().filter_map(Stream::sending_since).max();
         let stuck = latest.map_or(Duration::ZERO, |since| (self.cx.now - since) / 2);
         if each.is_zero() { FIRST_BUSY_RETRY } else { each }.max(stuck)

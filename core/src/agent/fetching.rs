@@ -82,7 +82,9 @@ impl Agent {
             let (limit, asking) = (flight.at_a_time(&self.config), flight.asking(&self.config, now));
             let patience = late_after(flight.piece_time);
             let fetches = download.piece_fetches();
-            if fetches >= limit && (fetches >= 2 * limit || fetches - download.stuck(now, patience) >= limit) {
+            // Late ones hold no place; but where many are on the way, they are not given others beside them.
+            let most = limit.max(2 * limit.min(self.config.max_downloads as usize));
+            if fetches >= limit && (fetches >= most || fetches - download.stuck(now, patience) >= limit) {
                 if !flight.fetches_in_vain(now) {
                     return self.cx.wake_by(Deadline::Fetch(digest), patience);
                 }
@@ -254,7 +256,7 @@ impl Flight {
     /// So many pieces to fetch at a time instead of `count`: peers may be far away.
     pub(super) fn with_those_on_the_way(&self, count: u32) -> u32 {
         let piece_bytes = self.download.as_ref().map_or(0, |download| download.geometry().piece_bytes());
-        self.way.fetches(count, piece_bytes, self.piece_time)
+        self.way.fetches(count, piece_bytes, self.piece_time, self.come_from_peers)
     }
 
     /// How many pieces are fetched from peers at a time.

@@ -175,10 +175,12 @@ impl Agent {
             self.cx.counters.coord_stream_errors += 1;
         }
         if let Doing::Piece { digest, holds, since } = closed.doing {
+            let took = self.cx.now - since;
             if error.is_none() && sent_bytes > 0 {
-                let took = self.cx.now - since;
-                self.upload_bytes = sent_bytes;
                 self.upload_time = if self.upload_time.is_zero() { took } else { (self.upload_time * 7 + took) / 8 };
+                self.uploads.sent(sent_bytes, took);
+            } else {
+                self.uploads.given_up(took);
             }
             if holds {
                 self.done_reading(digest);
@@ -327,9 +329,10 @@ impl Agent {
         let download = self.flights.get(&digest).and_then(|flight| flight.download.as_ref());
         let staged =
             download.is_some_and(|download| download.geometry() == geometry && download.have().contains(piece));
+        let len = geometry.len(piece);
         let refusal = if piece >= geometry.pieces() || !(cached || staged) {
             Some(PieceRefusal::Missing)
-        } else if self.free_slots() == 0 {
+        } else if self.free_slots(len) == 0 {
             self.cx.counters.pieces_busy += 1;
             Some(PieceRefusal::Busy(self.choke(&peer, digest)))
         } else {

@@ -22,6 +22,8 @@ pub(crate) const MAX_FAR: usize = 5;
 const MAX_EARLY_BYTES: usize = 1024;
 /// Most pieces fetched from one neighbour at a time: enough to hide a round trip, few enough to spread.
 pub(crate) const MAX_PER_NEIGHBOUR: u32 = 4;
+/// However far away it is.
+const MOST_PER_NEIGHBOUR: u32 = 128;
 /// With this many neighbours, one piece from each is enough to have all that may be fetched at a time: whoever is sending us
 /// something has fewer slots for us than others.
 pub(crate) const MANY_NEIGHBOURS: usize = 8;
@@ -270,7 +272,7 @@ impl Neighbours {
     /// Most pieces to fetch from one of them at a time.
     pub(crate) fn most_from_each(&self) -> u32 {
         let usual = if self.places.len() >= MANY_NEIGHBOURS { 1 } else { MAX_PER_NEIGHBOUR };
-        usual.max((2 * self.wanted).div_ceil(self.places.len().max(1) as u32))
+        usual.max(self.wanted.saturating_mul(2).div_ceil(self.places.len().max(1) as u32)).min(MOST_PER_NEIGHBOUR)
     }
 
     /// They are far away: so many pieces are fetched at a time. Zero: as many as from those who are near.

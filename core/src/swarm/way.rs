@@ -39,18 +39,23 @@ impl Way {
     }
 
     /// So many pieces of `piece_bytes` to fetch at a time instead of `count`, if one takes `piece_time` from being asked for to its
-    /// last byte.
-    pub(crate) fn fetches(self, count: u32, piece_bytes: u64, piece_time: Duration) -> u32 {
-        self.times(count, FETCHES, piece_time, self.0 * (1 + round_trips(piece_bytes)))
-    }
-
-    /// So many pieces to send at a time instead of `count`, if one takes `upload_time`: whoever is told of a free slot takes it when
-    /// the way there and back is over.
-    pub(crate) fn uploads(self, count: u32, piece_bytes: u64, upload_time: Duration) -> u32 {
-        if upload_time.is_zero() || mutant!("as-few-slots-far-away") {
+    /// last byte, and so many have `come`: with each there may be one more, as in TCP's slow start. (With sixteen times as many from the
+    /// beginning, none of them was done in time on a slow link.)
+    pub(crate) fn fetches(self, count: u32, piece_bytes: u64, piece_time: Duration, come: u32) -> u32 {
+        if piece_time.is_zero() {
             return count;
         }
-        self.times(count, UPLOADS, upload_time + self.0, self.0 * (1 + round_trips(piece_bytes)))
+        let times = self.times(count, FETCHES, piece_time, self.0 * (1 + round_trips(piece_bytes)));
+        times.min(count.saturating_add(come))
+    }
+
+    /// So many pieces of `bytes` to send at a time instead of `count`, as far as `uploads` tell what one takes: whoever is told of a
+    /// free slot takes it when the way there and back is over.
+    pub(crate) fn uploads(self, count: u32, bytes: u64, uploads: Uploads) -> u32 {
+        if uploads.time.is_zero() || bytes > uploads.bytes.saturating_mul(2) || mutant!("as-few-slots-far-away") {
+            return count;
+        }
+        self.times(count, UPLOADS, uploads.time + self.0, self.0 * (1 + round_trips(uploads.bytes)))
     }
 
     /// `part` of `count`, as often as `all` the time of a piece is more than what of it is not spent `on_the_way`.
@@ -66,6 +71,35 @@ impl Way {
     }
 }
 
+/// What sending a piece takes lately, of the largest that were sent: what small ones take says nothing of large ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Uploads {
+    bytes: u64,
+    time: Duration,
+}
+
+impl Uploads {
+    /// So many bytes were sent.
+    pub(crate) fn sent(&mut self, bytes: u64, took: Duration) {
+        if bytes > self.bytes {
+            *self = Self { bytes, time: took };
+        } else if bytes.saturating_mul(2) > self.bytes {
+            self.time = lately(self.time, took);
+        }
+    }
+
+    /// A piece was not sent to its end.
+    pub(crate) fn given_up(&mut self, after: Duration) {
+        if !self.time.is_zero() && after > self.time {
+            self.time = lately(self.time, after);
+        }
+    }
+
+    pub(crate) fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
 /// What something takes lately, that took `before` so far (zero: never yet) and took this long now.
 pub(crate) fn lately(before: Duration, took: Duration) -> Duration {
     if before.is_zero() { took } else { (before * 7 + took) / 8 }
@@ -77,6 +111,21 @@ mod tests {
     use crate::piece::MIN_PIECE_BYTES;
 
     #[test]
+    fn what_large_pieces_take_is_not_told_by_small_ones() {
+        let (mut uploads, second) = (Uploads::default(), Duration::from_secs(1));
+        uploads.given_up(second);
+        uploads.sent(1_000, second / 100);
+        uploads.sent(1_000_000, second);
+        uploads.sent(1_000, second / 100);
+        uploads.given_up(second / 2);
+        assert_eq!(uploads, Uploads { bytes: 1_000_000, time: second });
+        uploads.given_up(second * 9);
+        assert_eq!(uploads.time, second * 2);
+        uploads.sent(600_000, second * 10);
+        assert_eq!(uploads, Uploads { bytes: 1_000_000, time: second * 3 });
+    }
+
+    #[test]
     fn as_many_pieces_are_being_sent_wherever_peers_are() {
         let milliseconds = Duration::from_millis;
         let way = |way| {
@@ -86,16 +135,22 @@ mod tests {
             }
             it
         };
-        let fetches = |piece_time, is| way(is).fetches(4, MIN_PIECE_BYTES, milliseconds(piece_time));
+        let fetches = |piece_time, is| way(is).fetches(4, MIN_PIECE_BYTES, milliseconds(piece_time), 60);
         // Nothing is known of pieces, or of the way.
-        assert_eq!([fetches(0, 0), fetches(30, 0)], [4, 4]);
+        assert_eq!([fetches(0, 0), fetches(0, 50), fetches(30, 0)], [4, 4, 4]);
         // A way that is little, a third and half of the time, most of it, and more than a piece has taken lately.
         assert_eq!([9, 10, 15, 29, 31].map(|way| fetches(30, way)), [4, 9, 12, 64, 64]);
         // Near ones, whatever a piece takes.
         assert_eq!([fetches(1, 1), fetches(2, 2)], [4, 64]);
         // One that waits for windows twice: 50 ms of 300 are none of that.
-        assert_eq!(way(50).fetches(4, 4 * MIN_PIECE_BYTES, milliseconds(200)), 24);
-        let uploads = |upload_time, is| way(is).uploads(3, MIN_PIECE_BYTES, milliseconds(upload_time));
+        assert_eq!(way(50).fetches(4, 4 * MIN_PIECE_BYTES, milliseconds(200), 60), 24);
+        // One more with each that has come.
+        let come = |come| way(50).fetches(4, MIN_PIECE_BYTES, milliseconds(50), come);
+        assert_eq!([come(0), come(3), come(70)], [4, 7, 64]);
+        let sent = |upload_time| Uploads { bytes: MIN_PIECE_BYTES, time: milliseconds(upload_time) };
+        let uploads = |upload_time, is| way(is).uploads(3, MIN_PIECE_BYTES, sent(upload_time));
+        // Of larger ones nothing is known.
+        assert_eq!(way(60).uploads(3, 2 * MIN_PIECE_BYTES + 1, sent(20)), 3);
         // Nothing was sent yet; a slot that nobody takes for a third, half and most of the time.
         assert_eq!(
             [uploads(0, 50), uploads(20, 9), uploads(20, 10), uploads(20, 20), uploads(20, 60)],

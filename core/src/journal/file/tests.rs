@@ -83,6 +83,7 @@ fn the_format_is_this() {
             op: OpId(1),
             event: TransferEvent::Piece { piece: 0, bytes: 9, hashed: Hashed::Chained(Midstate::INITIAL), claim: None },
         },
+        Input::Transfer { op: OpId(1), event: TransferEvent::Answered { after: core::time::Duration::from_millis(9) } },
         Input::StreamRequest {
             stream: StreamId(1),
             request: Request::Enrol(Enrol {
