@@ -164,10 +164,8 @@ pub struct Agent {
     authorized: BTreeMap<(CredentialId, Digest), Time>,
     /// The last calls' fates, one bit each: the share of answered ones is the health of the view.
     recent_calls: u32,
-    /// What sending a piece takes lately. Zero before the first one.
-    upload_time: Duration,
     uploads: Uploads,
-    /// To peers, whatever they were asked for.
+    /// The way to peers, whatever they were asked for: the next flight begins with it.
     way: Way,
     generations: u64,
     recovered: bool,
@@ -213,7 +211,6 @@ impl Agent {
             credentials: BTreeMap::new(),
             authorized: BTreeMap::new(),
             recent_calls: u32::MAX,
-            upload_time: Duration::ZERO,
             uploads: Uploads::default(),
             way: Way::default(),
             generations: 0,

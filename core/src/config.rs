@@ -47,8 +47,9 @@ pub struct Config {
     pub prefetch: bool,
     /// Most pieces that are sent to peers at a time. Each takes as many times longer as there are, and a new piece is passed
     /// on only when it is whole, so few are best: three keep the uplink busy while one receiver is slow and another asks
-    /// (1,000 simulated nodes, equal links: slowest node 1.11, 1.09, 1.12 and 1.16 times the optimum with 2, 3, 4 and 6). Where peers are far away, up to sixteen times as many: a slot
-    /// that somebody is told of stands empty until the request has come (`swarm/way.rs`).
+    /// (1,000 simulated nodes, equal links: slowest node 1.11, 1.09, 1.12 and 1.16 times the optimum with 2, 3, 4 and 6). Where
+    /// peers are far away, up to sixteen times as many: a slot that somebody is told of stands empty until the request has come
+    /// (`swarm/way.rs`).
     pub max_uploads: u32,
     /// Most pieces that are fetched at a time, for one blob: one more than are sent, so that nobody's uplink waits for
     /// somebody to ask. More of them wait for each other: they arrive later, and are passed on later. Where peers are far away, as

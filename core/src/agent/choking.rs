@@ -97,7 +97,7 @@ impl Agent {
     /// has begun for a while, those that are under way do not take what uploads took: it may last as long again, half of
     /// which is a fair guess.
     fn until_a_slot_is_free(&self) -> Duration {
-        let each = self.upload_time * 3 / 2 / self.uploads_at_a_time(self.uploads.bytes()).max(1);
+        let each = self.uploads.usual() * 3 / 2 / self.uploads_at_a_time(self.uploads.bytes()).max(1);
         let latest = self.streams.values().filter_map(Stream::sending_since).max();
         let stuck = latest.map_or(Duration::ZERO, |since| (self.cx.now - since) / 2);
         if each.is_zero() { FIRST_BUSY_RETRY } else { each }.max(stuck)

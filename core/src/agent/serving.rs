@@ -177,7 +177,6 @@ impl Agent {
         if let Doing::Piece { digest, holds, since } = closed.doing {
             let took = self.cx.now - since;
             if error.is_none() && sent_bytes > 0 {
-                self.upload_time = if self.upload_time.is_zero() { took } else { (self.upload_time * 7 + took) / 8 };
                 self.uploads.sent(sent_bytes, took);
             } else {
                 self.uploads.given_up(took);

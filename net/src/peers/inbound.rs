@@ -20,7 +20,7 @@ use crate::wire::swarm::{PieceHeader, decode_notice, encode_piece_header};
 use crate::wire::{Opening, decode_opening, encode_response};
 
 /// Bytes of a piece that are read from the store at a time: large enough that system calls cost nothing, small enough
-/// that all uploads together (the core runs 24) stay at a few MiB.
+/// that all uploads together (three, and up to 48 where peers are far away) stay at a few MiB.
 const READ_BYTES: usize = 256 * 1024;
 /// A peer that takes nothing for this long has gone, or is holding an upload slot for nothing.
 const SEND_STALL: Duration = Duration::from_secs(30);

@@ -24,7 +24,7 @@ pub const RULE: Invariant = Invariant {
 };
 
 /// A piece that takes longer than this may be late, and then does not count for what may be fetched at a time: the least
-/// that agents take for late. Late or not, there are never more than twice as many.
+/// that agents take for late. Late or not, there are never more than twice as many as among near peers, or as many as are on the way.
 pub(crate) const LEAST_LATE: Duration = Duration::from_millis(200);
 
 /// Where peers are far away, at most this many times as many pieces are fetched, and sent, at a time as the settings say.
@@ -47,19 +47,23 @@ pub(crate) struct Memory {
     fetched: BTreeMap<Digest, Latest>,
 }
 
-/// What was done lately, the latest first.
+/// What was done lately, the latest first, and how often it was done at all.
 #[derive(Debug, Default)]
-struct Latest(VecDeque<Duration>);
+struct Latest {
+    took: VecDeque<Duration>,
+    all: u32,
+}
 
 impl Latest {
     fn push(&mut self, took: Duration) {
-        self.0.truncate(LATEST - 1);
-        self.0.push_front(took);
+        self.took.truncate(LATEST - 1);
+        self.took.push_front(took);
+        self.all += 1;
     }
 
     /// The least that an agent can take for usual.
     fn least(&self) -> Option<Duration> {
-        self.0.iter().min().map(|took| *took * 7 / 8)
+        self.took.iter().min().map(|took| *took * 7 / 8)
     }
 }
 
@@ -139,10 +143,14 @@ impl Memory {
                 for transfer in scene.transfers.iter().map(|(_, transfer)| transfer).filter(same) {
                     *if may_be_late(transfer) { &mut late } else { &mut timely } += 1;
                 }
-                let (count, all) = (scene.config.max_downloads, self.fetched.get(digest).and_then(Latest::least));
-                let most = most(count, self.way, all.unwrap_or_default());
+                let count = scene.config.max_downloads;
+                // One more with each that has come.
+                let most = self.fetched.get(digest).map_or(count, |come| {
+                    let most = come.least().map_or(count, |takes| most(count, self.way, takes));
+                    most.min(count.saturating_add(come.all))
+                });
                 within(scene, timely, most, "pieces of one blob are fetched");
-                within(scene, late + timely, 2 * most, "pieces of one blob are late or fetched");
+                within(scene, late + timely, most.max(2 * count), "pieces of one blob are late or fetched");
             }
             Output::FetchOrigin { .. } => {
                 let fetches = scene.transfers.of_origin();
