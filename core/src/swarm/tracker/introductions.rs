@@ -31,21 +31,32 @@ impl Tracker {
         };
         let asker = &self.participants[peer];
         let missing = asker.pieces.missing_from(0).next();
-        let mut others: Vec<_> =
-            self.participants.iter().filter(|(other, _)| *other != peer || mutant!("introduced-to-itself")).collect();
-        cx.shuffle(&mut others);
-        let is_foreign = |other: &Participant| asker.zone.is_some() && other.zone != asker.zone;
-        // A stable sort: of those that are alike, any.
-        others.sort_by_key(|(_, other)| (is_foreign(other), other.links >= FULL));
-        let local = others.iter().filter(|(_, other)| !is_foreign(other)).count();
-        let foreign_from = local.min(wanted.saturating_sub(FOREIGN.min(others.len() - local)));
-        let mut chosen: Vec<_> = others[..foreign_from].to_vec();
-        chosen.extend(others[local..].iter().take(wanted - chosen.len()));
+        let others = self.participants.iter().filter(|(other, _)| *other != peer || mutant!("introduced-to-itself"));
+        let others: Vec<_> = others.collect();
+        // A crowd comes at once, and all of it is looked at for each of it: small numbers are shuffled, and nothing is sorted.
+        let class = |other: &Participant| {
+            let is_foreign = asker.zone.is_some() && other.zone != asker.zone;
+            (is_foreign, other.links >= FULL)
+        };
+        let classes: Vec<_> = others.iter().map(|(_, other)| class(other)).collect();
+        let mut places: Vec<_> = (0..others.len() as u32).collect();
+        cx.shuffle(&mut places);
+        let places = || places.iter().map(|place| *place as usize);
+        // Of those that are alike, any.
+        let of = |foreign: bool| {
+            let classes = &classes;
+            let of_class = move |is_full| places().filter(move |place| classes[*place] == (foreign, is_full));
+            of_class(false).chain(of_class(true)).map(|place| others[place])
+        };
+        let foreigners = classes.iter().filter(|(is_foreign, _)| *is_foreign).count();
+        let near = wanted.saturating_sub(FOREIGN.min(foreigners));
+        let mut chosen: Vec<_> = of(false).take(near).collect();
+        chosen.extend(of(true).take(wanted - chosen.len()));
         if let Some(missing) = missing
             && !chosen.iter().any(|(_, other)| other.pieces.contains(missing))
-            && let Some(holder) = others.iter().find(|(_, other)| other.pieces.contains(missing))
+            && let Some(holder) = of(false).chain(of(true)).find(|(_, other)| other.pieces.contains(missing))
         {
-            chosen.push(*holder);
+            chosen.push(holder);
         }
         let contact = |(peer, other): (&PeerId, &Participant)| Neighbour {
             peer: peer.clone(),
