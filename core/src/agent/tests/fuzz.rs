@@ -339,6 +339,7 @@ impl World {
                     _ => TransferFailure::Origin(dice.origin_failure()),
                 })
             }
+            1 if peer.is_some() && dice.below(2) == 0 => TransferEvent::Answered { after: dice.duration() },
             1 => TransferEvent::Progress { bytes: dice.below(2) },
             _ if geometry.is_none() => {
                 let size = dice.size(digest).min(1 << 24);
